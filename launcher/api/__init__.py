@@ -1,0 +1,1 @@
+"""The launcher's own endpoints, one file per concern."""

@@ -1,0 +1,175 @@
+"""routes.toml → frozen route and backend specs; every cross-field check.
+
+This file holds the shapes; the reading of files lives in `launcher/loading.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from launcher.core.types import BackendId, Needs
+from launcher.drivers.base import DriverSpec
+
+GIB = 1024**3
+MIB = 1024**2
+
+#: First path segments that no route may be named by, now and for what is to come.
+RESERVED = frozenset(
+    [
+        "openai",
+        "v1",
+        "anthropic",
+        "api",
+        "admin",
+        "healthz",
+        "readyz",
+        "health",
+        "status",
+        "routes",
+        "stats",
+        "metrics",
+        "models",
+        "mode",
+        "switch",
+        "stop",
+        "jobs",
+        "queue",
+        "openapi.json",
+    ]
+)
+
+#: Paths that neither wake a backend nor keep it, where the route doesn't say otherwise.
+QUIET = ("/health", "/healthz", "/ready", "/readyz", "/ping", "/metrics", "/v1/health")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that never shows: not in logs, errors, reprs or status."""
+
+    value: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "***"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model id that clients use, and the backend's own name for it where it differs."""
+
+    id: str
+    upstream: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How readiness is asked."""
+
+    kind: Literal["http", "docker", "tcp"] = "http"
+    path: str = "/health"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """One backend. Durations in seconds."""
+
+    id: BackendId
+    driver: DriverSpec
+    health: Health = Health()
+    needs: Needs | None = None
+    """None: all of the capacity."""
+    idle_timeout: float = 600.0
+    """`inf`: never."""
+    start_timeout: float = 600.0
+    max_queue: int = 512
+    busy: str | None = None
+    """Path that says whether work goes on which no request holds (ComfyUI's `/queue`)."""
+    backend_key: Secret | None = None
+    start_guess: float = 30.0
+    stop_guess: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """One route: what requests it matches, and how they are carried."""
+
+    name: str
+    backends: tuple[BackendId, ...]
+    prefixes: tuple[str, ...]
+    """`/name` and those of `path`; no slash at the end."""
+    hosts: tuple[str, ...] = ()
+    models: tuple[ModelSpec, ...] = ()
+    auth: Literal["inject", "passthrough"] = "inject"
+    public: bool = False
+    host_header: Literal["client", "backend"] = "client"
+    quiet: tuple[str, ...] = QUIET
+    """Paths behind the prefix, matched whole."""
+    max_wait: float = 60.0
+    queue_timeout: float = 1800.0
+    response_timeout: float | None = None
+    heartbeat: float = 10.0
+    """Seconds a streaming request waits before SSE comments begin; 0 turns them off."""
+    tunnel_idle: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address to listen on."""
+
+    host: str | None = None
+    port: int = 0
+    unix_path: str | None = None
+
+    def __str__(self) -> str:
+        if self.unix_path is not None:
+            return f"unix:{self.unix_path}"
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherConfig:
+    """Everything routes.toml and the environment say, checked."""
+
+    routes: tuple[RouteConfig, ...] = ()
+    backends: tuple[BackendConfig, ...] = ()
+    capacity: Needs = (("gpu", 1),)
+    listen: tuple[Listen, ...] = (Listen("127.0.0.1", 8000),)
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    prewarm: tuple[BackendId, ...] = ()
+    api_keys: tuple[Secret, ...] = ()
+    admin_keys: tuple[Secret, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR) whose X-Forwarded-* are believed."""
+    max_body: int = 64 * MIB
+    max_buffered: int = 256 * MIB
+    drain_timeout: float = 30.0
+    stop_on_exit: bool = False
+    """Stop the containers that run when the launcher ends."""
+    docker_host: str | None = None
+    """`unix:///var/run/docker.sock` or `tcp://…`; None: the engine's default."""
+    compose_project: str | None = None
+    state_file: str | None = None
+    """None: `launcher.db` in the user's state directory; "" keeps nothing."""
+    source: str = "routes.toml"
+    """The file it came from, for messages."""
+    warnings: tuple[str, ...] = ()
+
+    def backend(self, backend: BackendId) -> BackendConfig:
+        """One backend by id; KeyError where there is none."""
+        for one in self.backends:
+            if one.id == backend:
+                return one
+        raise KeyError(backend)
+
+    @property
+    def capacity_of(self) -> dict[str, int]:
+        """The capacity as a mapping."""
+        return dict(self.capacity)
+
+    @property
+    def forever(self) -> float:
+        """The value of a duration that never passes."""
+        return math.inf

@@ -1,0 +1,1 @@
+"""Decisions: events in, effects out. No I/O, no clock, no asyncio, no logging."""

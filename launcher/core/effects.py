@@ -1,0 +1,99 @@
+"""What is to be done. Returned by `Scheduler.handle`, carried out by the dispatcher, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.core.types import BackendId, Placement, StopReason, TicketId
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start it and wait until it is ready; answer with Started or StartFailed, same epoch."""
+
+    backend: BackendId
+    epoch: int
+    placement: Placement
+    deadline: float
+    """Absolute: not ready by then is StartFailed(start_timeout)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """It runs already: wait until it is ready; answer with Started or StartFailed."""
+
+    backend: BackendId
+    epoch: int
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop it (a Start or Adopt under way is cancelled first); answer Stopped or StopFailed."""
+
+    backend: BackendId
+    epoch: int
+    reason: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The ticket may use its backend; it counts as in flight from now on."""
+
+    ticket: TicketId
+    backend: BackendId
+    cold: bool
+    """It waited for a start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The ticket ends here. `code` is one of launcher.errors; `retry_after` in seconds."""
+
+    ticket: TicketId
+    backend: BackendId
+    code: str
+    message: str
+    retry_after: float | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Cut every exchange that holds a ticket of this backend; each feeds Released."""
+
+    backend: BackendId
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskBusy:
+    """Ask its `busy` URL; answer with Busy, same epoch."""
+
+    backend: BackendId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Look at what really runs; answer with Observed (an observation came too late)."""
+
+    backend: BackendId
+
+
+@dataclass(frozen=True, slots=True)
+class PrewarmSkipped:
+    """It was to be prewarmed and does not fit beside those before it: warn."""
+
+    backend: BackendId
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Feed Tick at this time; each WakeAt replaces the one before."""
+
+    at: float
+
+
+Effect = Start | Adopt | Stop | Grant | Reject | Abort | AskBusy | Inspect | PrewarmSkipped | WakeAt

@@ -1,0 +1,151 @@
+"""The core's nouns. Plain data: no I/O, no clock; every time is in seconds on one clock."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NewType
+
+BackendId = NewType("BackendId", str)
+TicketId = NewType("TicketId", int)
+
+
+class BackendState(Enum):
+    """Where a backend stands; `launcher.core.lifecycle` says which moves are legal."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+#: Occupies its needs: from the decision to start until the stop is confirmed.
+RESIDENT = frozenset(
+    {BackendState.STARTING, BackendState.READY, BackendState.DRAINING, BackendState.STOPPING}
+)
+
+#: What a backend occupies or a machine has: resource name to whole units.
+Needs = tuple[tuple[str, int], ...]
+
+
+def needs(**units: int) -> Needs:
+    """The canonical (sorted, zero-free) form of some needs."""
+    return tuple(sorted((name, n) for name, n in units.items() if n))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One way to place a backend: what it occupies if placed so."""
+
+    needs: Needs = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Exponentially weighted times of one backend, in seconds; None until measured."""
+
+    start: float | None = None
+    stop: float | None = None
+    service: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """What the scheduler knows of a backend. Durations in seconds."""
+
+    id: BackendId
+    placements: tuple[Placement, ...] = (Placement(),)
+    idle_timeout: float = math.inf
+    """Stop after this long without a ticket; `inf` never does."""
+    start_timeout: float = 600.0
+    max_queue: int = 512
+    prewarm: int | None = None
+    """Rank among the backends to start at boot; None: not prewarmed."""
+    asks_busy: bool = False
+    """It has a `busy` URL that must say no before an idle stop or an eviction."""
+    estimates: Estimates = field(default_factory=Estimates)
+    """What an earlier run measured."""
+    start_guess: float = 30.0
+    stop_guess: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One request's place. Whoever asks: a client, an operator, a job."""
+
+    id: TicketId
+    backends: tuple[BackendId, ...]
+    """In order of preference; the core binds the ticket to one on arrival."""
+    max_wait: float = 60.0
+    """Seconds after arrival from which it is overdue and may make a busy backend drain."""
+    deadline: float = math.inf
+    """Absolute time at which a ticket still queued is rejected with `queue_timeout`."""
+    quiet: bool = False
+    """Neither wakes a backend nor keeps one: served where ready, else `not_resident`."""
+    operator: bool = False
+    """Asked for by an operator: clears a back-off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a start or a stop failed, as clients are told. `code` is one of launcher.errors."""
+
+    code: str
+    message: str
+    detail: str | None = None
+    """For operators: exit code, OOMKilled, the last log lines (already redacted)."""
+
+
+class StopReason(Enum):
+    """Why a backend is stopped: the label of `launcher_stops_total`."""
+
+    IDLE = "idle"
+    EVICTED = "evicted"
+    OPERATOR = "operator"
+    FAILED_START = "failed_start"
+    HUNG = "hung"
+    SURPLUS = "surplus"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSnapshot:
+    """One backend at one moment, for status pages, metrics and tests."""
+
+    id: BackendId
+    state: BackendState
+    epoch: int
+    since: float
+    """When the state was entered."""
+    needs: Needs
+    in_flight: int
+    """Tickets granted and not released, silent ones included."""
+    silent: int
+    """Of those in flight, how many hold nothing: quiet requests, tunnels fallen silent."""
+    queued: int
+    known: bool
+    reachable: bool
+    instance: str | None
+    last_used: float | None
+    idle_stop_at: float | None
+    retry_at: float | None
+    failure: Failure | None
+    stop_failure: Failure | None
+    busy: bool
+    estimates: Estimates
+    oldest_wait: float | None
+    """Seconds the oldest queued ticket has waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one moment."""
+
+    now: float
+    capacity: Needs
+    used: Needs
+    backends: dict[BackendId, BackendSnapshot]
+    closed: bool

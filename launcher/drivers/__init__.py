@@ -1,0 +1,1 @@
+"""How a backend is held: a container, a local process, or a script for tests."""

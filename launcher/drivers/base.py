@@ -1,0 +1,172 @@
+"""What every driver does, and the words it is told and answers in.
+
+A driver holds backends: it starts, stops and looks at them. It never decides. Each
+instance has a name (`docker@local`, `process@local`) and serves many backends.
+Drivers import `core.types` and `errors` and nothing else of the launcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from launcher.core.types import BackendId
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a backend answers."""
+
+    host: str = ""
+    """Name or address; empty with `unix_path`."""
+    port: int = 0
+    scheme: Literal["http", "https"] = "http"
+    unix_path: str | None = None
+    base_path: str = ""
+    """Put before every path: empty, or `/x` without a slash at the end."""
+    server_name: str | None = None
+    """For TLS: the name to verify."""
+
+    @property
+    def authority(self) -> str:
+        """`host:port` as a Host header has it; IPv6 in brackets."""
+        if self.unix_path is not None:
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        where = f"unix:{self.unix_path}" if self.unix_path else self.authority
+        return f"{self.scheme}://{where}{self.base_path}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """A container that exists, by its exact name or its compose service."""
+
+    container: str
+    port: int
+    scheme: Literal["http", "https"] = "http"
+    base_path: str = ""
+    address: str | None = None
+    """`host:port` or `unix:/path` that overrides every discovered endpoint."""
+    stop_grace: float = 10.0
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A local program. `{port}` in command and env is replaced by a free port."""
+
+    command: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str | None = None
+    port: int | None = None
+    """Fixed port; None: a free one at each start."""
+    scheme: Literal["http", "https"] = "http"
+    base_path: str = ""
+    stop_grace: float = 10.0
+
+
+DriverSpec = ContainerSpec | ProcessSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a look at a backend showed."""
+
+    exists: bool = True
+    """There is something to start (the container was created, the program is there)."""
+    running: bool = False
+    instance: str | None = None
+    """Differs between any two starts: container id and StartedAt, or pid and start time."""
+    running_for: float = 0.0
+    """Seconds since it was started."""
+    health: Literal["starting", "healthy", "unhealthy"] | None = None
+    """The container's own HEALTHCHECK, where it has one."""
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str | None = None
+    """What the engine says of a failed start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something happened to a backend (an engine event): look at it."""
+
+    backend: BackendId
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The event stream (re)opened: list everything anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The engine doesn't answer. The driver goes on trying by itself."""
+
+    reason: str
+
+
+DriverEvent = Changed | Connected | Disconnected
+
+
+class Driver(Protocol):
+    """Every call has a deadline of its own inside; every failure is a LauncherError.
+
+    Errors: `docker_unavailable` (the engine doesn't answer), `backend_missing` (nothing
+    of that name), `backend_start_failed`, `backend_stop_failed`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Such as `docker@local`."""
+        ...
+
+    def configure(self, specs: Mapping[BackendId, DriverSpec]) -> None:
+        """The backends it holds from now on (at boot, and on a reload)."""
+        ...
+
+    async def open(self) -> None:
+        """Connect and clean up what a crashed launcher left. Never fails for an engine that
+        is away: `watch` says Disconnected then."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. Containers stay up; child processes end."""
+        ...
+
+    async def list(self) -> Mapping[BackendId, Observation]:
+        """Every configured backend, also those that don't exist (`exists=False`)."""
+        ...
+
+    async def inspect(self, backend: BackendId) -> Observation:
+        """One backend, looked up anew by name."""
+        ...
+
+    async def start(self, backend: BackendId) -> Observation:
+        """Start it; it runs when this returns (it may die at once). If it runs already,
+        that is no error. Cancelling leaves either a running backend or none, to be seen by
+        `inspect`."""
+        ...
+
+    async def stop(self, backend: BackendId) -> None:
+        """SIGTERM, `stop_grace`, SIGKILL; returns when it is confirmed that nothing runs.
+        If nothing runs, that is no error."""
+        ...
+
+    async def endpoints(self, backend: BackendId) -> tuple[Endpoint, ...]:
+        """Where the running backend may answer, best first; the first that answers a probe
+        wins."""
+        ...
+
+    async def log_tail(self, backend: BackendId, lines: int = 20) -> tuple[str, ...]:
+        """The last lines of its output since its last start, oldest first."""
+        ...
+
+    def watch(self) -> AsyncIterator[DriverEvent]:
+        """What happens, for as long as the driver is open; begins with Connected or
+        Disconnected, reconnects by itself."""
+        ...

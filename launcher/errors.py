@@ -1,0 +1,95 @@
+"""Every error the launcher answers with: HTTP status, stable code, and what to do next.
+
+Rendered in one place (`launcher.proxy.render`). The envelope is OpenAI's:
+`{"error": {"message", "type", "code", "param"}}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class ConfigError(Exception):
+    """The configuration can't be used; `problems` lists everything found wrong."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """One documented error: its HTTP status and what it means (for the reference)."""
+
+    status: int
+    meaning: str
+
+
+#: Every code a client can meet. The reference in docs/ is generated from this table.
+ERROR_KINDS: dict[str, ErrorKind] = {
+    "invalid_json": ErrorKind(400, "The body isn't the JSON object that the path needs."),
+    "missing_model": ErrorKind(400, "No `model` in the JSON, the form, or the query."),
+    "bad_target": ErrorKind(400, "The request target can't be forwarded safely."),
+    "bad_request": ErrorKind(400, "The request breaks HTTP's rules and was not forwarded."),
+    "missing_key": ErrorKind(401, "An API key is needed and none was sent."),
+    "wrong_key": ErrorKind(403, "The key that was sent opens nothing here."),
+    "unknown_route": ErrorKind(404, "No route matches the path or host."),
+    "unknown_model": ErrorKind(404, "No route serves that model; the message lists those known."),
+    "method_not_allowed": ErrorKind(405, "The path exists, but not for this method."),
+    "request_timeout": ErrorKind(408, "The request's body stopped coming in."),
+    "leased": ErrorKind(409, "Somebody holds the place that this backend needs."),
+    "switch_in_progress": ErrorKind(409, "Another switch is under way."),
+    "body_too_large": ErrorKind(413, "The body is larger than `max_body` and its model is needed."),
+    "unsupported_encoding": ErrorKind(415, "The body is compressed and its `model` is needed."),
+    "headers_too_large": ErrorKind(431, "The request's head is larger than the launcher reads."),
+    "internal_error": ErrorKind(500, "The launcher itself failed; its log has the details."),
+    "not_implemented": ErrorKind(501, "A transfer coding that this proxy doesn't carry."),
+    "backend_unreachable": ErrorKind(502, "The backend refused or dropped the connection."),
+    "bad_upstream": ErrorKind(502, "The backend's answer breaks HTTP's rules."),
+    "queue_full": ErrorKind(503, "Too many requests wait for this backend already."),
+    "not_resident": ErrorKind(503, "The backend isn't up and this request may not start it."),
+    "draining": ErrorKind(503, "The launcher is shutting down."),
+    "docker_unavailable": ErrorKind(503, "The Docker Engine doesn't answer."),
+    "backend_missing": ErrorKind(503, "No such container or program; create it first."),
+    "backend_start_failed": ErrorKind(503, "The backend was started and failed."),
+    "backend_stop_failed": ErrorKind(503, "A backend that has to go doesn't stop."),
+    "backend_stopped": ErrorKind(503, "The backend was stopped by an operator or turned out hung."),
+    "start_timeout": ErrorKind(504, "The backend didn't become healthy within `start_timeout`."),
+    "queue_timeout": ErrorKind(504, "The request waited longer than `queue_timeout`."),
+    "http_version": ErrorKind(505, "Only HTTP/1.0 and HTTP/1.1 are spoken."),
+    "loop_detected": ErrorKind(508, "The request passed through this launcher before."),
+}
+
+
+class LauncherError(Exception):
+    """An error with a place in the reference.
+
+    `code` is a key of `ERROR_KINDS`; `retry_after` is in seconds (every 429, 503 and
+    504 carries one); `detail` is for operators (log lines, exit codes) and is shown to
+    clients only where no keys are set or the caller is an admin.
+    """
+
+    default_retry_after: ClassVar[float] = 5.0
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        detail: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.detail = detail
+        self.status = ERROR_KINDS[code].status
+        if retry_after is None and self.status in (429, 503, 504):
+            retry_after = self.default_retry_after
+        self.retry_after = retry_after
+
+    def __repr__(self) -> str:
+        return f"<LauncherError {self.status} {self.code}: {self.message}>"

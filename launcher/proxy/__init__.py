@@ -1,0 +1,1 @@
+"""Carrying one exchange from a client to a granted backend and back."""

@@ -1,0 +1,1 @@
+"""The shell around the core: effects become tasks, their outcomes become events."""

@@ -1,0 +1,110 @@
+"""The gate as its callers see it: ask, wait, hold, let go.
+
+    with dispatcher.admit(Ask(backends=("coder",))) as admission:
+        grant = admission.grant or await admission.granted()
+        ...                     # the exchange; admission.ok = True if it was a good one
+
+Leaving the block releases the ticket, or abandons it if it was still queued, whatever
+happened inside: acquire and release belong to the gate, not to its caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from launcher.core.types import BackendId
+from launcher.drivers.base import Endpoint
+from launcher.errors import LauncherError
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a caller wants of the gate. Durations in seconds."""
+
+    backends: tuple[BackendId, ...]
+    max_wait: float = 60.0
+    queue_timeout: float = math.inf
+    quiet: bool = False
+    operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The right to use a ready backend, and where it answers."""
+
+    backend: BackendId
+    epoch: int
+    endpoint: Endpoint
+    cold: bool
+    """It waited for a start."""
+    queued: float
+    """Seconds between asking and being granted, the start's included."""
+    starting: float
+    """Of those, seconds that the backend was starting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a waiting client can be told."""
+
+    backend: BackendId
+    phase: str
+    """`queued`, `starting`, `stopping X for it`, … in words for a person."""
+    waited: float
+    expected: float | None
+    """Seconds in all that such a wait is expected to take, where known."""
+
+
+class Admission(Protocol):
+    """One ticket, from asking to letting go."""
+
+    grant: Grant | None
+    ok: bool
+    """Set to True when the exchange was a good one: resets the backend's back-off."""
+    on_abort: Callable[[LauncherError], None] | None
+    """Called (once, synchronously) when the exchange is to be cut: the backend is stopped
+    by force, or hung. Must lead to the block being left soon."""
+
+    async def granted(self) -> Grant:
+        """Wait for the grant. Raises LauncherError where the ticket is rejected."""
+        ...
+
+    def progress(self) -> Progress:
+        """Where the ticket stands."""
+        ...
+
+    def silence(self, silent: bool) -> None:
+        """The tunnel fell silent, or speaks again: a silent one doesn't hold its backend."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Gate(Protocol):
+    """What the proxy needs of the dispatcher."""
+
+    def admit(self, ask: Ask) -> Admission:
+        """Answers at once; costs no task and no future where the backend is ready."""
+        ...
+
+    async def suspect(self, grant: Grant) -> bool:
+        """A backend believed ready refused, reset, or gave no first byte for 30 s. Looks at it
+        now (inspection, then one probe) and says whether it is alive; if it died, the
+        scheduler knows when this returns. Concurrent calls for one backend share one look."""
+        ...
+
+    def watch_silence(self, grant: Grant) -> None:
+        """No first byte for 30 s: begin the liveness probes of this backend (at most one
+        round at a time): three failures, 10 s apart, feed Hung."""
+        ...
