@@ -17,27 +17,8 @@ MIB = 1024**2
 
 #: First path segments that no route may be named by, now and for what is to come.
 RESERVED = frozenset(
-    [
-        "openai",
-        "v1",
-        "anthropic",
-        "api",
-        "admin",
-        "healthz",
-        "readyz",
-        "health",
-        "status",
-        "routes",
-        "stats",
-        "metrics",
-        "models",
-        "mode",
-        "switch",
-        "stop",
-        "jobs",
-        "queue",
-        "openapi.json",
-    ]
+    "openai v1 anthropic api admin healthz readyz health status routes stats metrics models "
+    "mode switch stop jobs queue openapi.json".split()
 )
 
 #: Paths that neither wake a backend nor keep it, where the route doesn't say otherwise.
