@@ -1,0 +1,46 @@
+# What a developer does here; `make` alone lists it. Works as root on a fresh Debian (it
+# installs what is missing) and as a normal user wherever Python 3.11 is.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+# Passed on: make test PYTEST_ARGS="-k proxy -x", make demo DEMO_ARGS="--listen 127.0.0.1:9000"
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup engine demo demo-check test lint format bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv with everything needed (PYTHON=… chooses the interpreter)
+	@PYTHON="$(PYTHON)" scripts/bootstrap.sh
+
+engine: ## see to it that a Docker Engine answers (installs it as root on Debian)
+	@scripts/engine.sh
+
+demo: setup ## two small models, one at a time (DEMO_CHECK=1 asks both and ends)
+	@exec $(BIN)/launcher demo $(if $(DEMO_CHECK),--check) $(DEMO_ARGS)
+
+demo-check: setup ## the demo, asked and ended by itself
+	@exec $(BIN)/launcher demo --check $(DEMO_ARGS)
+
+test: setup engine ## run all tests (PYTEST_ARGS=…)
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict launcher
+
+format: setup ## let ruff put the code in order
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup engine ## from a backend's readiness to the client's first byte (BENCH_ARGS=…)
+	@$(BIN)/python -m bench.cold_start $(BENCH_ARGS)
+
+clean: ## remove .venv and everything generated
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build *.egg-info
+	find launcher tests bench -name __pycache__ -prune -exec rm -rf {} +
