@@ -1,0 +1,230 @@
+"""What happened, in an operator's words: the scheduler's events and effects read as facts.
+
+Metrics, the log, the start history and the kept state all want to know the same things (how
+long a start took, why something was stopped), and none of them may decide anything. So the
+reading is done once, here, and they listen. Knows the core's events and effects; no clock,
+no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from launcher.core.effects import Abort, Adopt, Effect, Grant, PrewarmSkipped, Reject, Start, Stop
+from launcher.core.events import (
+    Abandoned,
+    Arrived,
+    Closed,
+    Event,
+    Hung,
+    Reachable,
+    Started,
+    StartFailed,
+    StopFailed,
+    Stopped,
+    StopRequested,
+)
+from launcher.core.types import BackendId, Failure, StopReason, TicketId
+
+StartOutcome = Literal["ready", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A ticket got its backend after `waited` seconds."""
+
+    backend: BackendId
+    waited: float
+    cold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartBegan:
+    """A backend is being started, or (`adopted`) was found running and is being probed."""
+
+    backend: BackendId
+    epoch: int
+    adopted: bool
+    swap: bool
+    """Others were evicted to make room for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartEnded:
+    """A start came to an end after `seconds`; `failure` where the outcome is `failed`."""
+
+    backend: BackendId
+    epoch: int
+    adopted: bool
+    swap: bool
+    outcome: StartOutcome
+    seconds: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopBegan:
+    """A backend is being stopped; told once, however often the stop has to be repeated."""
+
+    backend: BackendId
+    reason: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class StopEnded:
+    """It is confirmed, `seconds` after the first attempt, that nothing runs."""
+
+    backend: BackendId
+    reason: StopReason
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopStuck:
+    """An attempt to stop it failed; another follows."""
+
+    backend: BackendId
+    failure: Failure
+
+
+Fact = (
+    Granted
+    | StartBegan
+    | StartEnded
+    | StopBegan
+    | StopEnded
+    | StopStuck
+    | Reject
+    | Abort
+    | PrewarmSkipped
+    | Hung
+    | Reachable
+    | StopRequested
+    | Closed
+)
+
+Listener = Callable[[Fact], None]
+
+
+class Narrator:
+    """Reads each (event, effects) of the scheduler and tells its listeners the facts.
+
+    `observe` is called synchronously for every event, so it does no work that an ordinary
+    request would notice: a granted request costs one fact.
+    """
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+        self._asked: dict[TicketId, float] = {}
+        self._starts: dict[BackendId, tuple[StartBegan, float]] = {}
+        self._stops: dict[BackendId, tuple[StopBegan, int, float]] = {}
+        self._away: frozenset[BackendId] = frozenset()
+        self._evicted: set[BackendId] = set()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Narrator waiting={len(self._asked)} starting={sorted(self._starts)} "
+            f"stopping={sorted(self._stops)}>"
+        )
+
+    def observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
+        """One event and what the scheduler made of it. `now` in seconds on the core's clock."""
+        match event:
+            case Arrived(ticket=ticket):
+                self._asked[ticket.id] = now
+            case Abandoned(ticket=gone):
+                self._asked.pop(gone, None)
+            case Started() | StartFailed():
+                self._start_ended(event, now)
+            case Stopped():
+                self._stopped(event, now)
+            case StopFailed():
+                self._tell(StopStuck(event.backend, event.failure))
+            case Reachable():
+                self._reachable(event)
+            case Hung() | StopRequested() | Closed():
+                self._tell(event)
+            case _:
+                pass
+        for effect in effects:
+            self._effect(effect, now)
+
+    def _effect(self, effect: Effect, now: float) -> None:
+        match effect:
+            case Grant():
+                asked = self._asked.pop(effect.ticket, now)
+                self._tell(Granted(effect.backend, now - asked, effect.cold))
+            case Reject():
+                self._asked.pop(effect.ticket, None)
+                self._tell(effect)
+            case Start() | Adopt():
+                self._start_began(effect, now)
+            case Stop():
+                self._stop_began(effect, now)
+            case Abort() | PrewarmSkipped():
+                self._tell(effect)
+            case _:
+                pass
+
+    def _start_began(self, effect: Start | Adopt, now: float) -> None:
+        adopted = isinstance(effect, Adopt)
+        swap = not adopted and bool(self._evicted - {effect.backend})
+        if not adopted:
+            self._evicted.clear()
+        # A stop whose end was seen by an observation instead of its own outcome.
+        self._stops.pop(effect.backend, None)
+        fact = StartBegan(effect.backend, effect.epoch, adopted, swap)
+        self._starts[effect.backend] = (fact, now)
+        self._tell(fact)
+
+    def _start_ended(self, event: Started | StartFailed, now: float) -> None:
+        begun = self._starts.get(event.backend)
+        if begun is None or begun[0].epoch != event.epoch:
+            return  # an outcome that came too late: the scheduler ignores it as well
+        failure = event.failure if isinstance(event, StartFailed) else None
+        self._end_start(event.backend, "ready" if failure is None else "failed", now, failure)
+
+    def _end_start(
+        self, backend: BackendId, outcome: StartOutcome, now: float, failure: Failure | None = None
+    ) -> None:
+        began, at = self._starts.pop(backend)
+        self._tell(
+            StartEnded(backend, began.epoch, began.adopted, began.swap, outcome, now - at, failure)
+        )
+
+    def _stop_began(self, effect: Stop, now: float) -> None:
+        if effect.backend in self._starts:
+            self._end_start(effect.backend, "cancelled", now)
+        under_way = self._stops.get(effect.backend)
+        if under_way is not None:
+            self._stops[effect.backend] = (under_way[0], effect.epoch, under_way[2])
+            return
+        fact = StopBegan(effect.backend, effect.reason)
+        self._stops[effect.backend] = (fact, effect.epoch, now)
+        if effect.reason is StopReason.EVICTED:
+            self._evicted.add(effect.backend)
+        self._tell(fact)
+
+    def _stopped(self, event: Stopped, now: float) -> None:
+        under_way = self._stops.get(event.backend)
+        if under_way is None or under_way[1] != event.epoch:
+            return
+        del self._stops[event.backend]
+        self._tell(StopEnded(event.backend, under_way[0].reason, now - under_way[2]))
+
+    def _reachable(self, event: Reachable) -> None:
+        """Only what changes is news; that a driver answers at boot isn't."""
+        changed = frozenset(event.backends) & self._away
+        if not event.reachable:
+            changed = frozenset(event.backends) - self._away
+            self._away |= changed
+        else:
+            self._away -= changed
+        if changed:
+            self._tell(event)
+
+    def _tell(self, fact: Fact) -> None:
+        for listener in self._listeners:
+            listener(fact)
