@@ -52,7 +52,7 @@ python="$(find_python)" || {
     fi
     python="$(find_python)" ||
         die "Python 3.11 or newer is needed, and ${PYTHON:-python3} is" \
-            "$("${PYTHON:-python3}" --version 2>&1 || true). Install one" \
+            "$("${PYTHON:-python3}" --version 2>&1 | head -n 1 || true). Install one" \
             "(Debian 12, Ubuntu 24.04 and later have it), or name it: make setup PYTHON=/path"
 }
 
@@ -70,6 +70,6 @@ fi
 
 rm -f "$stamp"
 printf 'setup: installing the launcher, the demo and the tools\n'
-"$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+"$venv/bin/python" -m pip install --quiet --quiet --no-input --disable-pip-version-check \
     --editable '.[demo,dev]'
 printf '%s\n' "$wanted" >"$stamp"
