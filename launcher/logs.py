@@ -196,10 +196,11 @@ class JsonFormatter(logging.Formatter):
             return orjson.dumps(clean).decode()
 
 
+_COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
+
+
 class HumanFormatter(logging.Formatter):
     """Local time, level, message; details that are worth a line of their own below it."""
-
-    _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 
     def __init__(self, *, colour: bool) -> None:
         super().__init__()
@@ -209,8 +210,8 @@ class HumanFormatter(logging.Formatter):
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = f"{record.levelname:<7}"
         fields = _fields(record)
-        if self._colour and record.levelname in self._COLOURS:
-            level = f"{self._COLOURS[record.levelname]}{level}\x1b[0m"
+        if self._colour and record.levelname in _COLOURS:
+            level = f"{_COLOURS[record.levelname]}{level}\x1b[0m"
         message = _sentence(fields) if record.name == exchanges.name else record.getMessage()
         lines = [f"{at}.{int(record.msecs):03d} {level} {printable(message)}"]
         detail = fields.get("detail")

@@ -1,0 +1,38 @@
+"""How the endpoints put their answers into bytes and their times into words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+
+from launcher.api.contract import ApiResponse
+
+
+def json_answer(
+    data: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
+) -> ApiResponse:
+    """An answer of plain data. It is about this moment, so nobody may keep it."""
+    return ApiResponse(
+        orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE),
+        status,
+        headers=(("Cache-Control", "no-store"), *headers),
+    )
+
+
+def timestamp(at: float | None) -> str | None:
+    """A wall-clock time (seconds since 1970) as RFC 3339 in UTC; None stays None."""
+    if at is None:
+        return None
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def milliseconds(seconds: float | None) -> int | None:
+    """Seconds as whole milliseconds; None stays None."""
+    return None if seconds is None else round(seconds * 1000)
+
+
+def flag(args: dict[str, str], name: str) -> bool:
+    """Whether a query says `?name`, `?name=1`, `?name=true` or `?name=yes`."""
+    return args.get(name, "0").lower() in ("", "1", "true", "yes")

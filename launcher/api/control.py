@@ -1,0 +1,187 @@
+"""`POST /api/routes/{name}/start` and `/stop`, and what all endpoints need of the dispatcher.
+
+A start asks at the same gate as every request, with a ticket that it lets go of at once when
+it is granted: the backend then stays for its idle time like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from launcher import tasks
+from launcher.api.answers import flag, json_answer, milliseconds
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.config import LauncherConfig, RouteConfig
+from launcher.core.types import RESIDENT, BackendId, BackendSnapshot, BackendState, Snapshot
+from launcher.drivers.base import Endpoint
+from launcher.errors import LauncherError
+from launcher.runtime.admission import Admission, Ask, Grant
+
+#: Seconds between two looks at a backend whose stop somebody waits for.
+LOOK_EVERY = 0.05
+
+
+class Control(Protocol):
+    """What the endpoints use of the dispatcher."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment."""
+        ...
+
+    def admit(self, ask: Ask) -> Admission:
+        """A ticket at the gate."""
+        ...
+
+    def request_stop(self, backend: BackendId, force: bool = False) -> None:
+        """Stop it after what runs, or at once."""
+        ...
+
+    def endpoint(self, backend: BackendId) -> Endpoint | None:
+        """Where it answers, while it is ready."""
+        ...
+
+    def driver_health(self) -> dict[str, str | None]:
+        """Each driver by name, and why it doesn't answer, where it doesn't."""
+        ...
+
+
+class Switches:
+    """Starting and stopping by hand."""
+
+    def __init__(self, config: LauncherConfig, control: Control) -> None:
+        self._routes = {route.name: route for route in config.routes}
+        self._control = control
+        self._holds: set[asyncio.Task[Grant | LauncherError]] = set()
+
+    async def start(self, request: ApiRequest) -> ApiResponse:
+        """POST /api/routes/{name}/start: 202 at once, 200 where it is ready already.
+
+        `?wait=1` answers when it is ready, or with the error that a request would have met;
+        a caller who leaves gives up its place, but a start under way goes on.
+        """
+        route = self._route(request)
+        admission = self._control.admit(
+            Ask(
+                backends=route.backends,
+                max_wait=route.max_wait,
+                queue_timeout=route.queue_timeout,
+                operator=True,
+            )
+        )
+        if flag(request.args, "wait"):
+            return self._started(route, await _granted(admission))
+        hold = tasks.spawn(_hold(admission), name=f"operator's start of {route.name}")
+        self._holds.add(hold)
+        hold.add_done_callback(self._holds.discard)
+        # What is decided at once (ready already, in back-off, no such container) is told at once.
+        await asyncio.wait({hold}, timeout=0)
+        if not hold.done():
+            return self._answer(route, 202)
+        outcome = hold.result()
+        if isinstance(outcome, LauncherError):
+            raise outcome
+        return self._started(route, outcome)
+
+    async def stop(self, request: ApiRequest) -> ApiResponse:
+        """POST /api/routes/{name}/stop: 202 while it goes on, 200 where nothing runs.
+
+        What runs is served to its end, unless `?force=1`. `?wait=1` answers when it is
+        confirmed that nothing runs, or raises `backend_stop_failed`.
+        """
+        route = self._route(request)
+        before = [self._look(backend) for backend in route.backends]
+        going = [one for one in before if one.state in RESIDENT]
+        for one in going:
+            self._control.request_stop(one.id, flag(request.args, "force"))
+        if flag(request.args, "wait"):
+            for one in going:
+                await self._stopped(one)
+            return self._answer(route, 200)
+        now = [self._look(one.id) for one in going]
+        return self._answer(route, 202 if any(one.state in RESIDENT for one in now) else 200)
+
+    async def close(self) -> None:
+        """Give up the starts that are still waited for."""
+        await tasks.cancel(*self._holds)
+
+    def _route(self, request: ApiRequest) -> RouteConfig:
+        name = request.args["name"]
+        route = self._routes.get(name)
+        if route is None:
+            known = ", ".join(self._routes) or "none"
+            raise LauncherError("unknown_route", f"No route of that name. Known: {known}.")
+        return route
+
+    def _look(self, backend: BackendId) -> BackendSnapshot:
+        return self._control.snapshot().backends[backend]
+
+    async def _stopped(self, before: BackendSnapshot) -> None:
+        while True:
+            now = self._look(before.id)
+            if now.state not in RESIDENT or _started_anew(before, now):
+                return
+            if now.stop_failure is not None:
+                raise LauncherError(
+                    now.stop_failure.code,
+                    f"{before.id} does not stop: {now.stop_failure.message}",
+                    detail=now.stop_failure.detail,
+                )
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _started(self, route: RouteConfig, grant: Grant) -> ApiResponse:
+        return self._answer(
+            route,
+            200,
+            backend=grant.backend,
+            coldStart=grant.cold,
+            waitedMs=milliseconds(grant.queued),
+        )
+
+    def _answer(self, route: RouteConfig, status: int, **more: object) -> ApiResponse:
+        backends = [self._look(backend) for backend in route.backends]
+        return json_answer(
+            {
+                "route": route.name,
+                "state": _most_alive(backends).value,
+                "backends": [{"backend": one.id, "state": one.state.value} for one in backends],
+                **more,
+            },
+            status,
+        )
+
+
+async def _granted(admission: Admission) -> Grant:
+    with admission:
+        return admission.grant or await admission.granted()
+
+
+async def _hold(admission: Admission) -> Grant | LauncherError:
+    try:
+        return await _granted(admission)
+    except LauncherError as error:
+        # Told to the operator while the request lasts, and logged as a decision by the core.
+        return error
+
+
+def _started_anew(before: BackendSnapshot, now: BackendSnapshot) -> bool:
+    """Somebody asked for it meanwhile: it was stopped, and is on its way up again."""
+    if now.epoch == before.epoch:
+        return False
+    if now.state is BackendState.STARTING:
+        return before.state is not BackendState.STARTING
+    return now.instance is not None and now.instance != before.instance
+
+
+_LIVELINESS = (
+    BackendState.READY,
+    BackendState.DRAINING,
+    BackendState.STARTING,
+    BackendState.STOPPING,
+    BackendState.FAILED,
+    BackendState.STOPPED,
+)
+
+
+def _most_alive(backends: list[BackendSnapshot]) -> BackendState:
+    return min((one.state for one in backends), key=_LIVELINESS.index)

@@ -1,0 +1,80 @@
+"""`/healthz`: the launcher is up. `/readyz`: it can do its work. Always open, cheap, harmless."""
+
+from __future__ import annotations
+
+from launcher.api.answers import json_answer
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.control import Control
+from launcher.core.types import Snapshot
+
+#: Seconds after which a prober may ask again.
+RETRY_AFTER = 5
+
+Problem = dict[str, str]
+
+
+def problems(control: Control, snapshot: Snapshot) -> list[Problem]:
+    """What keeps the launcher from its work, worst first; each with a stable `code`.
+
+    A backend that fails to start is its own trouble, not the launcher's.
+    """
+    found: list[Problem] = []
+    if snapshot.closed:
+        found.append({"code": "draining", "message": "The launcher is shutting down."})
+    for driver, reason in sorted(control.driver_health().items()):
+        if reason is not None:
+            found.append(
+                {
+                    "code": "docker_unavailable",
+                    "driver": driver,
+                    "message": f"{driver} does not answer: {reason}. Backends that run are "
+                    "served on; nothing can be started or stopped.",
+                }
+            )
+    for backend in snapshot.backends.values():
+        if backend.stop_failure is not None:
+            found.append(
+                {
+                    "code": "backend_stop_failed",
+                    "backend": backend.id,
+                    "message": f"{backend.id} does not stop and keeps its place: "
+                    f"{backend.stop_failure.message}",
+                }
+            )
+    unseen = [one.id for one in snapshot.backends.values() if one.reachable and not one.known]
+    if unseen and not found:
+        found.append(
+            {
+                "code": "docker_unavailable",
+                "message": f"Not looked at yet: {', '.join(unseen)}. Nothing is started before.",
+            }
+        )
+    return found
+
+
+class Health:
+    """The two health endpoints."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    async def alive(self, request: ApiRequest) -> ApiResponse:
+        """GET /healthz"""
+        return json_answer({"status": "ok"})
+
+    async def ready(self, request: ApiRequest) -> ApiResponse:
+        """GET /readyz: 200, or 503 with every reason."""
+        found = problems(self._control, self._control.snapshot())
+        if not found:
+            return json_answer({"status": "ready", "problems": []})
+        error = {
+            "message": " ".join(problem["message"] for problem in found),
+            "type": "server_error",
+            "code": found[0]["code"],
+            "param": None,
+        }
+        return json_answer(
+            {"status": "not ready", "problems": found, "error": error},
+            503,
+            (("Retry-After", str(RETRY_AFTER)),),
+        )

@@ -1,0 +1,46 @@
+"""`/openai/v1/models` and its like: every model that can be had, without starting any."""
+
+from __future__ import annotations
+
+from launcher.api.answers import json_answer
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.config import LauncherConfig
+from launcher.errors import LauncherError
+
+#: Ids named in an error message; the list endpoint has them all.
+MAX_NAMED = 50
+
+
+class Models:
+    """OpenAI's list and its single objects."""
+
+    def __init__(self, config: LauncherConfig, created: float) -> None:
+        self._models: dict[str, dict[str, object]] = {
+            model.id: {
+                "id": model.id,
+                "object": "model",
+                # OpenAI's clients require a time; ours is that of the configuration's loading.
+                "created": int(created),
+                "owned_by": "launcher",
+            }
+            for route in config.routes
+            for model in route.models
+        }
+
+    async def list(self, request: ApiRequest) -> ApiResponse:
+        """GET …/models"""
+        return json_answer({"object": "list", "data": list(self._models.values())})
+
+    async def one(self, request: ApiRequest) -> ApiResponse:
+        """GET …/models/{id}; an id may hold slashes."""
+        found = self._models.get(request.args["id"])
+        if found is None:
+            known = list(self._models)
+            more = f" and {len(known) - MAX_NAMED} more" if len(known) > MAX_NAMED else ""
+            raise LauncherError(
+                "unknown_model",
+                f"No route serves that model. Known: {', '.join(known[:MAX_NAMED]) or 'none'}"
+                f"{more}.",
+                param="model",
+            )
+        return json_answer(found)

@@ -1,0 +1,113 @@
+"""Which of the launcher's own endpoints a path is, and who may ask for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from launcher.api.answers import json_answer
+from launcher.api.contract import Answer, ApiRequest, ApiResponse, Found, Need
+from launcher.api.control import Control, Switches
+from launcher.api.health import Health
+from launcher.api.models import Models
+from launcher.api.routes import Routes
+from launcher.api.stats import History, Stats
+from launcher.api.status import Status
+from launcher.config import LauncherConfig
+from launcher.errors import LauncherError
+from launcher.metrics import CONTENT_TYPE, Metrics
+
+#: Where lists of models are asked for.
+MODEL_LISTS = ("/openai/v1/models", "/openai/models", "/v1/models")
+
+_ROUTES = "/api/routes/"
+_PREFIXES = (_ROUTES, *(f"{path}/" for path in MODEL_LISTS))
+
+Methods = dict[str, tuple[Need, Answer]]
+
+
+class OwnApi:
+    """Every endpoint of the launcher's own: the proxy's handler asks it first.
+
+    Nothing here starts a backend, but an operator's start.
+    """
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        control: Control,
+        metrics: Metrics,
+        history: History,
+        *,
+        redact: Callable[[str], str] = lambda text: text,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._metrics = metrics
+        health = Health(control)
+        routes = Routes(config, redact)
+        stats = Stats(config, control.snapshot, history, wall)
+        status = Status(config, control, history, redact, wall)
+        models = Models(config, wall())
+        self._switches = Switches(config, control)
+        self._exact: dict[str, Methods] = {
+            "/": {"GET": ("open", self._pointer)},
+            "/healthz": {"GET": ("open", health.alive)},
+            "/readyz": {"GET": ("open", health.ready)},
+            "/routes": {"GET": ("observe", routes.list)},
+            "/stats": {"GET": ("observe", stats.show)},
+            "/metrics": {"GET": ("observe", self._scrape)},
+            "/api/status": {"GET": ("observe", status.show)},
+        }
+        for path in MODEL_LISTS:
+            self._exact[path] = {"GET": ("observe", models.list)}
+        self._model: Methods = {"GET": ("observe", models.one)}
+        self._actions: dict[str, Methods] = {
+            "start": {"POST": ("admin", self._switches.start)},
+            "stop": {"POST": ("admin", self._switches.stop)},
+        }
+
+    def find(self, method: str, path: str) -> Found | None:
+        """The endpoint of a raw path (without query), None where it isn't one of ours.
+
+        Raises `method_not_allowed`. Every request of every client passes here, so a path that
+        isn't ours costs one look-up and one comparison.
+        """
+        methods, args = self._exact.get(path), {}
+        if methods is None:
+            if not path.startswith(_PREFIXES):
+                return None
+            methods, args = self._below(path)
+            if methods is None:
+                return None
+        found = methods.get("GET" if method == "HEAD" else method)
+        if found is None:
+            allowed = ", ".join(methods)
+            raise LauncherError("method_not_allowed", f"This path answers to {allowed} only.")
+        return Found(found[0], found[1], args)
+
+    def _below(self, path: str) -> tuple[Methods | None, dict[str, str]]:
+        """Paths with a name in them, which is percent-decoded after the path was taken apart."""
+        if path.startswith(_ROUTES):
+            name, _, action = path.removeprefix(_ROUTES).rpartition("/")
+            return self._actions.get(action), {"name": unquote(name)}
+        for prefix in _PREFIXES:
+            if path.startswith(prefix) and path != prefix:
+                return self._model, {"id": unquote(path.removeprefix(prefix))}
+        return None, {}
+
+    async def close(self) -> None:
+        """Give up what operators still wait for."""
+        await self._switches.close()
+
+    async def _scrape(self, request: ApiRequest) -> ApiResponse:
+        return ApiResponse(await self._metrics.render(), content_type=CONTENT_TYPE)
+
+    async def _pointer(self, request: ApiRequest) -> ApiResponse:
+        return json_answer(
+            {
+                "message": "This is a lazy-launch proxy. Clients of the OpenAI API use "
+                "/openai/v1; each route answers under its own prefix.",
+                "see": ["/openai/v1/models", "/routes", "/stats", "/healthz", "/readyz"],
+            }
+        )

@@ -1,0 +1,76 @@
+"""`/routes`: the table as it was configured. Nothing in it is secret, nothing of it is state."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+from launcher.api.answers import json_answer
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.config import BackendConfig, Health, LauncherConfig, RouteConfig
+from launcher.drivers.base import ContainerSpec, ProcessSpec
+
+_SECRET_OPTION = re.compile(r"(?i)(key|token|secret|passw(or)?d|credential)s?$")
+
+
+class Routes:
+    """The table, made once: it changes only with the configuration."""
+
+    def __init__(self, config: LauncherConfig, redact: Callable[[str], str]) -> None:
+        self._table = [_describe(route, config, redact) for route in config.routes]
+
+    async def list(self, request: ApiRequest) -> ApiResponse:
+        """GET /routes"""
+        return json_answer({"routes": self._table})
+
+
+def _describe(
+    route: RouteConfig, config: LauncherConfig, redact: Callable[[str], str]
+) -> dict[str, object]:
+    first = config.backend(route.backends[0])
+    return {
+        "route": route.name,
+        **held(first, redact),
+        "port": first.driver.port,
+        "health": health(first.health),
+        "auth": route.auth,
+        "models": [model.id for model in route.models],
+        "prefixes": list(route.prefixes),
+        "hosts": list(route.hosts),
+        "backends": list(route.backends),
+        "needs": dict(config.capacity if first.needs is None else first.needs),
+        "idleTimeoutSeconds": first.idle_timeout if math.isfinite(first.idle_timeout) else None,
+        "public": route.public,
+    }
+
+
+def held(backend: BackendConfig, redact: Callable[[str], str]) -> dict[str, object]:
+    """What a backend is: its container, or its command without what may be secret in it."""
+    match backend.driver:
+        case ContainerSpec(container=container):
+            return {"container": container}
+        case ProcessSpec(command=command):
+            return {"command": [redact(word) for word in mask(command)]}
+
+
+def mask(command: tuple[str, ...]) -> list[str]:
+    """A command line with the values of options and variables named like secrets hidden."""
+    shown: list[str] = []
+    hide = False
+    for word in command:
+        name, equals, _ = word.partition("=")
+        named = _SECRET_OPTION.search(name) is not None
+        if hide:
+            shown.append("***")
+        elif named and equals:
+            shown.append(f"{name}=***")
+        else:
+            shown.append(word)
+        hide = not hide and named and not equals and word.startswith("-")
+    return shown
+
+
+def health(check: Health) -> str:
+    """How readiness is asked, as routes.toml spells it."""
+    return check.path if check.kind == "http" else check.kind

@@ -1,0 +1,106 @@
+"""`/stats`: what runs, who was here last, how long starts take; and the history behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from launcher.api.answers import json_answer, milliseconds, timestamp
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.view import describe
+from launcher.config import LauncherConfig
+from launcher.core.types import RESIDENT, BackendId, Snapshot
+from launcher.drivers.base import ContainerSpec
+from launcher.facts import Fact, StartEnded
+from launcher.proxy.record import ExchangeRecord
+from launcher.state import Starts
+
+Clock = Callable[[], float]
+
+
+class History:
+    """When each route was last asked for, and the starts of each backend.
+
+    `exchange_started` listens to the proxy's handler, `fact` to `launcher.facts.Narrator`.
+    `starts` is what an earlier run counted; `save` is told of each new count.
+    """
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        starts: Mapping[BackendId, Starts] | None = None,
+        save: Callable[[BackendId, Starts], None] | None = None,
+        wall: Clock = time.time,
+    ) -> None:
+        self.last_hits: dict[str, float | None] = {route.name: None for route in config.routes}
+        kept = starts or {}
+        self.starts = {one.id: kept.get(one.id, Starts()) for one in config.backends}
+        self._save = save
+        self._wall = wall
+
+    def exchange_started(self, record: ExchangeRecord) -> None:
+        """A request for a route came in."""
+        if record.route in self.last_hits:
+            self.last_hits[record.route] = self._wall()
+
+    def fact(self, fact: Fact) -> None:
+        """Counts the starts that led to a ready backend; adoptions aren't starts."""
+        if not isinstance(fact, StartEnded) or fact.adopted or fact.outcome != "ready":
+            return
+        known = self.starts.get(fact.backend, Starts())
+        self.starts[fact.backend] = counted = known.plus(fact.seconds, self._wall())
+        if self._save is not None:
+            self._save(fact.backend, counted)
+
+
+class Stats:
+    """The numbers for dashboards."""
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        snapshot: Callable[[], Snapshot],
+        history: History,
+        wall: Clock = time.time,
+    ) -> None:
+        self._names = {
+            one.id: one.driver.container if isinstance(one.driver, ContainerSpec) else one.id
+            for one in config.backends
+        }
+        self._snapshot = snapshot
+        self._history = history
+        self._wall = wall
+
+    async def show(self, request: ApiRequest) -> ApiResponse:
+        """GET /stats"""
+        snapshot, wall = self._snapshot(), self._wall()
+        return json_answer(
+            {
+                "serverTime": timestamp(wall),
+                "runningContainers": [
+                    self._names.get(one.id, one.id)
+                    for one in snapshot.backends.values()
+                    if one.state in RESIDENT
+                ],
+                "lastHits": {route: timestamp(at) for route, at in self._history.last_hits.items()},
+                "startMetrics": {
+                    backend: start_metrics(starts)
+                    for backend, starts in self._history.starts.items()
+                },
+                "capacity": dict(snapshot.capacity),
+                "used": dict(snapshot.used),
+                "backends": {
+                    one.id: describe(one, snapshot.now, wall) for one in snapshot.backends.values()
+                },
+            }
+        )
+
+
+def start_metrics(starts: Starts) -> dict[str, object]:
+    """A backend's start counters, as `/stats` shows them."""
+    return {
+        "averageDurationMs": milliseconds(starts.average),
+        "lastDurationMs": milliseconds(starts.last_duration),
+        "lastStartedAt": timestamp(starts.last_started_at),
+        "startCount": starts.count,
+    }

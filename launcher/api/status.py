@@ -1,0 +1,89 @@
+"""`GET /api/status`: everything at a glance, for `launcher status` and its like."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from launcher import __version__
+from launcher.api.answers import json_answer, timestamp
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.control import Control
+from launcher.api.health import problems
+from launcher.api.routes import held
+from launcher.api.stats import History, start_metrics
+from launcher.api.view import describe, failure
+from launcher.config import BackendConfig, LauncherConfig
+from launcher.core.types import BackendId, Snapshot
+from launcher.state import Starts
+
+
+class Status:
+    """The glance. Failures' details are for admins, or for everybody where no keys are set."""
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        control: Control,
+        history: History,
+        redact: Callable[[str], str],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._control = control
+        self._history = history
+        self._redact = redact
+        self._wall = wall
+        self._started = wall()
+        self._open = not config.api_keys and not config.admin_keys
+
+    async def show(self, request: ApiRequest) -> ApiResponse:
+        """GET /api/status"""
+        snapshot, wall = self._control.snapshot(), self._wall()
+        details = request.admin or self._open
+        wrong = problems(self._control, snapshot)
+        return json_answer(
+            {
+                "version": __version__,
+                "serverTime": timestamp(wall),
+                "startedAt": timestamp(self._started),
+                "ready": not wrong,
+                "problems": wrong,
+                "drivers": self._control.driver_health(),
+                "capacity": dict(snapshot.capacity),
+                "used": dict(snapshot.used),
+                "backends": [
+                    self._backend(one, snapshot, wall, details)
+                    for one in self._config.backends
+                    if one.id in snapshot.backends
+                ],
+                "routes": [
+                    {
+                        "route": route.name,
+                        "backends": list(route.backends),
+                        "models": [model.id for model in route.models],
+                        "lastHitAt": timestamp(self._history.last_hits.get(route.name)),
+                    }
+                    for route in self._config.routes
+                ],
+            }
+        )
+
+    def _backend(
+        self, config: BackendConfig, snapshot: Snapshot, wall: float, details: bool
+    ) -> dict[str, object]:
+        one = snapshot.backends[config.id]
+        endpoint = self._control.endpoint(config.id)
+        return {
+            "backend": config.id,
+            "routes": self._routes_of(config.id),
+            **held(config, self._redact),
+            **describe(one, snapshot.now, wall),
+            "failure": failure(one.failure, detail=details),
+            "stopFailure": failure(one.stop_failure, detail=details),
+            "endpoint": None if endpoint is None else str(endpoint),
+            "startMetrics": start_metrics(self._history.starts.get(config.id, Starts())),
+        }
+
+    def _routes_of(self, backend: BackendId) -> list[str]:
+        return [route.name for route in self._config.routes if backend in route.backends]

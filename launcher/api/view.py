@@ -1,0 +1,51 @@
+"""One backend's state as plain data, the same for `/stats` and `/api/status`."""
+
+from __future__ import annotations
+
+import math
+
+from launcher.api.answers import milliseconds, timestamp
+from launcher.core.types import BackendSnapshot, Failure
+
+
+def describe(one: BackendSnapshot, now: float, wall: float) -> dict[str, object]:
+    """A backend at one moment.
+
+    `now` is the snapshot's time on the core's clock, `wall` the same moment in seconds since
+    1970. Nothing in it is for operators only.
+    """
+
+    def at(moment: float | None) -> str | None:
+        if moment is None or not math.isfinite(moment):
+            return None
+        return timestamp(wall + moment - now)
+
+    return {
+        "state": one.state.value,
+        "since": at(one.since),
+        "inFlight": one.in_flight,
+        "silent": one.silent,
+        "queued": one.queued,
+        "oldestWaitMs": milliseconds(one.oldest_wait),
+        "busy": one.busy,
+        "reachable": one.reachable,
+        "needs": dict(one.needs),
+        "lastUsedAt": at(one.last_used),
+        "idleStopAt": at(one.idle_stop_at),
+        "retryAt": at(one.retry_at),
+        "failure": failure(one.failure),
+        "stopFailure": failure(one.stop_failure),
+        "expectedStartMs": milliseconds(one.estimates.start),
+        "expectedStopMs": milliseconds(one.estimates.stop),
+        "expectedServiceMs": milliseconds(one.estimates.service),
+    }
+
+
+def failure(what: Failure | None, *, detail: bool = False) -> dict[str, str | None] | None:
+    """Why something failed; `detail` (log lines, exit codes) is for operators."""
+    if what is None:
+        return None
+    told: dict[str, str | None] = {"code": what.code, "message": what.message}
+    if detail:
+        told["detail"] = what.detail
+    return told
