@@ -1,0 +1,451 @@
+"""A client's connection: aiohttp's RequestHandler, with the habits that a proxy needs.
+
+aiohttp parses, and keeps the connection alive between requests. Added here: it notices a
+client that leaves (a half-close too, and behind a large body that nobody reads), a limit and
+a deadline for the head as a whole, tunnels of any protocol, a lingering close. It must not
+know handlers or routes. It leans on private parts of aiohttp 3.14; a test with a real socket
+stands behind each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, InvalidURLError, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
+
+from launcher.errors import LauncherError
+from launcher.proxy.client import ClientExchange
+from launcher.proxy.exchange import Detached, RequestHead
+from launcher.proxy.framing import check_head, too_large
+from launcher.proxy.outgoing import Outgoing
+
+#: How long a client may go on sending after a response that ends its connection, or take to
+#: fetch the last of one that was cut. Seconds.
+LINGER: Final = 5.0
+#: How often to look for a hang-up while reading is paused. Seconds.
+LOOK: Final = 1.0
+#: How far to read ahead of a handler that doesn't read, per connection and in all, in bytes. A
+#: client that dies leaves its FIN behind all that its kernel had still to send (4 MiB at most
+#: by Linux's default): only reading that far shows that nobody is there any more.
+READ_AHEAD: Final = 8 * 1024 * 1024
+READ_AHEAD_IN_ALL: Final = 64 * 1024 * 1024
+
+_HEAD_END: Final = b"\r\n\r\n"
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_HUNG_UP: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+@dataclass(slots=True)
+class Limits:
+    """What one client may ask of the front. Seconds and bytes."""
+
+    head_timeout: float
+    body_timeout: float
+    max_head: int
+    read_ahead_left: int = READ_AHEAD_IN_ALL
+    """Of READ_AHEAD_IN_ALL, what no connection uses at the moment."""
+
+
+class ClientConnection(RequestHandler):
+    """One connection, its requests one after the other."""
+
+    __slots__ = (
+        "_ahead",
+        "_body",
+        "_broken",
+        "_cut_timer",
+        "_edge",
+        "_exchange",
+        "_head_seen",
+        "_head_timer",
+        "_limits",
+        "_lingering",
+        "_look_timer",
+        "_peer",
+        "_read_at_look",
+        "_scheme",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        keepalive: float,
+    ) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            keepalive_timeout=keepalive,
+            access_log=None,  # type: ignore[arg-type]  # None turns it off
+            auto_decompress=False,
+            lingering_time=0,
+            max_line_size=limits.max_head,
+            max_field_size=limits.max_head,
+            read_bufsize=128 * 1024,
+        )
+        self._limits = limits
+        self.wire: asyncio.Transport | None = None
+        """The transport, also when aiohttp has let go of it."""
+        self._peer = ""
+        self._scheme = "http"
+        self._exchange: ClientExchange | None = None
+        self._body: StreamReader = EMPTY_PAYLOAD
+        """Of the request parsed last."""
+        self._broken = False
+        """Where the next request begins can't be known: what comes is dropped."""
+        self._head_seen = 0
+        """Bytes of a head whose end hasn't come; 0 between requests."""
+        self._edge = b""
+        """The last three of them, since its end may come in two parts."""
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._cut_timer: asyncio.TimerHandle | None = None
+        self._read_at_look = -1
+        self._ahead = 0
+        self._lingering: asyncio.Future[None] | None = None
+
+    # -- the connection's life ---------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected (on TLS: the handshake is done)."""
+        self.wire = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
+        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        name = transport.get_extra_info("peername")
+        self._peer = name[0] if isinstance(name, tuple) else "unix"
+
+    def eof_received(self) -> None:
+        """The client won't send any more: it has left, if an answer is still under way."""
+        if self._lingering is not None and not self._lingering.done():
+            self._lingering.set_result(None)
+        self._client_left()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone, whoever ended it. Cancels the handler, unless there is
+        nothing left for it to send: then it may put its things in order."""
+        for timer in (self._head_timer, self._look_timer, self._cut_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._lingering is not None and not self._lingering.done():
+            self._lingering.set_result(None)
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.gone = True
+            if exchange.ended:
+                self._task_handler = None
+        super().connection_lost(exc)
+
+    def _client_left(self) -> None:
+        exchange = self._exchange
+        if exchange is not None and not exchange.ended:
+            exchange.gone = True
+            # Not close(): that waits for a client which no longer reads.
+            self._wire.abort()
+
+    @property
+    def idle(self) -> bool:
+        """No request is here that would still be answered."""
+        return self._exchange is None and not self._messages
+
+    @property
+    def _wire(self) -> asyncio.Transport:
+        assert self.wire is not None
+        return self.wire
+
+    # -- what comes in -----------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Give the parser what came, cut behind each head.
+
+        So a head's size is known before it is complete, the bytes behind an Upgrade are kept
+        (aiohttp does that for WebSockets alone), and an error behind a whole request doesn't
+        swallow that request.
+        """
+        if self._broken or self._lingering is not None:
+            return
+        while data and self._between_requests():
+            if not self._head_seen:
+                # RFC 9112 §2.2: empty lines before a request line are ignored.
+                data = data.lstrip(b"\r\n")
+                if not data:
+                    return
+            at = (self._edge + data).find(_HEAD_END)
+            cut = at + len(_HEAD_END) - len(self._edge) if at >= 0 else len(data)
+            self._head_seen += cut
+            if self._head_seen > self._limits.max_head:
+                self._break(too_large(self._limits.max_head))
+                return
+            if at < 0:
+                self._edge = (self._edge + data[-3:])[-3:]
+                self._feed(data, whole_head=False)
+                if self._head_timer is None and not self._broken:
+                    self._head_timer = self._loop.call_later(
+                        self._limits.head_timeout, self._head_is_late
+                    )
+                return
+            self._head_complete()
+            self._feed(data[:cut], whole_head=True)
+            if self._broken:
+                return
+            data = data[cut:]
+            if not data:
+                return
+        self._feed(data, whole_head=False)
+
+    def _between_requests(self) -> bool:
+        return self._body.is_eof() and not self._upgraded and not self._buffer_paused
+
+    def _feed(self, data: bytes, *, whole_head: bool) -> None:
+        count = self._request_count
+        super().data_received(data)
+        if self._request_count == count:
+            return
+        message, body = self._messages[-1]
+        if isinstance(message, _ErrInfo):
+            self._broken = True
+            self._head_complete()
+            self._fail_body(problem_of(message.exc))
+            return
+        self._body = body
+        if message.upgrade and not self._upgraded:
+            if whole_head and body.is_eof():
+                # aiohttp does this for WebSockets; other protocols have leftovers too.
+                self._upgraded = True
+            elif not whole_head:
+                # What came behind it in the same segment was dropped by aiohttp.
+                self._messages.pop()
+                self._break(
+                    LauncherError("bad_request", "Ask for an Upgrade on a connection of its own.")
+                )
+
+    def _head_complete(self) -> None:
+        self._head_seen = 0
+        self._edge = b""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._break(
+            LauncherError(
+                "request_timeout",
+                f"The request's head didn't come within {self._limits.head_timeout:g} s.",
+            )
+        )
+
+    def _break(self, error: LauncherError) -> None:
+        """Nothing can be read from this client any more: `error` is the last answer, after
+        those that are under way."""
+        self._broken = True
+        self._head_complete()
+        self._fail_body(error)
+        self._request_count += 1
+        info = _ErrInfo(status=error.status, exc=error, message=error.message)
+        self._messages.append((info, EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail_body(self, error: LauncherError) -> None:
+        """aiohttp tells nobody who waits for a body that it turned out malformed."""
+        if not self._body.is_eof():
+            self._body.set_exception(error)
+
+    def _process_keepalive(self) -> None:
+        # A head that is coming in has a deadline of its own.
+        if self._head_seen:
+            self._keepalive_handle = None
+            return
+        super()._process_keepalive()
+
+    # -- a client that leaves while nobody reads -----------------------------------------
+
+    def _pause_transport_reading(self) -> None:
+        super()._pause_transport_reading()
+        if self._look_timer is None:
+            self._look_timer = self._loop.call_later(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._look_timer = None
+        wire = self._wire
+        if wire.is_closing() or not (self._reading_paused or self._buffer_paused):
+            return
+        if _hung_up(wire):
+            self._client_left()
+            return
+        exchange = self._exchange
+        read = exchange.body_read if exchange is not None else -1
+        if (
+            self._reading_paused
+            and not self._ahead
+            and read == self._read_at_look
+            and self._limits.read_ahead_left >= READ_AHEAD
+        ):
+            self._limits.read_ahead_left -= READ_AHEAD
+            self._ahead = READ_AHEAD
+            self._body.set_read_chunk_size(READ_AHEAD // 2)
+            self.resume_reading()
+        self._read_at_look = read
+        if self._look_timer is None:
+            self._look_timer = self._loop.call_later(LOOK, self._look)
+
+    # -- exchanges -----------------------------------------------------------------------
+
+    def exchange_for(self, message: RawRequestMessage, body: StreamReader) -> ClientExchange:
+        """The exchange for a parsed request. A head that breaks a rule makes one with a
+        `problem` instead of a head. Never raises: aiohttp has no answer to that here."""
+        problem: LauncherError | None = None
+        head: RequestHead | None = None
+        keep_alive = not message.should_close
+        if message is not ERROR:
+            try:
+                head = check_head(
+                    message.method,
+                    message.path.encode("utf-8", "surrogateescape"),
+                    (message.version.major, message.version.minor),
+                    message.raw_headers,
+                    peer=self._peer,
+                    scheme=self._scheme,
+                    max_head=self._limits.max_head,
+                )
+            except LauncherError as error:
+                problem = error
+        if head is None or (message.upgrade and body is not EMPTY_PAYLOAD):
+            # What follows the body of a request with an ignored Upgrade is lost in aiohttp.
+            keep_alive = False
+        exchange = ClientExchange(
+            self,
+            head,
+            body,
+            Outgoing(message.method, head.version if head else (1, 1), keep_alive=keep_alive),
+            problem=problem,
+            body_timeout=self._limits.body_timeout,
+            loop=self._loop,
+        )
+        self._exchange = exchange
+        return exchange
+
+    def exchange_over(self) -> None:
+        """The handler is done with the exchange; what it leaned on is free again."""
+        self._exchange = None
+        self._limits.read_ahead_left += self._ahead
+        self._ahead = 0
+        self._read_at_look = -1
+
+    def _make_error_handler(
+        self, err_info: _ErrInfo
+    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        handler = self._request_handler
+        assert handler is not None
+
+        async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+            cast(ClientExchange, request).problem = problem_of(err_info.exc)
+            return await handler(request)
+
+        return refuse
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """After the response to a request for an Upgrade that stayed in HTTP: what came behind
+        it is the next request after all."""
+        if self._upgraded and not self._messages and self._parser is not None:
+            self._parser.set_upgraded(False)
+            self._upgraded = False
+            tail, self._message_tail = self._message_tail, b""
+            if self._buffer_paused:
+                self._resume_reading_for_buffer()
+            if tail:
+                self.data_received(tail)
+        return await super().finish_response(request, resp, start_time)
+
+    # -- what an exchange asks of its connection (`client.Link`) ---------------------------
+
+    async def drained(self) -> None:
+        """Wait until the client took enough of what was written."""
+        await self._drain_helper()
+
+    def cut(self, *, reset: bool) -> None:
+        """End the connection. With `reset` at once, and so that even HTTP/1.0 clients, for whom
+        the end of the connection is the end of the body, see an error. Else the missing end of
+        the body says it, and what was written may still arrive."""
+        wire = self._wire
+        if not reset:
+            wire.close()
+            self._cut_timer = self._loop.call_later(LINGER, wire.abort)
+            return
+        sock = wire.get_extra_info("socket")
+        if sock is not None and not wire.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        wire.abort()
+
+    def take_over(self) -> Detached:
+        """Take the transport out of HTTP: aiohttp forgets it and never touches it again."""
+        wire = self._wire
+        leftover, self._message_tail = self._message_tail, b""
+        if self._buffer_paused or self._reading_paused:
+            self._resume_transport_reading()
+        for timer in (self._head_timer, self._look_timer, self._keepalive_handle):
+            if timer is not None:
+                timer.cancel()
+        assert self._manager is not None
+        self._manager.connection_lost(self)
+        self._manager = None
+        self._parser = None
+        self._force_close = True
+        self.transport = None
+        return Detached(wire, leftover)
+
+    async def linger(self) -> None:
+        """Wait for the client to close (RFC 9112 §9.6), at most LINGER seconds. Closing while it
+        still sends makes the kernel reset the connection, and the answer may never be read."""
+        wire = self._wire
+        if wire.is_closing():
+            return
+        self._lingering = self._loop.create_future()
+        self._reading_paused = self._buffer_paused = False
+        self._resume_transport_reading()
+        if wire.can_write_eof():
+            wire.write_eof()
+        await asyncio.wait((self._lingering,), timeout=LINGER)
+
+
+def problem_of(error: BaseException) -> LauncherError:
+    """Why the parser refused a request, in our words and without the client's bytes."""
+    if isinstance(error, LauncherError):
+        return error
+    said = str(getattr(error, "message", "")).strip().split("\n")
+    if isinstance(error, LineTooLong) or said[0].startswith("Too many headers"):
+        return LauncherError(
+            "headers_too_large",
+            "The request's head has too many or too long fields; send fewer or shorter headers.",
+        )
+    if isinstance(error, InvalidURLError):
+        return LauncherError("bad_target", "The request target isn't one that HTTP allows.")
+    if isinstance(error, BadStatusLine) and any("Invalid HTTP version" in line for line in said):
+        return LauncherError("http_version", "Use HTTP/1.1 or HTTP/1.0.")
+    reason = said[0] if isinstance(error, HttpProcessingError) and said[0].isascii() else ""
+    detail = f": {reason.strip().rstrip(':.')}" if reason else ""
+    return LauncherError("bad_request", f"The request breaks HTTP's rules{detail}.")
+
+
+def _hung_up(wire: asyncio.Transport) -> bool:
+    """Whether the peer closed or reset the connection, seen past data that nobody has read."""
+    sock = wire.get_extra_info("socket")
+    if sock is None:
+        return False
+    look = select.poll()
+    look.register(sock.fileno(), _HUNG_UP)
+    return any(events & _HUNG_UP for _, events in look.poll(0))

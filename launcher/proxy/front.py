@@ -1,0 +1,235 @@
+"""The front: listens, and hands each request to the handler as an Exchange.
+
+With `connection.py` the only importer of aiohttp's server. It must not know routes, keys or
+backends. It counts the exchanges that run, since a shutdown waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from launcher import tasks
+from launcher.config import Listen
+from launcher.errors import LauncherError
+from launcher.proxy import listening
+from launcher.proxy.client import ClientExchange, answer
+from launcher.proxy.connection import LINGER, ClientConnection, Limits
+from launcher.proxy.exchange import ClientGone, Handler
+from launcher.proxy.render import render
+
+log = logging.getLogger(__name__)
+
+
+class _Ended:
+    """What aiohttp wants of a handler: a response. All that one would do is done already."""
+
+    __slots__ = ("keep_alive",)
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: object) -> None:
+        """Nothing is left to prepare."""
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write."""
+
+
+_KEEP = _Ended(True)
+_CLOSE = _Ended(False)
+
+
+class _Server(web.Server):
+    """aiohttp's low-level server, making our kind of connection."""
+
+    def __init__(
+        self,
+        serve: Callable[[ClientExchange], Awaitable[_Ended]],
+        limits: Limits,
+        keepalive: float,
+    ) -> None:
+        # Exchanges stand in for aiohttp's requests, and _Ended for its responses: of both it
+        # uses only what these have.
+        super().__init__(
+            cast(Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], serve),
+            request_factory=cast(Callable[..., web.BaseRequest], _exchange),
+            handler_cancellation=True,
+        )
+        self._limits = limits
+        self._keepalive = keepalive
+
+    def __call__(self) -> RequestHandler:
+        return ClientConnection(
+            self, loop=self._loop, limits=self._limits, keepalive=self._keepalive
+        )
+
+
+def _exchange(
+    message: RawRequestMessage,
+    body: StreamReader,
+    connection: ClientConnection,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> ClientExchange:
+    return connection.exchange_for(message, body)
+
+
+class Front:
+    """Listens for clients. Timeouts in seconds, `max_head` in bytes."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        head_timeout: float = 30.0,
+        keepalive: float = 75.0,
+        body_timeout: float = 60.0,
+        max_head: int = 64 * 1024,
+    ) -> None:
+        self._handler = handler
+        self._limits = Limits(head_timeout, body_timeout, max_head)
+        self._keepalive = keepalive
+        self._bound: tuple[listening.Bound, ...] = ()
+        self._servers: list[asyncio.Server] = []
+        self._server: _Server | None = None
+        self._running: set[ClientExchange] = set()
+        self._closing = False
+
+    def __repr__(self) -> str:
+        where = ", ".join(map(str, self.addresses)) or "closed"
+        return f"<Front {where}, {self.active} active>"
+
+    @property
+    def addresses(self) -> tuple[Listen, ...]:
+        """What is bound: real ports for port 0, one entry per address of a name."""
+        return tuple(one.address for one in self._bound)
+
+    @property
+    def active(self) -> int:
+        """Exchanges whose handler runs, tunnels among them."""
+        return len(self._running)
+
+    async def open(self, listen: Sequence[Listen], tls: ssl.SSLContext | None) -> None:
+        """Bind all addresses and accept clients (TLS on TCP addresses only). Raises
+        ConfigError where one can't be had; nothing is bound then."""
+        loop = asyncio.get_running_loop()
+        self._server = server = _Server(self._serve, self._limits, self._keepalive)
+        self._bound = await asyncio.to_thread(listening.bind, listen)
+        for one in self._bound:
+            if one.address.unix_path is not None:
+                opened = await loop.create_unix_server(server, sock=one.sock)
+            else:
+                opened = await loop.create_server(
+                    server,
+                    sock=one.sock,
+                    ssl=tls,
+                    ssl_handshake_timeout=None if tls is None else self._limits.head_timeout,
+                    backlog=listening.BACKLOG,
+                )
+            self._servers.append(opened)
+
+    async def close(self, drain_timeout: float) -> None:
+        """Stop accepting, close idle connections, give running exchanges `drain_timeout`
+        seconds to end, then cancel their handlers and cut their connections."""
+        self._closing = True
+        for opened in self._servers:
+            opened.close()
+        self._servers.clear()
+        bound, self._bound = self._bound, ()
+        await asyncio.to_thread(_remove_all, bound)
+        if self._server is None:
+            return
+        deadline = asyncio.get_running_loop().time() + drain_timeout
+        for connection in self._connections():
+            if connection.idle:
+                connection.force_close()
+        for exchange in self._running:
+            exchange.outgoing.keep_alive = False
+        await self._until_gone(deadline)
+        await tasks.cancel(*(exchange.task for exchange in self._running))
+        for connection in self._connections():
+            if connection.wire is not None:
+                connection.wire.abort()
+        await self._until_gone(asyncio.get_running_loop().time() + LINGER)
+
+    def _connections(self) -> list[ClientConnection]:
+        assert self._server is not None
+        return cast(list[ClientConnection], self._server.connections)
+
+    async def _until_gone(self, deadline: float) -> None:
+        """Wait until no exchange runs and no connection is open, or until the deadline."""
+        loop = asyncio.get_running_loop()
+        # Shutdowns are rare, and their end isn't one event: looking is simpler than hooks.
+        while (self._running or self._connections()) and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(min(0.01, max(0.0, deadline - loop.time())))
+
+    async def _serve(self, exchange: ClientExchange) -> _Ended:
+        """Called by aiohttp for each request, in a task that it cancels if the client leaves."""
+        exchange.task = cast("asyncio.Task[None] | None", asyncio.current_task())
+        connection = cast(ClientConnection, exchange.link)
+        self._running.add(exchange)
+        if self._closing:
+            exchange.outgoing.keep_alive = False
+        try:
+            await self._carry(exchange)
+        finally:
+            self._running.discard(exchange)
+            connection.exchange_over()
+        return _KEEP if await self._reusable(exchange, connection) else _CLOSE
+
+    async def _carry(self, exchange: ClientExchange) -> None:
+        """Run the handler; whatever it does, the exchange has an end the client can trust."""
+        try:
+            if exchange.problem is not None:
+                raise exchange.problem
+            await self._handler(exchange)
+            if not exchange.ended:
+                raise RuntimeError(f"the handler left {exchange!r} without an end")
+        except asyncio.CancelledError:
+            exchange.abort()
+            raise
+        except ClientGone:
+            exchange.abort()
+        except LauncherError as error:
+            await self._answer(exchange, error)
+        except Exception:  # a bug ends in a 500 or in a cut, never in half an answer
+            log.exception("the handler failed")
+            await self._answer(
+                exchange,
+                LauncherError("internal_error", "The launcher failed; its log has the details."),
+            )
+        finally:
+            if exchange.detached is not None and not exchange.detached.is_closing():
+                exchange.detached.close()
+
+    async def _answer(self, exchange: ClientExchange, error: LauncherError) -> None:
+        try:
+            await answer(exchange, render(error, show_detail=False))
+        except ClientGone:
+            exchange.abort()
+
+    async def _reusable(self, exchange: ClientExchange, connection: ClientConnection) -> bool:
+        """Whether the connection can carry another request; where it can't, the client gets
+        time to read the answer before the connection closes."""
+        if not exchange.finished or exchange.gone:
+            return False
+        keep = exchange.outgoing.keep_alive and not self._closing
+        if keep and (exchange.body_rest == 0 or await exchange.skip_body(LINGER)):
+            return True
+        if exchange.body_rest != 0 or exchange.problem is not None:
+            await connection.linger()
+        return False
+
+
+def _remove_all(bound: Sequence[listening.Bound]) -> None:
+    for one in bound:
+        one.remove()
