@@ -1,6 +1,6 @@
-"""routes.toml → frozen route and backend specs; every cross-field check.
+"""The configuration's shapes: frozen routes, backends and the launcher's own settings.
 
-This file holds the shapes; the reading of files lives in `launcher/loading.py`.
+Plain data that everybody may import. How it is read and checked is `launcher.loading`'s.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class LauncherConfig:
     state_file: str | None = None
     """None: `launcher.db` in the user's state directory; "" keeps nothing."""
     source: str = "routes.toml"
-    """The file it came from, for messages."""
+    """The file it came from, or `environment`; for messages."""
     warnings: tuple[str, ...] = ()
 
     def backend(self, backend: BackendId) -> BackendConfig:

@@ -8,7 +8,7 @@ Drivers import `core.types` and `errors` and nothing else of the launcher.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from launcher.core.types import BackendId
@@ -60,7 +60,8 @@ class ProcessSpec:
     """A local program. `{port}` in command and env is replaced by a free port."""
 
     command: tuple[str, ...]
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Not in the repr: it may hold keys."""
     cwd: str | None = None
     port: int | None = None
     """Fixed port; None: a free one at each start."""

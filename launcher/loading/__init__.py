@@ -1,0 +1,206 @@
+"""routes.toml and the environment → one checked LauncherConfig, or all that is wrong with them.
+
+Reads files and decides nothing about the running world: whether a container exists is
+`launcher.check`'s question.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from launcher.config import BackendConfig, LauncherConfig
+from launcher.core.types import BackendId, Needs
+from launcher.errors import ConfigError
+from launcher.loading import backends, keys, read, routes, tables, units
+from launcher.loading.backends import Described
+from launcher.loading.read import DEFAULT_PLACES, Document
+from launcher.loading.routes import Drafted
+from launcher.loading.tables import Table
+
+__all__ = ["load_config"]
+
+
+def load_config(path: str | None, environ: Mapping[str, str]) -> LauncherConfig:
+    """Read a file (None: the one `LAUNCHER_CONFIG` names, else ./routes.toml, else
+    /etc/launcher/routes.toml, else none) and the environment.
+
+    Raises ConfigError with every problem found, each with its file, table and key.
+    """
+    found = read.find_file(path, environ)
+    document = read.read_file(found) if found else Document()
+    read.add_environment(document, environ)
+    if found is None and not document.routes:
+        document.problems.append(
+            f"no configuration: there is neither {' nor '.join(DEFAULT_PLACES)}, no file was "
+            "named (--config, LAUNCHER_CONFIG), and no MAP__<route>__container is set"
+        )
+    config = _Loader(document, environ).config()
+    if document.problems:
+        raise ConfigError(sorted(dict.fromkeys(document.problems), key=_line))
+    return config
+
+
+def _line(problem: str) -> float:
+    """Problems in the order of the file's lines, those without a line behind them."""
+    found = re.search(r":(\d+): \[", problem)
+    return int(found[1]) if found else math.inf
+
+
+class _Loader:
+    """One pass over a document; problems and warnings go into the document."""
+
+    def __init__(self, document: Document, environ: Mapping[str, str]) -> None:
+        self._document = document
+        self._environ = environ
+        self._launcher = Table(
+            "[launcher]",
+            f"{document.source}: [launcher]",
+            document.launcher,
+            environ,
+            document.problems,
+        )
+
+    def _table(self, label: str, values: read.Values) -> Table:
+        at = self._document.at.get(label, f"{self._document.source}: {label}")
+        return Table(
+            label, at, values, self._environ, self._document.problems, defaults=self._launcher
+        )
+
+    def config(self) -> LauncherConfig:
+        """Everything read; good for use where no problem was noted."""
+        self._launcher.check_names("launcher")
+        self._launcher.read_all("launcher")
+        told = len(self._document.problems)
+        capacity = self._capacity()
+        capacity_is_known = len(self._document.problems) == told
+        described, drafts = self._described_and_drafted()
+        by_id = backends.share(described, capacity)
+        if capacity_is_known:
+            backends.check_needs(described, capacity)
+        declared = {*self._document.backends, *self._document.routes}
+        drafts = routes.bind(drafts, by_id, declared)
+        routes.check_unique(drafts)
+        held = tuple({backend.id: backend for backend in by_id.values()}.values())
+        prewarm = self._prewarm(drafts, by_id)
+        self._warn(drafts)
+        return self._assembled(capacity, drafts, held, prewarm)
+
+    def _capacity(self) -> Needs:
+        value = self._document.capacity
+        default = LauncherConfig().capacity
+        if value is None:
+            return default
+        try:
+            return units.needs(tables.expand(value.raw, self._environ))
+        except ValueError as error:
+            self._document.problems.append(f"{value.where}: {error}")
+            return default
+
+    def _described_and_drafted(self) -> tuple[list[Described], list[Drafted]]:
+        described: list[Described] = []
+        drafts: list[Drafted] = []
+        for name, values in self._document.backends.items():
+            table = self._table(f"[backends.{name}]", values)
+            table.check_names("backend")
+            table.read_all("backend")
+            if (one := backends.describe(name, table)) is not None:
+                described.append(one)
+        for name, values in self._document.routes.items():
+            table = self._table(f"[routes.{name}]", values)
+            routes.check_name(name, table)
+            table.check_names("route", "backend")
+            table.read_all("route", "backend")
+            if keys.BACKEND_OF in table:
+                self._check_only_route(table)
+                named = table.get(keys.BACKEND_OF)
+                if not named:
+                    table.problem("names no backend", keys.BACKEND_OF)
+            else:
+                named = (name,)
+                if (one := backends.describe(name, table)) is not None:
+                    described.append(one)
+                    self._check_own(name, table)
+            drafts.append(routes.draft(name, table, named))
+        return described, drafts
+
+    def _check_only_route(self, table: Table) -> None:
+        """Of a table that names a backend of its own: what describes one belongs there."""
+        allowed = keys.names("route")
+        for key in keys.KEYS:
+            if key in table and key.name not in allowed:
+                table.problem(
+                    "the route names a backend: this belongs in that [backends.NAME]", key
+                )
+
+    def _check_own(self, name: str, table: Table) -> None:
+        if name in self._document.backends:
+            table.problem(
+                f"describes a backend of its own, and there is [backends.{name}]: write backend = "
+                f'"{name}" here, or rename one'
+            )
+
+    def _prewarm(
+        self, drafts: list[Drafted], by_id: Mapping[BackendId, BackendConfig]
+    ) -> tuple[BackendId, ...]:
+        by_name = {name: backend.id for name, backend in by_id.items()}
+        by_route = {one.route.name: one.route.backends[:1] for one in drafts}
+        found: list[BackendId] = []
+        for name in self._launcher.get(keys.PREWARM):
+            if name in by_route:
+                found += by_route[name]
+            elif BackendId(name) in by_name:
+                found.append(by_name[BackendId(name)])
+            elif name not in self._document.backends:
+                hint = read.did_you_mean(name, by_route)
+                self._launcher.problem(f'there is no route "{name}"{hint}', keys.PREWARM)
+        return tuple(dict.fromkeys(found))
+
+    def _warn(self, drafts: list[Drafted]) -> None:
+        for key in (keys.API_KEYS, keys.ADMIN_KEYS):
+            if key in self._launcher and not self._launcher.get(key):
+                value = self._document.launcher[key.name]
+                if value.raw != []:
+                    self._document.warnings.append(f"{value.where}: holds no key, so none is asked")
+        if not drafts and self._document.source != "environment":
+            self._document.warnings.append(
+                f"{self._document.source}: has no routes: add a [routes.NAME] with container = "
+                '"…" or command = ["…"]'
+            )
+
+    def _assembled(
+        self,
+        capacity: Needs,
+        drafts: list[Drafted],
+        held: tuple[BackendConfig, ...],
+        prewarm: tuple[BackendId, ...],
+    ) -> LauncherConfig:
+        launcher = self._launcher
+        cert, key = launcher.get(keys.TLS_CERT), launcher.get(keys.TLS_KEY)
+        if (cert is None) != (key is None):
+            missing, present = (
+                (keys.TLS_CERT, keys.TLS_KEY) if key else (keys.TLS_KEY, keys.TLS_CERT)
+            )
+            launcher.problem(f"needs {missing.name} too", present)
+        return LauncherConfig(
+            routes=tuple(one.route for one in drafts),
+            backends=held,
+            capacity=capacity,
+            listen=launcher.get(keys.LISTEN),
+            tls_cert=cert,
+            tls_key=key,
+            prewarm=prewarm,
+            api_keys=launcher.get(keys.API_KEYS),
+            admin_keys=launcher.get(keys.ADMIN_KEYS),
+            trusted_proxies=launcher.get(keys.TRUSTED_PROXIES),
+            max_body=launcher.get(keys.MAX_BODY),
+            max_buffered=launcher.get(keys.MAX_BUFFERED),
+            drain_timeout=launcher.get(keys.DRAIN_TIMEOUT),
+            stop_on_exit=launcher.get(keys.STOP_ON_EXIT),
+            docker_host=launcher.get(keys.DOCKER_HOST),
+            compose_project=launcher.get(keys.COMPOSE_PROJECT),
+            state_file=launcher.get(keys.STATE_FILE),
+            source=self._document.source,
+            warnings=tuple(self._document.warnings),
+        )

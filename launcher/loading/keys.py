@@ -1,0 +1,226 @@
+"""Every key of routes.toml: where it may stand, how it is read, its default, what it does.
+
+The reader, the check for unknown keys, and the tables of the reference all come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from launcher.config import MIB, QUIET, Health, Listen, ModelSpec, Secret
+from launcher.core.types import Needs
+from launcher.loading import addresses, units
+
+T = TypeVar("T")
+Scope = Literal["launcher", "route", "backend"]
+
+HERE: tuple[Scope, ...] = ("launcher",)
+ROUTE: tuple[Scope, ...] = ("route",)
+BACKEND: tuple[Scope, ...] = ("backend",)
+ROUTES: tuple[Scope, ...] = ("launcher", "route")
+BACKENDS: tuple[Scope, ...] = ("launcher", "backend")
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Generic[T]):
+    """One key. A `backend` key may stand in a route's table too, where that table describes
+    the route's own backend; a `launcher` key that is also another's is that one's default."""
+
+    name: str
+    scopes: tuple[Scope, ...]
+    parse: Callable[[object], T]
+    default: T
+    shown: str
+    """The default, for people."""
+    help: str
+    secret: bool = False
+    """Its value is never quoted, and may be `file:/path`."""
+
+
+LISTEN: Key[tuple[Listen, ...]] = Key(
+    "listen", HERE, addresses.listens, (Listen("127.0.0.1", 8000),), '["127.0.0.1:8000"]',
+    "Addresses to listen on: `host:port`, `:port` for all interfaces, `unix:/path`.",
+)  # fmt: skip
+TLS_CERT: Key[str | None] = Key(
+    "tls_cert", HERE, units.text, None, "", "Certificate chain (PEM file); needs `tls_key`."
+)
+TLS_KEY: Key[str | None] = Key(
+    "tls_key", HERE, units.text, None, "", "Private key of `tls_cert` (PEM file)."
+)
+PREWARM: Key[tuple[str, ...]] = Key(
+    "prewarm", HERE, units.texts, (), "[]",
+    "Routes (or backends) to start at boot, in this order, as far as they fit together.",
+)  # fmt: skip
+API_KEYS: Key[tuple[Secret, ...]] = Key(
+    "api_keys", HERE, units.secrets, (), "[]",
+    "Keys of which clients must present one; empty: nothing is asked.", secret=True,
+)  # fmt: skip
+ADMIN_KEYS: Key[tuple[Secret, ...]] = Key(
+    "admin_keys", HERE, units.secrets, (), "[]",
+    "Keys of which operators must present one to start and stop; never implied by `api_keys`. "
+    "Empty: only callers on this machine may.", secret=True,
+)  # fmt: skip
+TRUSTED_PROXIES: Key[tuple[str, ...]] = Key(
+    "trusted_proxies", HERE, addresses.networks, (), "[]",
+    "Networks whose `X-Forwarded-*` headers are believed and appended to.",
+)  # fmt: skip
+MAX_BODY: Key[int] = Key(
+    "max_body", HERE, units.size, 64 * MIB, '"64MiB"',
+    "Largest body in which a `model` is looked for. Bodies under a route's own path are "
+    "streamed, whatever their size.",
+)  # fmt: skip
+MAX_BUFFERED: Key[int] = Key(
+    "max_buffered", HERE, units.size, 256 * MIB, '"256MiB"',
+    "Memory for all buffered bodies together; what is beyond goes to temporary files.",
+)  # fmt: skip
+DRAIN_TIMEOUT: Key[float] = Key(
+    "drain_timeout", HERE, units.seconds, 30.0, '"30s"',
+    "How long running exchanges may go on after the launcher was told to end.",
+)  # fmt: skip
+STOP_ON_EXIT: Key[bool] = Key(
+    "stop_on_exit", HERE, units.boolean, False, "false",
+    "Stop the containers when the launcher ends. Otherwise they stay warm for the next one.",
+)  # fmt: skip
+DOCKER_HOST: Key[str | None] = Key(
+    "docker_host", HERE, addresses.engine, None, "",
+    "The Docker Engine: `unix:///path` or `tcp://host:port`; default: the engine's own.",
+)  # fmt: skip
+COMPOSE_PROJECT: Key[str | None] = Key(
+    "compose_project", HERE, units.text, None, "",
+    "Narrows compose services to one project, where two have a service of the same name.",
+)  # fmt: skip
+STATE_FILE: Key[str | None] = Key(
+    "state_file", HERE, units.state_file, None, "",
+    "SQLite file for measured times; default: in the user's state directory; `\"none\"`: none.",
+)  # fmt: skip
+
+BACKEND_KEY: Key[Secret | None] = Key(
+    "backend_key", BACKENDS, units.secret, None, "",
+    'The key that the backend asks for, sent in place of the client\'s (`auth = "inject"`).',
+    secret=True,
+)  # fmt: skip
+IDLE_TIMEOUT: Key[float] = Key(
+    "idle_timeout", BACKENDS, units.seconds_or_never, 600.0, '"10m"',
+    'Stop the backend this long after its last request ended; 0 or `"never"`: not at all.',
+)  # fmt: skip
+START_TIMEOUT: Key[float] = Key(
+    "start_timeout", BACKENDS, units.positive_seconds, 600.0, '"10m"',
+    "How long a start may take until the backend is healthy.",
+)  # fmt: skip
+STOP_GRACE: Key[float] = Key(
+    "stop_grace", BACKENDS, units.seconds, 10.0, '"10s"', "Time between SIGTERM and SIGKILL."
+)
+MAX_QUEUE: Key[int] = Key(
+    "max_queue", BACKENDS, units.positive, 512, "512",
+    "Requests that may wait for the backend; more are answered `queue_full`.",
+)  # fmt: skip
+
+QUEUE_TIMEOUT: Key[float] = Key(
+    "queue_timeout", ROUTES, units.positive_seconds, 1800.0, '"30m"',
+    "How long a request may wait in all; then it is answered `queue_timeout`.",
+)  # fmt: skip
+MAX_WAIT: Key[float] = Key(
+    "max_wait", ROUTES, units.seconds, 60.0, '"60s"',
+    "How long a request waits for a busy backend to leave by itself before it is drained.",
+)  # fmt: skip
+RESPONSE_TIMEOUT: Key[float | None] = Key(
+    "response_timeout", ROUTES, units.seconds_or_none, None, '"never"',
+    "How long the backend may take to the first byte of a response.",
+)  # fmt: skip
+HEARTBEAT: Key[float] = Key(
+    "heartbeat", ROUTES, units.seconds, 10.0, '"10s"',
+    "A streaming request that waits longer is told so in SSE comments; 0 turns them off.",
+)  # fmt: skip
+TUNNEL_IDLE: Key[float] = Key(
+    "tunnel_idle", ROUTES, units.seconds_or_never, 300.0, '"5m"',
+    "A WebSocket that carried less than 1 KiB for this long no longer holds its backend.",
+)  # fmt: skip
+
+CONTAINER: Key[str | None] = Key(
+    "container", BACKEND, units.container, None, "",
+    "A container or compose service that exists already.",
+)  # fmt: skip
+COMMAND: Key[tuple[str, ...]] = Key(
+    "command", BACKEND, units.command, (), "",
+    "A local program and its arguments; `{port}` becomes a free port.",
+)  # fmt: skip
+PORT: Key[int | None] = Key(
+    "port", BACKEND, units.port, None, "8000",
+    "The port inside the container; for `command` a fixed one (default: a free one).",
+)  # fmt: skip
+ADDRESS: Key[str | None] = Key(
+    "address", BACKEND, addresses.address, None, "",
+    "Where the container answers, `host:port` or `unix:/path`, instead of finding out.",
+)  # fmt: skip
+SCHEME: Key[Literal["http", "https"]] = Key(
+    "scheme", BACKEND, addresses.scheme, "http", '"http"', "`https` where the backend wants TLS."
+)
+BASE_PATH: Key[str] = Key(
+    "base_path", BACKEND, addresses.base_path, "", '""', "Put before every path on the backend."
+)
+ENV: Key[tuple[tuple[str, str], ...]] = Key(
+    "env", BACKEND, units.variables, (), "{}",
+    "Variables for `command`, on top of the launcher's own; `{port}` is replaced.",
+)  # fmt: skip
+CWD: Key[str | None] = Key("cwd", BACKEND, units.text, None, "", "Directory to run `command` in.")
+HEALTH: Key[Health] = Key(
+    "health", BACKEND, addresses.health, Health(), '"/health"',
+    'How readiness is asked: a path (any 2xx), `"docker"` (the container\'s HEALTHCHECK), '
+    'or `"tcp"` (a connect).',
+)  # fmt: skip
+NEEDS: Key[Needs | None] = Key(
+    "needs", BACKEND, units.needs, None, "all of the capacity",
+    "What the backend occupies while it runs; `{}`: nothing, it lives beside everything else.",
+)  # fmt: skip
+BUSY: Key[str | None] = Key(
+    "busy", BACKEND, addresses.request_path, None, "",
+    "Path that tells of work that no request holds (ComfyUI: `/queue`); asked before a stop.",
+)  # fmt: skip
+
+BACKEND_OF: Key[tuple[str, ...]] = Key(
+    "backend", ROUTE, units.texts, (), "", "A table of `[backends]`, where routes share one."
+)
+PATH: Key[tuple[str, ...]] = Key(
+    "path", ROUTE, addresses.prefixes, (), "[]", "Further path prefixes, such as `/v2/coder`."
+)
+HOST: Key[tuple[str, ...]] = Key(
+    "host", ROUTE, addresses.host_names, (), "[]",
+    "Host names that are the route's alone, for apps that can't live under a prefix.",
+)  # fmt: skip
+MODELS: Key[tuple[ModelSpec, ...] | None] = Key(
+    "models", ROUTE, units.models, None, "the container's name, or the route's",
+    'Model ids, or `{ id = "gpt-4o", upstream = "…" }` where the backend has its own name.',
+)  # fmt: skip
+AUTH: Key[Literal["inject", "passthrough"]] = Key(
+    "auth", ROUTE, units.auth, "inject", '"inject"',
+    '`"inject"`: `backend_key` replaces the client\'s credentials; `"passthrough"` leaves them.',
+)  # fmt: skip
+PUBLIC: Key[bool] = Key(
+    "public", ROUTE, units.boolean, False, "false", "No api key is asked (a page for browsers)."
+)
+HOST_HEADER: Key[Literal["client", "backend"]] = Key(
+    "host_header", ROUTE, addresses.host_header, "client", '"client"',
+    "Whose `Host` the backend sees.",
+)  # fmt: skip
+QUIET_PATHS: Key[tuple[str, ...]] = Key(
+    "quiet", ROUTE, addresses.quiet, QUIET, '["default"]',
+    'Paths behind the prefix that neither wake the backend nor keep it; `"default"` stands '
+    "for " + ", ".join(f"`{path}`" for path in QUIET) + ".",
+)  # fmt: skip
+
+#: In the order of the reference. `Any`: the values differ, and each is read by its own key.
+KEYS: tuple[Key[Any], ...] = (
+    LISTEN, TLS_CERT, TLS_KEY, PREWARM, API_KEYS, ADMIN_KEYS, TRUSTED_PROXIES, MAX_BODY,
+    MAX_BUFFERED, DRAIN_TIMEOUT, STOP_ON_EXIT, DOCKER_HOST, COMPOSE_PROJECT, STATE_FILE,
+    CONTAINER, COMMAND, PORT, ADDRESS, SCHEME, BASE_PATH, ENV, CWD, HEALTH, NEEDS, BUSY,
+    BACKEND_KEY, IDLE_TIMEOUT, START_TIMEOUT, STOP_GRACE, MAX_QUEUE,
+    BACKEND_OF, PATH, HOST, MODELS, AUTH, PUBLIC, HOST_HEADER, QUIET_PATHS,
+    QUEUE_TIMEOUT, MAX_WAIT, RESPONSE_TIMEOUT, HEARTBEAT, TUNNEL_IDLE,
+)  # fmt: skip
+
+
+def names(*scopes: Scope) -> tuple[str, ...]:
+    """The keys that may stand in a table of any of these scopes."""
+    return tuple(key.name for key in KEYS if not set(scopes).isdisjoint(key.scopes))

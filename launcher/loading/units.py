@@ -1,0 +1,267 @@
+"""Values as people write them: durations, sizes, numbers, names, lists.
+
+Each function takes what TOML or the environment gave and returns the checked value; it
+raises ValueError with what was expected, in words that end a sentence beginning with the
+key's name. It must not quote the value: that may be a secret, and its caller knows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal
+
+from launcher.config import ModelSpec, Secret
+from launcher.core.types import Needs
+
+_DURATION_UNITS = {
+    "ms": 0.001,
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(b?)", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_RESOURCE = re.compile(r"[a-z][a-z0-9_-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+DURATION = 'a duration such as "90s", "10m" or "1h30m" (a bare number is seconds)'
+
+
+def seconds(raw: object) -> float:
+    """A duration: a number of seconds, or numbers with units (`1h30m`, `500 ms`)."""
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        value = float(raw)
+    elif isinstance(raw, str):
+        value = _seconds_of(raw.strip().lower())
+    else:
+        raise ValueError(f"expected {DURATION}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"expected {DURATION}, not negative")
+    return value
+
+
+def _seconds_of(text: str) -> float:
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    total, at = 0.0, 0
+    while at < len(text):
+        part = _DURATION_PART.match(text, at)
+        if part is None or part[2] not in _DURATION_UNITS:
+            raise ValueError(f"expected {DURATION}")
+        total += float(part[1]) * _DURATION_UNITS[part[2]]
+        at = part.end()
+    if not at:
+        raise ValueError(f"expected {DURATION}")
+    return total
+
+
+def positive_seconds(raw: object) -> float:
+    """A duration above zero."""
+    value = seconds(raw)
+    if not value:
+        raise ValueError(f"expected {DURATION}, above zero")
+    return value
+
+
+def seconds_or_never(raw: object) -> float:
+    """A duration; 0 and "never" are `inf`."""
+    if isinstance(raw, str) and raw.strip().lower() == "never":
+        return math.inf
+    try:
+        return seconds(raw) or math.inf
+    except ValueError as error:
+        raise ValueError(f'{error}, or "never"') from None
+
+
+def seconds_or_none(raw: object) -> float | None:
+    """A duration; 0 and "never" are None: no limit."""
+    value = seconds_or_never(raw)
+    return None if value == math.inf else value
+
+
+def size(raw: object) -> int:
+    """A size in bytes, or plain units: an integer, or `24GiB`, `500MB`, `64M`.
+
+    One letter alone counts in powers of 1024, as `docker run --memory` does.
+    """
+    expected = 'expected a whole number or a size such as "24GiB" or "500MB"'
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        value = float(raw)
+    elif isinstance(raw, str) and (found := _SIZE.fullmatch(raw.strip())):
+        number, letter, binary, byte = found.groups()
+        if binary and not letter:
+            raise ValueError(expected)
+        base = 1000 if letter and byte and not binary else 1024
+        value = float(number) * base ** " kmgt".index(letter.lower() or " ")
+    else:
+        raise ValueError(expected)
+    if value < 0 or value != int(value):
+        raise ValueError(f"{expected}, not negative and not a fraction")
+    return int(value)
+
+
+def needs(raw: object) -> Needs:
+    """Named budgets, `{ gpu = 1 }` or `{ vram = "24GiB" }`: sorted, zeros left out."""
+    if not isinstance(raw, dict):
+        raise ValueError('expected a table such as { gpu = 1 } or { vram = "9GiB" }')
+    found: list[tuple[str, int]] = []
+    for name, units in raw.items():
+        if not _RESOURCE.fullmatch(name):
+            raise ValueError(f"a resource is a lower-case word, which {name!r} is not")
+        try:
+            found.append((name, size(units)))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return tuple(sorted((name, units) for name, units in found if units))
+
+
+def whole(raw: object) -> int:
+    """A whole number, zero or more."""
+    if isinstance(raw, str) and raw.strip().isascii() and raw.strip().isdigit():
+        return int(raw)
+    if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
+        return raw
+    raise ValueError("expected a whole number")
+
+
+def positive(raw: object) -> int:
+    """A whole number, one or more."""
+    value = whole(raw)
+    if not value:
+        raise ValueError("expected a whole number above zero")
+    return value
+
+
+def port(raw: object) -> int:
+    """A TCP port."""
+    try:
+        value = whole(raw)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 65535:
+        raise ValueError("expected a port from 1 to 65535")
+    return value
+
+
+def boolean(raw: object) -> bool:
+    """true or false; in the environment also 1/0, yes/no, on/off."""
+    if isinstance(raw, bool):
+        return raw
+    word = raw.strip().lower() if isinstance(raw, str) else ""
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("expected true or false")
+
+
+def text(raw: object) -> str:
+    """A string with something in it, and no control characters."""
+    if isinstance(raw, str) and raw.strip() and raw.isprintable():
+        return raw.strip()
+    raise ValueError("expected a string that isn't empty")
+
+
+def texts(raw: object) -> tuple[str, ...]:
+    """A list of strings; one string is split at its commas."""
+    if isinstance(raw, str):
+        return tuple(part.strip() for part in raw.split(",") if part.strip())
+    if isinstance(raw, list):
+        return tuple(text(one) for one in raw)
+    raise ValueError("expected a list of strings")
+
+
+def secret(raw: object) -> Secret | None:
+    """A secret; an empty one is None."""
+    if not isinstance(raw, str):
+        raise ValueError("expected a string")
+    value = raw.strip()
+    if not value.isprintable() or not value.isascii():
+        # It travels in a header (RFC 9110, 5.5).
+        raise ValueError("expected one line of printable ASCII")
+    return Secret(value) if value else None
+
+
+def secrets(raw: object) -> tuple[Secret, ...]:
+    """A list of secrets, empty ones left out; one string is split at commas and lines."""
+    if isinstance(raw, str):
+        raw = [part for line in raw.splitlines() for part in line.split(",")]
+    if not isinstance(raw, list):
+        raise ValueError("expected a list of strings")
+    found = [one for one in map(secret, raw) if one is not None]
+    return tuple(dict.fromkeys(found))
+
+
+def container(raw: object) -> str:
+    """A container's name or compose service, of the characters that Docker allows."""
+    if isinstance(raw, str) and _NAME.fullmatch(raw.strip()):
+        return raw.strip()
+    raise ValueError("expected the name of a container or compose service (letters, digits, _.-)")
+
+
+def command(raw: object) -> tuple[str, ...]:
+    """A program and its arguments."""
+    if isinstance(raw, list) and raw and all(isinstance(one, str) for one in raw) and raw[0]:
+        if any("\0" in one for one in raw):
+            raise ValueError("an argument can't hold a NUL character")
+        return tuple(raw)
+    raise ValueError('expected a list: the program, then each argument: ["llama-server", "-m", …]')
+
+
+def variables(raw: object) -> tuple[tuple[str, str], ...]:
+    """A table of environment variables."""
+    if not isinstance(raw, dict):
+        raise ValueError('expected a table such as { CUDA_VISIBLE_DEVICES = "0" }')
+    for name, value in raw.items():
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"{name!r} can't be the name of a variable")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"{name}: expected a string or a number")
+        if "\0" in str(value):
+            raise ValueError(f"{name}: a variable can't hold a NUL character")
+    return tuple((name, str(value)) for name, value in raw.items())
+
+
+def model(raw: object) -> ModelSpec:
+    """A model: its id, or `{ id = "gpt-4o", upstream = "Qwen/…" }`."""
+    if isinstance(raw, dict):
+        if set(raw) - {"id", "upstream"} or "id" not in raw:
+            raise ValueError('expected { id = "…", upstream = "…" }')
+        upstream = _model_id(raw["upstream"]) if "upstream" in raw else None
+        return ModelSpec(_model_id(raw["id"]), upstream)
+    return ModelSpec(_model_id(raw))
+
+
+def _model_id(raw: object) -> str:
+    if isinstance(raw, str) and raw.strip() and raw.isprintable():
+        return raw.strip()
+    raise ValueError('expected model ids such as "coder" or { id = "gpt-4o", upstream = "Qwen/…" }')
+
+
+def models(raw: object) -> tuple[ModelSpec, ...]:
+    """A list of models; one string is split at its commas."""
+    if isinstance(raw, str):
+        raw = list(texts(raw))
+    if not isinstance(raw, list):
+        raise ValueError("expected a list of model ids")
+    return tuple(model(one) for one in raw)
+
+
+def auth(raw: object) -> Literal["inject", "passthrough"]:
+    """What happens to the client's credentials."""
+    if raw == "inject":
+        return "inject"
+    if raw == "passthrough":
+        return "passthrough"
+    raise ValueError('expected "inject" or "passthrough"')
+
+
+def state_file(raw: object) -> str:
+    """A file's path; "none" (or nothing) keeps no state."""
+    if not isinstance(raw, str):
+        raise ValueError('expected a path, or "none"')
+    return "" if raw.strip() == "none" else raw.strip()
