@@ -1,0 +1,337 @@
+"""The scheduler's state and the verbs that change it: each keeps the books and emits effects.
+
+Verbs don't decide. They are called by the scheduler (what an event means) and by `placing`
+(who gets a place).
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+from launcher.core.backend import Backend
+from launcher.core.effects import (
+    Abort,
+    Adopt,
+    AskBusy,
+    Effect,
+    Grant,
+    Reject,
+    Start,
+    Stop,
+    WakeAt,
+)
+from launcher.core.lifecycle import Cause, move
+from launcher.core.types import (
+    BackendId,
+    BackendState,
+    Failure,
+    Needs,
+    Snapshot,
+    StopReason,
+    Ticket,
+    TicketId,
+)
+
+#: Seconds that a start may overrun its deadline before the scheduler itself ends it.
+START_MARGIN = 5.0
+#: The least time in which something found running has to become ready.
+ADOPT_FLOOR = 30.0
+#: Seconds between two questions whether a backend still has work of its own.
+ASK_INTERVAL = 10.0
+#: Seconds after which cut exchanges that didn't let go no longer stop a stop.
+CUT_GRACE = 5.0
+FIRST_BACKOFF = 1.0
+LAST_BACKOFF = 300.0
+#: Drains that end when nobody wants the place any more.
+SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
+
+
+class World:
+    """Backends, tickets and capacity, and the effects of the event being handled."""
+
+    def __init__(self, capacity: Needs) -> None:
+        self.capacity: dict[str, int] = dict(capacity)
+        self.backends: dict[BackendId, Backend] = {}
+        self.tickets: dict[TicketId, Backend] = {}
+        self.deadlines: list[tuple[float, TicketId]] = []
+        self.waiting = 0
+        """Queued tickets in all."""
+        self.closed = False
+        self.prewarmed = False
+        self.wake = math.inf
+        """The time last asked for with WakeAt."""
+        self.effects: list[Effect] = []
+
+    # -- looking
+
+    def usage(self) -> dict[str, int]:
+        """Units of each resource that residents occupy."""
+        used: dict[str, int] = {}
+        for backend in self.backends.values():
+            if backend.resident:
+                add(used, backend.needs)
+        return used
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Everything at one moment."""
+        return Snapshot(
+            now=now,
+            capacity=tuple(sorted(self.capacity.items())),
+            used=tuple(sorted(self.usage().items())),
+            backends={id: backend.snapshot(now) for id, backend in self.backends.items()},
+            closed=self.closed,
+        )
+
+    # -- the lifecycle
+
+    def _move(self, backend: Backend, cause: Cause, now: float) -> None:
+        backend.state = move(backend.state, cause)
+        backend.epoch += 1
+        backend.since = now
+
+    def start(self, backend: Backend, now: float) -> None:
+        """Begin a start; its needs are taken from now on."""
+        self._move(backend, Cause.START, now)
+        placement = backend.placement = backend.spec.placements[0]
+        backend.adopted = False
+        backend.retry_at = None
+        backend.deadline = now + backend.spec.start_timeout
+        self.effects.append(Start(backend.id, backend.epoch, placement, backend.deadline))
+
+    def adopt(self, backend: Backend, instance: str | None, running_for: float, now: float) -> None:
+        """Somebody else started it (or an earlier launcher): it becomes ready by its probe."""
+        replaced = backend.state in (BackendState.READY, BackendState.DRAINING)
+        self._move(backend, Cause.REPLACED if replaced else Cause.ADOPT, now)
+        self._forget_drain(backend)
+        backend.placement = backend.spec.placements[0]
+        backend.adopted = True
+        backend.instance = instance
+        backend.retry_at = None
+        left = backend.spec.start_timeout - running_for
+        backend.deadline = now + max(left, min(ADOPT_FLOOR, backend.spec.start_timeout))
+        self.effects.append(Adopt(backend.id, backend.epoch, backend.deadline))
+
+    def ready(self, backend: Backend, instance: str, now: float) -> None:
+        """It may receive requests: whoever waits for it is granted in the same breath, so that
+        it carries its waiters' tickets before anybody can think of evicting it."""
+        if not backend.adopted:
+            backend.measured(start=now - backend.since)
+        self._move(backend, Cause.READY, now)
+        backend.instance = instance
+        backend.ready_at = now
+        backend.deadline = math.inf
+        self.grant_queue(backend, now, cold=True)
+
+    def drain(self, backend: Backend, reason: StopReason, now: float) -> None:
+        """Serve what runs, queue what comes, then stop; `settle` sees to the end of it."""
+        if backend.state is BackendState.READY:
+            self._move(backend, Cause.DRAIN, now)
+        elif backend.state is not BackendState.DRAINING:
+            return
+        if backend.drain_reason is None or reason not in SOFT:
+            backend.drain_reason = reason
+        self.settle(backend, now)
+
+    def undrain(self, backend: Backend, now: float) -> None:
+        """Nobody wants its place any more: it goes on."""
+        self._move(backend, Cause.UNDRAIN, now)
+        self._forget_drain(backend)
+        self.grant_queue(backend, now, cold=False)
+
+    def settle(self, backend: Backend, now: float) -> None:
+        """Stop a draining backend once nothing holds it: ask whether it has work of its own,
+        cut what is left of silent tunnels, and wait for those to let go."""
+        if self.closed or backend.state is not BackendState.DRAINING:
+            return
+        soft = backend.drain_reason in SOFT
+        overrun = backend.cut_at is not None and now >= backend.cut_at + CUT_GRACE
+        if backend.holding and not overrun:
+            return
+        if soft and backend.spec.asks_busy and backend.clear_epoch != backend.epoch:
+            if backend.asked_epoch != backend.epoch and not (backend.busy and now < backend.ask_at):
+                backend.asked_epoch = backend.epoch
+                self.effects.append(AskBusy(backend.id, backend.epoch))
+            return
+        if backend.in_flight and not overrun:
+            if backend.cut_at is None:
+                self.cut(backend, "The connection was silent and its backend is needed.", now)
+            return
+        self.stop(backend, backend.drain_reason or StopReason.EVICTED, now)
+
+    def cut(self, backend: Backend, message: str, now: float) -> None:
+        """End every exchange on it; each will release its ticket."""
+        backend.cut_at = now
+        self.effects.append(Abort(backend.id, "backend_stopped", message))
+
+    def stop(self, backend: Backend, reason: StopReason, now: float) -> None:
+        """Begin a stop; its needs stay taken until that is confirmed."""
+        self._move(backend, Cause.STOP, now)
+        self._forget_drain(backend)
+        backend.stop_reason = reason
+        backend.deadline = math.inf
+        backend.stop_backoff = 0.0
+        self.effects.append(Stop(backend.id, backend.epoch, reason))
+
+    def retry_stop(self, backend: Backend, now: float) -> None:
+        """A stop that failed is tried again."""
+        since = backend.since
+        self._move(backend, Cause.RETRY_STOP, now)
+        backend.since = since
+        backend.stop_retry_at = None
+        self.effects.append(
+            Stop(backend.id, backend.epoch, backend.stop_reason or StopReason.EVICTED)
+        )
+
+    def stop_failed(self, backend: Backend, failure: Failure, now: float) -> None:
+        """It keeps its needs; the stop is tried again, after 1 s at first, 5 min at last."""
+        backend.stop_failure = failure
+        backend.stop_backoff = grow(backend.stop_backoff)
+        backend.stop_retry_at = now + backend.stop_backoff
+
+    def stopped(self, backend: Backend, now: float) -> None:
+        """A stop is confirmed: its needs are free."""
+        failed = backend.failed_start
+        if backend.stop_failure is None and not failed:
+            backend.measured(stop=now - backend.since)
+        self._move(backend, Cause.GAVE_UP if failed else Cause.STOPPED, now)
+        self._forget_run(backend)
+
+    def died(self, backend: Backend, now: float) -> None:
+        """It no longer runs, and not by our doing."""
+        self._move(backend, Cause.DIED, now)
+        self._forget_run(backend)
+
+    def start_failed(self, backend: Backend, failure: Failure, now: float) -> None:
+        """Tell all who wait why, back off, and stop what may be left of the start."""
+        backend.failure = failure
+        backend.failed_start = True
+        backend.backoff = grow(backend.backoff)
+        backend.retry_at = now + backend.backoff
+        self.reject_queue(backend, failure, backend.backoff)
+        self.stop(backend, StopReason.FAILED_START, now)
+
+    def _forget_drain(self, backend: Backend) -> None:
+        backend.drain_reason = None
+        backend.cut_at = None
+        backend.asked_epoch = backend.clear_epoch = -1
+
+    def _forget_run(self, backend: Backend) -> None:
+        self._forget_drain(backend)
+        backend.instance = backend.placement = backend.stop_reason = None
+        backend.stop_failure = backend.stop_retry_at = None
+        backend.stop_backoff = 0.0
+        backend.failed_start = backend.busy = False
+        if backend.removed:
+            self.reject_queue(
+                backend, Failure("backend_stopped", f"{backend.id} is no longer configured.")
+            )
+            if not backend.in_flight:
+                del self.backends[backend.id]
+
+    # -- tickets
+
+    def enqueue(self, backend: Backend, ticket: Ticket, now: float) -> None:
+        """The ticket waits for this backend."""
+        backend.enqueue(ticket, now)
+        self.tickets[ticket.id] = backend
+        self.waiting += 1
+        if ticket.deadline < math.inf:
+            heapq.heappush(self.deadlines, (ticket.deadline, ticket.id))
+
+    def _dequeue(self, backend: Backend, ticket: TicketId) -> None:
+        del backend.queue[ticket]
+        self.waiting -= 1
+
+    def grant(self, backend: Backend, ticket: Ticket, now: float, *, cold: bool) -> None:
+        """It counts as in flight from here on, whenever its waiter wakes."""
+        backend.in_flight[ticket.id] = now
+        if ticket.quiet:
+            backend.silent.add(ticket.id)
+            backend.quiet.add(ticket.id)
+        self.tickets[ticket.id] = backend
+        self.effects.append(Grant(ticket.id, backend.id, cold))
+
+    def grant_queue(self, backend: Backend, now: float, *, cold: bool) -> None:
+        """Everybody who waits may use it; `cold`: it was started for them."""
+        for queued in list(backend.queue.values()):
+            self._dequeue(backend, queued.ticket.id)
+            self.grant(backend, queued.ticket, now, cold=cold)
+
+    def reject(
+        self,
+        backend: Backend,
+        ticket: TicketId,
+        failure: Failure,
+        retry_after: float | None = None,
+    ) -> None:
+        """End a ticket, queued or new."""
+        if ticket in backend.queue:
+            self._dequeue(backend, ticket)
+        self.tickets.pop(ticket, None)
+        self.effects.append(
+            Reject(ticket, backend.id, failure.code, failure.message, retry_after, failure.detail)
+        )
+
+    def reject_queue(
+        self, backend: Backend, failure: Failure, retry_after: float | None = None
+    ) -> None:
+        """Nobody who waits for it will be served."""
+        for ticket in list(backend.queue):
+            self.reject(backend, ticket, failure, retry_after)
+
+    def abandon(self, ticket: TicketId) -> None:
+        """A queued ticket left. Raises KeyError where it isn't queued."""
+        backend = self.tickets[ticket]
+        self._dequeue(backend, ticket)
+        del self.tickets[ticket]
+
+    def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
+        """A granted ticket is done. Raises KeyError for one that isn't in flight."""
+        backend = self.tickets[ticket]
+        granted = backend.in_flight.pop(ticket)
+        del self.tickets[ticket]
+        silent = ticket in backend.silent
+        backend.silent.discard(ticket)
+        if not silent:
+            backend.last_used = now
+            if ok:
+                backend.measured(service=now - granted)
+        if ticket in backend.quiet:
+            backend.quiet.discard(ticket)
+        elif ok:
+            backend.backoff = 0.0
+            backend.failure = None
+        if backend.removed and not backend.in_flight and not backend.resident:
+            self.backends.pop(backend.id, None)
+        return backend
+
+    # -- time
+
+    def next_deadline(self) -> float:
+        """The earliest deadline of a queued ticket."""
+        heap = self.deadlines
+        while heap:
+            at, ticket = heap[0]
+            backend = self.tickets.get(ticket)
+            if backend is not None and ticket in backend.queue:
+                return at
+            heapq.heappop(heap)
+        return math.inf
+
+    def wake_by(self, at: float, now: float) -> None:
+        """Ask for a Tick at `at`, unless an earlier one is on its way."""
+        if at < self.wake:
+            self.wake = max(at, now)
+            self.effects.append(WakeAt(self.wake))
+
+
+def add(usage: dict[str, int], needs: Needs, sign: int = 1) -> None:
+    """Add needs to a usage, or take them out with `sign=-1`."""
+    for name, n in needs:
+        usage[name] = usage.get(name, 0) + sign * n
+
+
+def grow(backoff: float) -> float:
+    """The next back-off: 1 s, doubling, 5 min at most."""
+    return min(LAST_BACKOFF, backoff * 2) if backoff else FIRST_BACKOFF
