@@ -1,0 +1,134 @@
+"""One run of the demo: writes the models and routes.toml, serves them as `launcher serve`
+does, tells the newcomer what to try, and in a check tries it itself.
+
+Needs the `demo` extra.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher import app, logs, tasks
+from launcher.config import LauncherConfig
+from launcher.demo import visitor
+from launcher.demo.routes import DemoModel, route_names, routes_toml
+from launcher.demo.tiny_model import write_tiny_model
+from launcher.demo.words import THEMES
+from launcher.errors import ConfigError
+from launcher.loading import load_config
+
+#: A tiny model is done before a second thread has woken up.
+TINY_OPTIONS = ("--threads", "1", "--slots", "4", "--context", "16384")
+QUESTION = "Tell me a story."
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What was asked for on the command line."""
+
+    listen: str
+    models: tuple[Path, ...]
+    check: bool
+
+    def run(self) -> int:
+        """Until it is interrupted, or the check is through. Returns the exit code."""
+        with tempfile.TemporaryDirectory(prefix="launcher-demo-") as directory:
+            models = self._models(Path(directory))
+            missing = [str(model.path) for model in models if not model.path.is_file()]
+            if missing:
+                print(f"no such file: {', '.join(missing)}", file=sys.stderr)
+                return 2
+            file = Path(directory, "routes.toml")
+            file.write_text(routes_toml(self.listen, models), encoding="utf-8")
+            try:
+                # The environment is not asked: a LAUNCHER_LISTEN or MAP__… for another
+                # launcher has no business here.
+                config = load_config(str(file), {})
+            except ConfigError as error:
+                print(error, file=sys.stderr)
+                return 2
+            with logs.configured(log_format="human"):
+                return asyncio.run(self._serve(config, models, file))
+
+    def _models(self, directory: Path) -> tuple[DemoModel, ...]:
+        if self.models:
+            paths = [path.expanduser().absolute() for path in self.models]
+            return tuple(map(DemoModel, route_names(paths), paths))
+        for theme in THEMES.values():
+            write_tiny_model(directory / f"{theme.name}.gguf", theme)
+        return tuple(DemoModel(name, directory / f"{name}.gguf", TINY_OPTIONS) for name in THEMES)
+
+    async def _serve(
+        self, config: LauncherConfig, models: tuple[DemoModel, ...], file: Path
+    ) -> int:
+        guide = tasks.spawn(self._guide(models, file), name="demo guide")
+        try:
+            await app.serve(config)
+        finally:
+            if not guide.done():
+                await tasks.cancel(guide)
+        return guide.result() if not guide.cancelled() else int(self.check)
+
+    async def _guide(self, models: tuple[DemoModel, ...], file: Path) -> int:
+        base = f"http://{self.listen}"
+        while not await asyncio.to_thread(visitor.answers, base):
+            await asyncio.sleep(0.1)
+        print(welcome(base, [model.name for model in models], file), flush=True)
+        if not self.check:
+            return 0
+        try:
+            await asyncio.to_thread(check, base, [model.name for model in models])
+        except visitor.NoAnswer as error:
+            print(f"demo: {error}", file=sys.stderr)
+            return 1
+        finally:
+            # The same end as by Ctrl-C.
+            os.kill(os.getpid(), signal.SIGINT)
+        print("demo: every model answered")
+        return 0
+
+
+def welcome(base: str, names: list[str], file: Path) -> str:
+    """What a newcomer reads once the launcher listens."""
+    launcher = "launcher" if shutil.which("launcher") else f"{sys.executable} -m launcher"
+    question = {"messages": [{"role": "user", "content": QUESTION}]}
+    by_model = json.dumps({"model": names[0], **question})
+    streaming = json.dumps({"stream": True, **question})
+    a_header = "-H 'Content-Type: application/json'"
+    return f"""
+  Models, none of them running yet: {", ".join(names)}
+
+    one address for all     {base}/openai/v1
+    one for each            {", ".join(f"{base}/{name}/v1" for name in names)}
+    the configuration       {file}
+
+  Try in another terminal, and watch here how one model makes way for the other:
+
+    curl {base}/openai/v1/chat/completions {a_header} \\
+      -d '{by_model}'
+
+    curl -N {base}/{names[-1]}/v1/chat/completions {a_header} \\
+      -d '{streaming}'
+
+    {launcher} status --url {base}
+
+  Ctrl-C ends it all.
+"""
+
+
+def check(base: str, names: list[str]) -> None:
+    """Ask each model by its name and by its route, which makes them take turns. Raises
+    NoAnswer."""
+    for name in names:
+        print(f"demo: {name} says: {visitor.ask(base, name, QUESTION)}", flush=True)
+    for name in names:
+        pieces = visitor.ask_streaming(base, name, QUESTION)
+        print(f"demo: {name} streams {len(pieces)} pieces: {''.join(pieces)}", flush=True)
