@@ -1,0 +1,289 @@
+"""Backends that are local programs: each in its own process group, on a port of its own.
+
+They end with the launcher. What a crashed one left is found and ended by the next `open`
+(see `launcher.drivers.orphans`); a process is never adopted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import shutil
+import socket
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+
+from launcher import tasks
+from launcher.core.types import BackendId
+from launcher.drivers import child, orphans
+from launcher.drivers.base import (
+    Changed,
+    Connected,
+    DriverEvent,
+    DriverSpec,
+    Endpoint,
+    Observation,
+    ProcessSpec,
+)
+from launcher.drivers.output import Ring
+from launcher.errors import LauncherError
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One start of a backend, with the spec as it was then."""
+
+    child: child.Child
+    spec: ProcessSpec
+    port: int
+
+
+class ProcessDriver:
+    """Implements `launcher.drivers.base.Driver` with child processes."""
+
+    def __init__(self, name: str = "process@local") -> None:
+        self._name = name
+        self._specs: dict[BackendId, ProcessSpec] = {}
+        self._runs: dict[BackendId, _Run] = {}
+        self._turns: defaultdict[BackendId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._watchers: set[asyncio.Queue[DriverEvent | None]] = set()
+        self._open = False
+
+    def __repr__(self) -> str:
+        running = sorted(b for b, run in self._runs.items() if run.child.running)
+        return f"<ProcessDriver {self._name} running={running}>"
+
+    @property
+    def name(self) -> str:
+        """Such as `process@local`."""
+        return self._name
+
+    def configure(self, specs: Mapping[BackendId, DriverSpec]) -> None:
+        """Process specs only; those of other kinds are another driver's. What runs goes on
+        with the spec that it was started with."""
+        self._specs = {b: s for b, s in specs.items() if isinstance(s, ProcessSpec)}
+
+    async def open(self) -> None:
+        """End what a launcher left that died without a chance to."""
+        await orphans.stop_orphans()
+        self._open = True
+
+    async def close(self) -> None:
+        """End every child, all at once, each within its `stop_grace`."""
+        self._open = False
+        for queue in self._watchers:
+            queue.put_nowait(None)
+        stops = await asyncio.gather(
+            *(self._stop(backend) for backend in tuple(self._runs)), return_exceptions=True
+        )
+        for run in self._runs.values():
+            await run.child.release()
+        for outcome in stops:
+            if isinstance(outcome, LauncherError):
+                log.error("%s", outcome.message)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    async def list(self) -> Mapping[BackendId, Observation]:
+        """Every configured backend."""
+        return {backend: await self.inspect(backend) for backend in tuple(self._specs)}
+
+    async def inspect(self, backend: BackendId) -> Observation:
+        """From the child's state; `exists` says whether the program could be started."""
+        run = self._runs.get(backend)
+        if run is None:
+            return Observation(exists=await self._program(self._spec(backend)) is not None)
+        return _observe(run.child)
+
+    async def start(self, backend: BackendId) -> Observation:
+        """Start the program on a free port; see the error texts for what can be wrong."""
+        work = tasks.spawn(self._start_outcome(backend), name=f"start process {backend}")
+        try:
+            outcome = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # A fork can't be taken back half-way; it is short.
+            await asyncio.wait([work])
+            raise
+        if isinstance(outcome, LauncherError):
+            raise outcome
+        return outcome
+
+    async def stop(self, backend: BackendId) -> None:
+        """SIGTERM to the group, `stop_grace`, SIGKILL; grandchildren included."""
+        await self._stop(backend)
+
+    async def endpoints(self, backend: BackendId) -> tuple[Endpoint, ...]:
+        """127.0.0.1 and the port of this start; empty where it doesn't run."""
+        run = self._runs.get(backend)
+        if run is None or not run.child.running:
+            return ()
+        return (Endpoint(HOST, run.port, scheme=run.spec.scheme, base_path=run.spec.base_path),)
+
+    async def log_tail(self, backend: BackendId, lines: int = 20) -> tuple[str, ...]:
+        """Stdout and stderr of the last start, as they were interleaved."""
+        run = self._runs.get(backend)
+        return await run.child.tail(lines) if run else ()
+
+    async def watch(self) -> AsyncGenerator[DriverEvent, None]:
+        """Connected, then a Changed for each child that starts or ends."""
+        queue: asyncio.Queue[DriverEvent | None] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            yield Connected()
+            while self._open and (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._watchers.discard(queue)
+
+    async def warnings(self) -> tuple[str, ...]:
+        """What will surprise: programs that aren't there."""
+        missing = [b for b, s in self._specs.items() if await self._program(s) is None]
+        return tuple(f"{b}: {_no_program(self._specs[b])}" for b in missing)
+
+    def _spec(self, backend: BackendId) -> ProcessSpec:
+        spec = self._specs.get(backend)
+        if spec is None:
+            raise LauncherError(
+                "backend_missing", f"{self._name} holds no backend {backend!r} (any more)."
+            )
+        return spec
+
+    async def _program(self, spec: ProcessSpec) -> str | None:
+        return await asyncio.to_thread(_resolve, spec)
+
+    async def _start_outcome(self, backend: BackendId) -> Observation | LauncherError:
+        # A failed start is an outcome, not a crash of the task that carries it.
+        try:
+            async with self._turns[backend]:
+                return await self._start(backend)
+        except LauncherError as error:
+            return error
+
+    async def _start(self, backend: BackendId) -> Observation:
+        spec = self._spec(backend)
+        before = self._runs.get(backend)
+        if before is not None:
+            if before.child.running:
+                return _observe(before.child)
+            if not await before.child.stop(0):
+                raise _stuck(backend, before.child)
+            await before.child.release()
+        if not self._open:
+            raise LauncherError("draining", "The launcher is shutting down.")
+        program = await self._program(spec)
+        if program is None:
+            raise LauncherError("backend_missing", _no_program(spec))
+        taken = {run.port for run in self._runs.values() if run.child.running}
+        port = _port(spec, taken)
+        filled = [word.replace("{port}", str(port)) for word in spec.command]
+        mark = await asyncio.to_thread(orphans.marker, backend)
+        env = _environment(spec, port) | {orphans.MARKER: mark}
+        output = logging.getLogger(f"{__name__}.output")
+        ring = Ring(lambda line: output.debug("%s: %s", backend, line))
+        try:
+            started = await child.spawn(
+                [program, *filled[1:]],
+                env=env,
+                cwd=spec.cwd,
+                ring=ring,
+                on_end=lambda: self._tell(backend),
+            )
+        except OSError as error:
+            where = f" in {spec.cwd}" if spec.cwd else ""
+            raise LauncherError(
+                "backend_start_failed",
+                f"{spec.command[0]!r} could not be started{where}: {error.strerror or error}.",
+            ) from error
+        self._runs[backend] = _Run(started, spec, port)
+        self._tell(backend)
+        return _observe(started)
+
+    async def _stop(self, backend: BackendId) -> None:
+        async with self._turns[backend]:
+            run = self._runs.get(backend)
+            if run is None:
+                return
+            if not await run.child.stop(run.spec.stop_grace):
+                raise _stuck(backend, run.child)
+
+    def _tell(self, backend: BackendId) -> None:
+        for queue in self._watchers:
+            queue.put_nowait(Changed(backend))
+
+
+def _stuck(backend: BackendId, one: child.Child) -> LauncherError:
+    return LauncherError(
+        "backend_stop_failed",
+        f"The process of {backend!r} (pid {one.pid}) doesn't end, not even by SIGKILL: it "
+        "hangs in the kernel (a driver?).",
+    )
+
+
+def _observe(one: child.Child) -> Observation:
+    return Observation(
+        running=one.running,
+        instance=one.instance,
+        running_for=one.age if one.running else 0.0,
+        exit_code=one.exit_code,
+    )
+
+
+def _environment(spec: ProcessSpec, port: int) -> dict[str, str]:
+    """The launcher's own environment without its settings (keys are among them), then the
+    spec's."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("LAUNCHER_")}
+    return inherited | {key: value.replace("{port}", str(port)) for key, value in spec.env}
+
+
+def _resolve(spec: ProcessSpec) -> str | None:
+    """The program's path: as execvp finds it, relative ones from `cwd`."""
+    program = spec.command[0]
+    if "/" in program:
+        path = os.path.join(spec.cwd or ".", program)
+        return os.path.abspath(path) if shutil.which(path) else None
+    return shutil.which(program, path=dict(spec.env).get("PATH"))
+
+
+def _no_program(spec: ProcessSpec) -> str:
+    return (
+        f"There is no program {spec.command[0]!r} that can be run: install it, or give its "
+        "whole path in `command`."
+    )
+
+
+def _port(spec: ProcessSpec, taken: set[int]) -> int:
+    """A free port, or the fixed one if nobody has it: a stranger there would pass for the
+    backend."""
+    if spec.port is not None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, spec.port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise _bad_port(spec.port, error) from error
+                raise LauncherError(
+                    "backend_start_failed",
+                    f"Port {spec.port} is taken by another program: stop that one, or leave "
+                    "out `port` to have a free one chosen.",
+                ) from error
+        return spec.port
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port: int = probe.getsockname()[1]
+        if port not in taken:
+            return port
+
+
+def _bad_port(port: int, error: OSError) -> LauncherError:
+    return LauncherError(
+        "backend_start_failed", f"Port {port} can't be used: {error.strerror or error}."
+    )
