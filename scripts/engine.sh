@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that a Docker Engine answers, for the tests that need one. Does nothing where
-# one does. As root on Debian it installs docker.io where that is missing and starts the
-# engine; anywhere else it says what is missing and leaves the machine alone. Never fails:
+# one does. As root on Debian it installs docker.io where that is missing (the tests use its
+# command line too) and starts the engine; anywhere else it says what is missing and leaves the machine alone. Never fails:
 # without an engine the tests say themselves which of them could not run.
 set -euo pipefail
 
@@ -46,8 +46,11 @@ wait_until_ready() {
 install_engine() {
     say "installing docker.io"
     DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    local packages=(docker.io iptables)
+    # Since Debian 13 the command line is a package of its own.
+    if apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        docker.io iptables >/dev/null
+        "${packages[@]}" >/dev/null
 }
 
 # A kernel without nf_tables (many sandboxes) has only the older interface, which Debian
