@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Sees to it that a Docker Engine answers, for the tests that need one. Does nothing where
 # one does. As root on Debian it installs docker.io where that is missing (the tests use its
-# command line too) and starts the engine; anywhere else it says what is missing and leaves the machine alone. Never fails:
-# without an engine the tests say themselves which of them could not run.
+# command line too) and starts the engine; anywhere else it says what is missing and leaves
+# the machine alone. Never fails: without an engine the tests say themselves which of them
+# could not run.
 set -euo pipefail
 
 socket="${DOCKER_HOST:-unix:///var/run/docker.sock}"
@@ -100,6 +101,8 @@ if [ -d /run/systemd/system ]; then
     say "systemctl start docker did not help: journalctl -u docker"
     exit 0
 fi
+# Its package may have started it, or whoever set up the machine a moment ago.
+if grep -qsx dockerd /proc/[0-9]*/comm && wait_until_ready; then exit 0; fi
 # A pid file of an engine that is gone keeps the next one from starting.
 if [ -e /var/run/docker.pid ] && ! kill -0 "$(cat /var/run/docker.pid)" 2>/dev/null; then
     rm -f /var/run/docker.pid
