@@ -25,6 +25,7 @@ from launcher.core.effects import Abort, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.core.types import StopReason
 from launcher.facts import Fact, Granted, StartBegan, StartEnded, StopBegan, StopEnded, StopStuck
+from launcher.printable import printable
 from launcher.proxy.record import ExchangeRecord
 
 LogFormat = Literal["auto", "json", "human"]
@@ -218,16 +219,6 @@ class HumanFormatter(logging.Formatter):
         for text in (detail if isinstance(detail, str) else "", record.exc_text or ""):
             lines += [f"    {printable(line)}" for line in text.splitlines()]
         return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """The text with everything that a terminal could act on escaped."""
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
-        for one in text
-    )
 
 
 def _fields(record: logging.LogRecord) -> Fields:

@@ -28,8 +28,6 @@ from launcher.proxy.record import ExchangeRecord
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-
 _SPECS = {spec.name: spec for spec in METRICS}
 
 
@@ -131,6 +129,8 @@ class Metrics:
     `fact` listens to `launcher.facts.Narrator`; `exchange_started` and `exchange_ended` to the
     proxy's handler. `snapshot` is asked at each scrape.
     """
+
+    content_type = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, config: LauncherConfig, snapshot: Callable[[], Snapshot]) -> None:
         # Without this every counter and histogram brings a `_created` series along.
@@ -248,7 +248,7 @@ class Metrics:
     # -- what is asked --------------------------------------------------------------------
 
     async def render(self) -> bytes:
-        """Everything in Prometheus' text format (`CONTENT_TYPE`).
+        """Everything in Prometheus' text format (`content_type`).
 
         The snapshot is taken on the loop; the text, which takes milliseconds and reads
         /proc, is written on a thread.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 from urllib.parse import unquote
 
 from launcher.api.answers import json_answer
@@ -16,7 +17,6 @@ from launcher.api.stats import History, Stats
 from launcher.api.status import Status
 from launcher.config import LauncherConfig
 from launcher.errors import LauncherError
-from launcher.metrics import CONTENT_TYPE, Metrics
 
 #: Where lists of models are asked for.
 MODEL_LISTS = ("/openai/v1/models", "/openai/models", "/v1/models")
@@ -25,6 +25,17 @@ _ROUTES = "/api/routes/"
 _PREFIXES = (_ROUTES, *(f"{path}/" for path in MODEL_LISTS))
 
 Methods = dict[str, tuple[Need, Answer]]
+
+
+class Scrape(Protocol):
+    """What `/metrics` needs of the metrics."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    async def render(self) -> bytes:
+        """Everything, as text of that type."""
+        ...
 
 
 class OwnApi:
@@ -37,7 +48,7 @@ class OwnApi:
         self,
         config: LauncherConfig,
         control: Control,
-        metrics: Metrics,
+        metrics: Scrape,
         history: History,
         *,
         redact: Callable[[str], str] = lambda text: text,
@@ -73,7 +84,8 @@ class OwnApi:
         Raises `method_not_allowed`. Every request of every client passes here, so a path that
         isn't ours costs one look-up and one comparison.
         """
-        methods, args = self._exact.get(path), {}
+        args: dict[str, str] = {}
+        methods = self._exact.get(path)
         if methods is None:
             if not path.startswith(_PREFIXES):
                 return None
@@ -101,7 +113,7 @@ class OwnApi:
         await self._switches.close()
 
     async def _scrape(self, request: ApiRequest) -> ApiResponse:
-        return ApiResponse(await self._metrics.render(), content_type=CONTENT_TYPE)
+        return ApiResponse(await self._metrics.render(), content_type=self._metrics.content_type)
 
     async def _pointer(self, request: ApiRequest) -> ApiResponse:
         return json_answer(

@@ -1,0 +1,416 @@
+"""The command line: `launcher serve | check | status | start | stop | demo`.
+
+Words and exit codes only: 0 done, 1 it didn't work, 2 the command line or the configuration
+is wrong, 130 interrupted. What a command needs is imported when it runs, so that `status` and
+`--help` don't wait for the server's libraries.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from launcher.client import Call, ClientError, LauncherClient, StatusReport
+    from launcher.config import LauncherConfig
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+#: Seconds between two looks at the launcher while a start or stop is waited for.
+LOOK_EVERY = 0.5
+
+app = typer.Typer(
+    name="launcher",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""One address for more models than fit on your GPU.
+
+Requests to a route or a model start its backend, make room for it by
+stopping others, and stream through once it is healthy. What is idle is
+stopped.
+
+\b
+  launcher check                 is routes.toml right?
+  launcher serve                 serve it
+  launcher status                what runs, what waits, what comes next
+  launcher start coder           have a backend ready before it is needed
+  launcher stop coder            free its place
+  launcher demo                  try all of this with two tiny models
+""",
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="LAUNCHER_CONFIG",
+        help="routes.toml. Default: ./routes.toml, else /etc/launcher/routes.toml, else what "
+        "MAP__… variables say.",
+        show_default=False,
+    ),
+]
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        envvar="LAUNCHER_URL",
+        help="Where the launcher answers; also unix:/path.",
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="One of its admin_keys (or api_keys, for `status`). Default: LAUNCHER_ADMIN_KEY, "
+        "else LAUNCHER_API_KEY.",
+        show_default=False,
+    ),
+]
+RouteArgument = Annotated[str, typer.Argument(metavar="ROUTE", help="A route of routes.toml.")]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from launcher import __version__
+
+        typer.echo(f"launcher {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    """Options of no command; the help stands with the app."""
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--listen",
+            "-l",
+            metavar="HOST:PORT",
+            help="Where to listen, instead of what the configuration says (127.0.0.1:8000 where "
+            "it says nothing); also unix:/path. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["auto", "json", "human"],
+        typer.Option(envvar="LAUNCHER_LOG_FORMAT", help="auto: human on a terminal, else JSON."),
+    ] = "auto",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(envvar="LAUNCHER_LOG_LEVEL", help="debug also shows what processes print."),
+    ] = "info",
+) -> None:
+    """Serve the routes until SIGTERM or Ctrl-C; containers stay up for the next run.
+
+    Logs one line per decision (starts, stops, rejects) and one per request
+    to stderr.
+
+    \b
+      launcher serve
+      launcher serve --config /etc/launcher/routes.toml --listen 0.0.0.0:8000
+      launcher serve --listen 127.0.0.1:8000 --listen unix:/run/launcher.sock
+    """
+    loaded = _listening(_load(config), listen or [])
+
+    from launcher import logs
+    from launcher.redact import Redactor, secrets_of
+
+    redact = Redactor(secrets_of(loaded)).text
+    with logs.configured(log_format=log_format, level=log_level, redact=redact):
+        code = _serve(loaded)
+    raise typer.Exit(code)
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Read the configuration, look at what it names, and print all that is wrong at once.
+
+    Starts and stops nothing. Exit code 0: good, warnings aside; 1: problems;
+    2: it can't be read as a configuration.
+
+    \b
+      launcher check
+      launcher check --config /etc/launcher/routes.toml
+    """
+    loaded = _load(config)
+    import asyncio
+
+    from launcher.check import check as look
+
+    report = asyncio.run(look(loaded))
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    for problem in report.problems:
+        _say(f"problem: {problem}")
+    if report.problems:
+        raise typer.Exit(FAILED)
+    routes = len(loaded.routes)
+    typer.echo(f"{loaded.source}: {routes} {'route' if routes == 1 else 'routes'}, all good")
+
+
+@app.command()
+def status(
+    url: UrlOption = DEFAULT_URL,
+    key: KeyOption = None,
+    json: Annotated[bool, typer.Option("--json", help="As the launcher sends it.")] = False,
+) -> None:
+    """Show what runs, what waits, what comes next, and what is wrong. Starts nothing.
+
+    \b
+      launcher status
+      launcher status --json | jq '.backends[] | select(.state == "ready").backend'
+      launcher status --url http://gpu.lan:8000 --key "$KEY"
+    """
+    with _explained():
+        report = _client(url, key).status()
+    if json:
+        sys.stdout.buffer.write(report.raw)
+        return
+    from rich.console import Console
+
+    from launcher.status_view import glance
+
+    Console().print(glance(report))
+
+
+@app.command()
+def start(route: RouteArgument, url: UrlOption = DEFAULT_URL, key: KeyOption = None) -> None:
+    """Start a route's backend as a request would, and wait until it is ready.
+
+    Makes room for it where that is needed, but cuts nothing that runs. Also
+    ends the back-off after a failed start. Interrupted, it gives up its
+    place; a start under way goes on.
+
+    \b
+      launcher start coder
+      launcher start coder && curl http://127.0.0.1:8000/coder/v1/models
+    """
+    from launcher.status_view import starting
+
+    client = _client(url, key)
+    _attend(client, client.start(route), lambda report: starting(report, route))
+    with _explained():
+        one = client.status().of_route(route)
+    typer.echo(f"{one.backend if one is not None else route} is ready")
+
+
+@app.command()
+def stop(
+    route: RouteArgument,
+    url: UrlOption = DEFAULT_URL,
+    key: KeyOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="At once: cut the requests that run.")
+    ] = False,
+) -> None:
+    """Stop a route's backend after the requests that run, and wait until it is gone.
+
+    The next request starts it again. Interrupted, the stop goes on.
+
+    \b
+      launcher stop coder
+      launcher stop coder --force
+    """
+    from launcher.status_view import stopping
+
+    client = _client(url, key)
+    _attend(client, client.stop(route, force=force), lambda report: stopping(report, route))
+    typer.echo(f"{route} is stopped")
+
+
+@app.command()
+def demo(
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FILE.gguf",
+            exists=True,
+            dir_okay=False,
+            help="Serve this model instead of the tiny ones. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option("--listen", "-l", metavar="HOST:PORT", help="Where to listen.")
+    ] = "127.0.0.1:8000",
+    check: Annotated[bool, typer.Option("--check", help="Ask every model once, and end.")] = False,
+) -> None:
+    """Serve two real language models, of which only one is up at a time.
+
+    Needs no Docker and no GPU, only `pip install 'lazy-launcher[demo]'`:
+    llama.cpp as local processes, and tiny models of random weights that are
+    written on the spot.
+
+    \b
+      launcher demo
+      launcher demo --model qwen2.5-0.5b-instruct-q4_k_m.gguf
+    """
+    from launcher.demo import run
+
+    raise typer.Exit(run(listen=listen, models=model or [], check=check))
+
+
+# -- the server's side --------------------------------------------------------------------
+
+
+def _load(path: Path | None) -> LauncherConfig:
+    import os
+
+    from launcher.errors import ConfigError
+    from launcher.loading import load_config
+
+    try:
+        return load_config(None if path is None else str(path), os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            _say(problem)
+        count = len(error.problems)
+        _say(f"{count} {'problem' if count == 1 else 'problems'}; nothing was started")
+        raise typer.Exit(WRONG) from None
+
+
+def _listening(config: LauncherConfig, listen: list[str]) -> LauncherConfig:
+    if not listen:
+        return config
+    from dataclasses import replace
+
+    from launcher.loading.addresses import listens
+
+    try:
+        return replace(config, listen=listens(list(listen)))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--listen") from None
+
+
+def _serve(config: LauncherConfig) -> int:
+    import asyncio
+    import logging
+
+    from launcher.app import serve as run
+    from launcher.errors import LauncherError
+
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+    try:
+        from uvloop import new_event_loop
+    except ImportError:  # no wheel for this platform: asyncio's own is slower, and does
+        new_event_loop = asyncio.new_event_loop
+
+    log = logging.getLogger(__name__)
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(run(config))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        # An address that is taken, a socket path that isn't allowed, a certificate not found.
+        log.error("can't serve: %s", error)
+        return FAILED
+    except LauncherError as error:
+        log.error("can't serve: %s", error.message)
+        return FAILED
+    return 0
+
+
+# -- the client's side --------------------------------------------------------------------
+
+
+def _client(url: str, key: str | None) -> LauncherClient:
+    import os
+
+    from launcher.client import LauncherClient
+
+    environ = os.environ
+    with _explained(WRONG):
+        return LauncherClient(
+            url, key or environ.get("LAUNCHER_ADMIN_KEY") or environ.get("LAUNCHER_API_KEY") or None
+        )
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _explained(code: int = FAILED) -> Iterator[None]:
+    """A client's error becomes its words and an exit code."""
+    from launcher.client import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        _fail(error, code)
+
+
+def _fail(error: ClientError, code: int = FAILED) -> NoReturn:
+    from launcher.printable import printable
+
+    _say(printable(error.message))
+    for line in (error.detail or "").splitlines():
+        _say(f"    {printable(line)}")
+    raise typer.Exit(code)
+
+
+def _attend(client: LauncherClient, call: Call, words: Callable[[StatusReport], str]) -> None:
+    """Wait for a call, showing how it stands: moving on a terminal, line by line elsewhere."""
+    from rich.console import Console
+
+    from launcher.client import ClientError
+
+    console = Console(stderr=True)
+    shown = ""
+    try:
+        if console.is_terminal:
+            with console.status("asking the launcher") as line:
+                while not call.wait(LOOK_EVERY):
+                    line.update(_look(client, words) or "waiting")
+        else:
+            while not call.wait(LOOK_EVERY):
+                now = _look(client, words).partition(",")[0]
+                if now and now != shown:
+                    shown = now
+                    _say(now)
+        call.result()
+    except KeyboardInterrupt:
+        call.cancel()
+        _say("interrupted; what has begun goes on (see `launcher status`)")
+        raise typer.Exit(INTERRUPTED) from None
+    except ClientError as error:
+        _fail(error)
+
+
+def _look(client: LauncherClient, words: Callable[[StatusReport], str]) -> str:
+    from launcher.client import ClientError
+
+    try:
+        return words(client.status())
+    except ClientError:
+        return ""  # the call itself will tell what is wrong
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
