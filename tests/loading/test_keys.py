@@ -1,0 +1,54 @@
+"""The table of keys: the shapes' defaults and the keys' are the same, and each is explained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from launcher.config import BackendConfig, LauncherConfig, RouteConfig
+from launcher.core.types import BackendId
+from launcher.drivers.base import ContainerSpec
+from launcher.loading import keys
+from launcher.loading.keys import KEYS, Key
+from launcher.settings import Settings
+
+SHAPES: dict[str, object] = {
+    "launcher": LauncherConfig(),
+    "backend": BackendConfig(BackendId("x"), ContainerSpec("x", 8000)),
+    "route": RouteConfig("x", (), ("/x",)),
+    "driver": ContainerSpec("x", 8000),
+}
+
+
+#: Their defaults depend on the rest of the table.
+_BY_TABLE = (keys.PORT, keys.MODELS, keys.CONTAINER, keys.BACKEND_OF)
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS if key not in _BY_TABLE], ids=lambda key: key.name
+)
+def test_a_key_has_the_default_of_its_shape(key: Key[Any]) -> None:
+    for shape in SHAPES.values():
+        if hasattr(shape, key.name):
+            assert getattr(shape, key.name) == key.default
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_a_key_is_explained(key: Key[Any]) -> None:
+    assert key.help.endswith(".")
+    assert "|" not in key.help, "it would break the reference's tables"
+
+
+def test_names_are_unique() -> None:
+    assert len({key.name for key in KEYS}) == len(KEYS)
+
+
+def test_every_key_of_launcher_has_its_variable() -> None:
+    assert set(Settings.model_fields) - {"config"} == set(keys.names("launcher"))
+
+
+def test_names_by_scope() -> None:
+    assert "container" in keys.names("backend")
+    assert "container" not in keys.names("route", "launcher")
+    assert "heartbeat" in keys.names("route")
