@@ -1,0 +1,375 @@
+"""Owns the scheduler: events go in here, one at a time, and their effects are carried out.
+
+`feed` is the one way in. It is synchronous, nothing is awaited inside, and what is fed while
+an event is being handled comes after it. Effects that take time become named tasks, whose
+outcomes are fed back. It decides nothing, and knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from launcher import tasks
+from launcher.config import BackendConfig
+from launcher.core.effects import (
+    Abort,
+    Adopt,
+    AskBusy,
+    Effect,
+    Inspect,
+    PrewarmSkipped,
+    Reject,
+    Start,
+    Stop,
+    WakeAt,
+)
+from launcher.core.effects import Grant as GrantEffect
+from launcher.core.events import (
+    Abandoned,
+    Arrived,
+    Closed,
+    Event,
+    Released,
+    Silenced,
+    SpecsChanged,
+    StopRequested,
+    Tick,
+)
+from launcher.core.scheduler import Scheduler
+from launcher.core.types import (
+    RESIDENT,
+    BackendId,
+    BackendState,
+    Estimates,
+    Snapshot,
+    Ticket,
+    TicketId,
+)
+from launcher.drivers.base import Driver, Endpoint
+from launcher.errors import LauncherError
+from launcher.redact import Redactor
+from launcher.runtime.admission import Ask, Grant, Progress
+from launcher.runtime.alarm import Alarm
+from launcher.runtime.gate import Place
+from launcher.runtime.held import Clock, Held
+from launcher.runtime.liveness import Liveness
+from launcher.runtime.operations import Operations
+from launcher.runtime.probe import Probe
+from launcher.runtime.progress import progress
+from launcher.runtime.reconcile import Reconciler
+from launcher.runtime.specs import spec_of
+from launcher.runtime.starter import Starter
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Observer = Callable[[Event, Sequence[Effect], float], None]
+"""Is told every event, what the scheduler made of it, and when. Must be quick."""
+
+_UP = (BackendState.READY, BackendState.DRAINING)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Dispatcher:
+    """The gate of the proxy, the control of the operators, the shell of the scheduler."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        drivers: Sequence[Driver],
+        configs: Mapping[BackendId, BackendConfig],
+        driver_of: Mapping[BackendId, Driver],
+        *,
+        prober: Probe,
+        clock: Clock | None = None,
+        observers: Sequence[Observer] = (),
+        prewarm: Sequence[BackendId] = (),
+        estimates: Mapping[BackendId, Estimates] | None = None,
+        redactor: Redactor | None = None,
+    ) -> None:
+        """`clock`: seconds, the running loop's by default. `estimates`: what an earlier run
+        measured. `redactor` takes secrets out of failures; by default the backend keys."""
+        self._scheduler = scheduler
+        self._drivers = tuple(drivers)
+        self._clock = clock or _loop_time
+        self._observers = tuple(observers)
+        self._prewarm = tuple(prewarm)
+        self._estimates = dict(estimates or {})
+        self._held = {id: Held(id, config, driver_of[id]) for id, config in sorted(configs.items())}
+        if redactor is None:
+            keys = (config.backend_key for config in configs.values())
+            redactor = Redactor(key for key in keys if key is not None)
+        self._starter = Starter(prober, self._clock, redactor.text)
+        self._reconciler = Reconciler(self, self._held)
+        self._operations = Operations(self, self._starter, self._reconciler)
+        self._liveness = Liveness(self, prober, self._reconciler, self._clock)
+        self._ids = itertools.count(1)
+        self._places: dict[TicketId, Place] = {}
+        self._feeding = False
+        self._later: deque[Event | Place] = deque()
+        self._alarm = Alarm(self._clock, lambda: self.feed(Tick()))
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher tickets={len(self._places)} tasks={len(self._tasks)}>"
+
+    # -- life
+
+    async def open(self) -> None:
+        """Begin: the specs are fed, the drivers opened and followed. Returns at once, however
+        long an engine takes; nothing is started before everything of it was listed."""
+        now = self._clock()
+        capacity = self._scheduler.snapshot(now).capacity
+        ranks = {id: rank for rank, id in enumerate(self._prewarm)}
+        specs = tuple(
+            spec_of(held.config, capacity, ranks.get(id), self._estimates.get(id, Estimates()))
+            for id, held in self._held.items()
+        )
+        self.feed(SpecsChanged(added=specs))
+        for driver in self._drivers:
+            driver.configure(
+                {h.id: h.config.driver for h in self._held.values() if h.driver is driver}
+            )
+            self._reconciler.follow(driver)
+
+    async def close(self, stop_backends: bool) -> None:
+        """End: the queue is rejected, every task cancelled, the drivers closed.
+
+        With `stop_backends` everything resident is stopped first, each within its stop grace.
+        """
+        self.feed(Closed())
+        self._closing = True
+        self._alarm.cancel()
+        await tasks.cancel(*self._tasks)
+        if stop_backends:
+            await _all(
+                tasks.spawn(self._last_stop(held), name=f"last stop of {held.id}")
+                for held in self._held.values()
+                if self._scheduler.state(held.id) in RESIDENT
+            )
+        await _all(
+            tasks.spawn(driver.close(), name=f"close {driver.name}") for driver in self._drivers
+        )
+
+    async def _last_stop(self, held: Held) -> None:
+        failure = await self._starter.stop(held, ())
+        if failure is not None:
+            log.error("stopping %s at the end failed: %s", held.id, failure.message)
+
+    # -- the gate
+
+    def admit(self, ask: Ask) -> Place:
+        """See `Gate.admit`. Raises KeyError for a backend that isn't configured."""
+        for id in ask.backends:
+            self._held[id]
+        now = self._clock()
+        ticket = Ticket(
+            id=TicketId(next(self._ids)),
+            backends=ask.backends,
+            max_wait=ask.max_wait,
+            deadline=now + ask.queue_timeout,
+            quiet=ask.quiet,
+            operator=ask.operator,
+        )
+        place = self._places[ticket.id] = Place(self, ticket, now)
+        self.feed(Arrived(ticket))
+        if place.grant is None and not place.refused:
+            place.waits = True
+            for id in ticket.backends:
+                self._held[id].wait_begins()
+        return place
+
+    async def suspect(self, grant: Grant) -> bool:
+        """See `Gate.suspect`."""
+        return await self._liveness.suspect(self._held[grant.backend], grant)
+
+    def watch_silence(self, grant: Grant) -> None:
+        """See `Gate.watch_silence`."""
+        self._liveness.watch_silence(self._held[grant.backend], grant)
+
+    def left(self, place: Place) -> None:
+        """A holder let go. What that means is settled in its turn: a grant that is on its way
+        makes it a release."""
+        self._take(place)
+
+    def silenced(self, place: Place, silent: bool) -> None:
+        """A granted ticket's tunnel fell silent, or speaks again."""
+        self.feed(Silenced(place.ticket.id, silent))
+
+    def progress_of(self, place: Place) -> Progress:
+        """Where a ticket stands."""
+        return progress(self.snapshot(), place.ticket.backends, place.asked_at)
+
+    # -- operators
+
+    def request_stop(self, backend: BackendId, force: bool = False) -> None:
+        """Stop it: after what runs, or with `force` at once. Raises KeyError."""
+        self._held[backend]
+        self.feed(StopRequested(backend, force))
+
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment."""
+        return self._scheduler.snapshot(self._clock())
+
+    def endpoint(self, backend: BackendId) -> Endpoint | None:
+        """Where it answers, while it is up. Raises KeyError."""
+        held = self._held[backend]
+        return held.endpoint if self._scheduler.state(backend) in _UP else None
+
+    def driver_health(self) -> dict[str, str | None]:
+        """Driver name → None where it answers (and was listed), else why not."""
+        return self._reconciler.health()
+
+    # -- for the other rooms
+
+    def epoch(self, backend: BackendId) -> int:
+        """The epoch that an observation beginning now has to carry."""
+        return self._scheduler.epoch(backend)
+
+    def state(self, backend: BackendId) -> BackendState:
+        """Where the backend stands."""
+        return self._scheduler.state(backend)
+
+    def spawn(self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """A task that ends with the dispatcher at the latest."""
+        task = tasks.spawn(coro, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- events
+
+    def feed(self, event: Event) -> None:
+        """Take in one event and carry out what comes of it, before this returns; called from
+        within that, the event has its turn in the loop's next round. First in, first out."""
+        self._take(event)
+
+    def _take(self, item: Event | Place) -> None:
+        if self._feeding:
+            self._later.append(item)
+            asyncio.get_running_loop().call_soon(self._next)
+            return
+        while self._later:
+            self._next()
+        self._process(item)
+
+    def _next(self) -> None:
+        """One that had to wait; its own fault isn't that of whoever comes after it."""
+        if not self._later:
+            return
+        item = self._later.popleft()
+        try:
+            self._process(item)
+        except Exception:
+            # A bug, and nobody above to tell it to.
+            log.exception("feeding %r failed", item)
+
+    def _process(self, item: Event | Place) -> None:
+        event = self._leaving(item) if isinstance(item, Place) else item
+        if event is None:
+            return
+        now = self._clock()
+        self._feeding = True
+        try:
+            effects = self._scheduler.handle(event, now)
+            for observer in self._observers:
+                self._tell(observer, event, effects, now)
+            for effect in effects:
+                self._carry_out(effect, now)
+        finally:
+            self._feeding = False
+
+    def _tell(
+        self, observer: Observer, event: Event, effects: Sequence[Effect], now: float
+    ) -> None:
+        try:
+            observer(event, effects, now)
+        except Exception:
+            # An observer's fault must not cost anybody an effect.
+            log.exception("an observer failed on %r", event)
+
+    def _leaving(self, place: Place) -> Abandoned | Released | None:
+        self._wait_ends(place)
+        if self._places.pop(place.ticket.id, None) is None:
+            return None  # it was rejected
+        if place.grant is not None:
+            return Released(place.ticket.id, place.ok)
+        return Abandoned(place.ticket.id)
+
+    def _wait_ends(self, place: Place) -> None:
+        if place.waits:
+            place.waits = False
+            for id in place.ticket.backends:
+                self._held[id].wait_ends()
+
+    # -- effects
+
+    def _carry_out(self, effect: Effect, now: float) -> None:
+        match effect:
+            case GrantEffect():
+                self._grant(effect, now)
+            case Reject():
+                self._reject(effect)
+            case Abort():
+                self._abort(effect)
+            case PrewarmSkipped(backend):
+                log.warning("%s is to be prewarmed but does not fit beside the others", backend)
+            case _ if self._closing:
+                pass
+            case WakeAt(at):
+                self._alarm.set(at)
+            case Start() | Adopt():
+                self._operations.start(self._held[effect.backend], effect, now)
+            case Stop():
+                self._operations.stop(self._held[effect.backend], effect)
+            case AskBusy(backend, epoch):
+                self._liveness.ask_busy(self._held[backend], epoch)
+            case Inspect(backend):
+                self._reconciler.look(self._held[backend])
+
+    def _grant(self, effect: GrantEffect, now: float) -> None:
+        place, held = self._places[effect.ticket], self._held[effect.backend]
+        assert held.endpoint is not None, f"{held.id} is ready without an endpoint"
+        began = max(place.asked_at, held.start_began)
+        self._wait_ends(place)
+        place.give(
+            Grant(
+                backend=held.id,
+                epoch=self._scheduler.epoch(held.id),
+                endpoint=held.endpoint,
+                cold=effect.cold,
+                queued=now - place.asked_at,
+                starting=now - began if effect.cold else 0.0,
+            )
+        )
+
+    def _reject(self, effect: Reject) -> None:
+        place = self._places.pop(effect.ticket)
+        self._wait_ends(place)
+        place.refuse(
+            LauncherError(
+                effect.code, effect.message, retry_after=effect.retry_after, detail=effect.detail
+            )
+        )
+
+    def _abort(self, effect: Abort) -> None:
+        for place in list(self._places.values()):
+            if place.grant is not None and place.grant.backend == effect.backend:
+                place.abort(LauncherError(effect.code, effect.message))
+
+
+async def _all(running: Iterable[asyncio.Task[None]]) -> None:
+    """Wait until all have ended; a crash has been logged by `tasks`."""
+    waiting = set(running)
+    if waiting:
+        await asyncio.wait(waiting)

@@ -1,0 +1,163 @@
+"""What really runs: at boot, after the event stream broke, after any engine event.
+
+An engine's event changes nothing by itself: it makes us look, and what was seen is fed with
+the epoch that was current when the look began. Docker's `stop` event can come after the
+reply to the stop and even after the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
+
+from launcher import tasks
+from launcher.core.events import Observed, Reachable
+from launcher.core.types import BackendId, Failure
+from launcher.drivers.base import Changed, Connected, Disconnected, Driver, Observation
+from launcher.errors import LauncherError
+from launcher.runtime.held import Held, Shell
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a look that failed is tried again.
+RETRY_AFTER = 0.5
+
+_GONE = Observation(exists=False)
+
+
+class Reconciler:
+    """Follows the drivers and looks at backends; feeds Observed and Reachable."""
+
+    def __init__(self, shell: Shell, held: Mapping[BackendId, Held]) -> None:
+        self._shell = shell
+        self._held = held
+        self._health: dict[str, str | None] = {}
+        self._told: dict[str, str | None] = {}
+
+    def health(self) -> dict[str, str | None]:
+        """Per driver None where it answers, else why not."""
+        return dict(self._health)
+
+    def follow(self, driver: Driver) -> None:
+        """Begin to follow a driver; it has been looked at when everything was listed once."""
+        self._health[driver.name] = "it has not been heard of yet"
+        self._shell.spawn(self._follow(driver), f"watch {driver.name}")
+
+    async def _follow(self, driver: Driver) -> None:
+        opened = False
+        while True:
+            reason = f"the watch of {driver.name} ended"
+            try:
+                if not opened:
+                    await driver.open()
+                    opened = True
+                await self._watch(driver)
+            except LauncherError as error:
+                reason = error.message
+            except Exception as error:
+                # Caught so broadly because a launcher that no longer looks would believe for
+                # ever what it saw last.
+                log.error("watching %s failed", driver.name, exc_info=error)
+                reason = f"watching {driver.name} failed: {type(error).__name__}"
+            self._unreachable(driver, reason)
+            await asyncio.sleep(RETRY_AFTER)
+
+    async def _watch(self, driver: Driver) -> None:
+        listing: asyncio.Task[None] | None = None
+        events = driver.watch()
+        try:
+            async for event in events:
+                match event:
+                    case Connected():
+                        await tasks.cancel(listing)
+                        listing = self._shell.spawn(self._list(driver), f"list {driver.name}")
+                    case Disconnected(reason):
+                        await tasks.cancel(listing)
+                        self._unreachable(driver, reason)
+                    case Changed(backend):
+                        held = self._held.get(backend)
+                        if held is not None:
+                            self.look(held)
+        finally:
+            await tasks.cancel(listing)
+            if isinstance(events, AsyncGenerator):
+                await events.aclose()
+
+    def _unreachable(self, driver: Driver, reason: str) -> None:
+        self._health[driver.name] = reason
+        failure = Failure("docker_unavailable", f"{driver.name} does not answer: {reason}")
+        self._tell(driver, reason, Reachable(self._of(driver), False, failure))
+
+    def _tell(self, driver: Driver, state: str | None, event: Reachable) -> None:
+        """A driver that tries once a second to connect says so once a second: told once."""
+        if self._told.get(driver.name, "") != state:
+            self._told[driver.name] = state
+            self._shell.feed(event)
+
+    def _of(self, driver: Driver) -> tuple[BackendId, ...]:
+        return tuple(held.id for held in self._held.values() if held.driver is driver)
+
+    async def _list(self, driver: Driver) -> None:
+        """List everything, however often it takes, and feed what was seen."""
+        mine = [held for held in self._held.values() if held.driver is driver]
+        while True:
+            looks = {held.id: self._begin(held) for held in mine}
+            try:
+                found = await driver.list()
+                break
+            except LauncherError as error:
+                self._unreachable(driver, error.message)
+            await asyncio.sleep(RETRY_AFTER)
+        self._tell(driver, None, Reachable(self._of(driver), True))
+        for held in mine:
+            self._feed(held, looks[held.id], found.get(held.id, _GONE))
+        self._health[driver.name] = None
+
+    def look(self, held: Held) -> None:
+        """See to it that what runs is looked at, now or when our own operation has ended."""
+        if held.operations:
+            held.look_again = True
+            held.changed.set()
+        elif held.looking is not None and not held.looking.done():
+            held.look_again = True
+        else:
+            held.looking = self._shell.spawn(self._look(held), f"look at {held.id}")
+
+    async def _look(self, held: Held) -> None:
+        while True:
+            held.look_again = False
+            seen = await self.observe(held)
+            if held.operations:
+                held.look_again = True  # the end of the operation sees to it
+                return
+            if seen is None:
+                await asyncio.sleep(RETRY_AFTER)
+            elif not held.look_again:
+                return
+
+    async def observe(self, held: Held) -> Observation | None:
+        """Look once, and feed what was seen; None where the driver doesn't answer."""
+        look = self._begin(held)
+        try:
+            seen = await held.driver.inspect(held.id)
+        except LauncherError as error:
+            if error.code != "backend_missing":
+                return None
+            seen = _GONE
+        self._feed(held, look, seen)
+        return seen
+
+    def _begin(self, held: Held) -> tuple[int, int]:
+        held.looks_begun += 1
+        return held.looks_begun, self._shell.epoch(held.id)
+
+    def _feed(self, held: Held, look: tuple[int, int], seen: Observation) -> None:
+        serial, epoch = look
+        if serial < held.look_fed:
+            return  # a look that began later was fed already: this one knows less
+        if held.operations:
+            held.look_again = True
+            return
+        held.look_fed = serial
+        self._shell.feed(Observed(held.id, epoch, seen.running, seen.instance, seen.running_for))
