@@ -22,7 +22,7 @@ from launcher.demo import visitor
 from launcher.demo.routes import DemoModel, route_names, routes_toml
 from launcher.demo.tiny_model import write_tiny_model
 from launcher.demo.words import THEMES
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, LauncherError
 from launcher.loading import load_config
 
 #: A tiny model is done before a second thread has woken up.
@@ -42,21 +42,19 @@ class Session:
         """Until it is interrupted, or the check is through. Returns the exit code."""
         with tempfile.TemporaryDirectory(prefix="launcher-demo-") as directory:
             models = self._models(Path(directory))
-            missing = [str(model.path) for model in models if not model.path.is_file()]
-            if missing:
-                print(f"no such file: {', '.join(missing)}", file=sys.stderr)
-                return 2
             file = Path(directory, "routes.toml")
             file.write_text(routes_toml(self.listen, models), encoding="utf-8")
             try:
                 # The environment is not asked: a LAUNCHER_LISTEN or MAP__… for another
                 # launcher has no business here.
                 config = load_config(str(file), {})
-            except ConfigError as error:
-                print(error, file=sys.stderr)
+                with logs.configured(log_format="human"):
+                    return asyncio.run(self._serve(config, models, file))
+            except (ConfigError, LauncherError, OSError) as error:
+                print(f"the demo can't be served: {error}", file=sys.stderr)
                 return 2
-            with logs.configured(log_format="human"):
-                return asyncio.run(self._serve(config, models, file))
+            except KeyboardInterrupt:
+                return 130
 
     def _models(self, directory: Path) -> tuple[DemoModel, ...]:
         if self.models:
@@ -79,21 +77,23 @@ class Session:
 
     async def _guide(self, models: tuple[DemoModel, ...], file: Path) -> int:
         base = f"http://{self.listen}"
-        while not await asyncio.to_thread(visitor.answers, base):
+        names = [model.name for model in models]
+        while not await asyncio.to_thread(visitor.answers, base):  # noqa: ASYNC110  a port tells nobody
             await asyncio.sleep(0.1)
-        print(welcome(base, [model.name for model in models], file), flush=True)
+        print(welcome(base, names, file), flush=True)
         if not self.check:
             return 0
         try:
-            await asyncio.to_thread(check, base, [model.name for model in models])
+            await asyncio.to_thread(check, base, names)
         except visitor.NoAnswer as error:
             print(f"demo: {error}", file=sys.stderr)
             return 1
+        else:
+            print("demo: every model answered", flush=True)
+            return 0
         finally:
             # The same end as by Ctrl-C.
             os.kill(os.getpid(), signal.SIGINT)
-        print("demo: every model answered")
-        return 0
 
 
 def welcome(base: str, names: list[str], file: Path) -> str:
