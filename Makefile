@@ -29,10 +29,10 @@ demo-check: setup ## the demo, asked and ended by itself
 test: setup engine ## run all tests (PYTEST_ARGS=…)
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-lint: setup ## ruff and mypy
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict launcher
+lint: setup ## ruff and mypy, all of them whichever fails
+	@failed=0; for check in "ruff check" "ruff format --check" "mypy --strict launcher"; do \
+	    echo "$$check"; $(BIN)/$$check || failed=1; \
+	done; exit $$failed
 
 format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix
