@@ -43,12 +43,12 @@ class EventStream:
         *,
         ping: Callable[[], Awaitable[None]],
         away: Callable[[str], LauncherError],
-        heartbeat: float = HEARTBEAT,
+        heartbeat: float | None = None,
     ) -> None:
         self._content = content
         self._ping = ping
         self._away = away
-        self._heartbeat = heartbeat
+        self._heartbeat = HEARTBEAT if heartbeat is None else heartbeat
         self._buffer = b""
 
     async def next(self) -> EngineEvent:

@@ -4,8 +4,8 @@
         engine.host                                 # unix:///tmp/lzt-engine-…/docker.sock
         engine.stop(); engine.kill(); engine.freeze(); engine.thaw(); engine.start()
 
-It has no bridge and no iptables rules, so its containers have host or no network. It leaves
-nothing behind: no process, mount or file.
+It has a bridge of its own, so containers are reached by their address or a published port,
+and makes no iptables rules. It leaves nothing behind: no process, mount, file or interface.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATIENCE = 60.0
 
 def available() -> bool:
     """Whether one can be run here."""
-    return os.geteuid() == 0 and shutil.which("dockerd") is not None
+    return os.geteuid() == 0 and all(map(shutil.which, ("dockerd", "ip")))
 
 
 class PrivateEngine:
@@ -38,10 +38,14 @@ class PrivateEngine:
         self.socket = folder / "docker.sock"
         self.host = f"unix://{self.socket}"
         self._options = options
+        # Given a bridge, dockerd keeps to it. With `--bridge=none` it would delete docker0,
+        # which is the machine's own engine's.
+        self._bridge = f"lzt{folder.name[-8:]}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the daemon and wait until it answers."""
+        self._make_bridge()
         # A killed daemon leaves its pid files, and believes them where a zombie has the number.
         (self.folder / "docker.pid").unlink(missing_ok=True)
         (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
@@ -55,7 +59,7 @@ class PrivateEngine:
                     f"--pidfile={self.folder / 'docker.pid'}",
                     f"--containerd-namespace=lzt-{os.getpid()}",
                     f"--containerd-plugins-namespace=lzt-plugins-{os.getpid()}",
-                    "--bridge=none",
+                    f"--bridge={self._bridge}",
                     "--iptables=false",
                     "--ip6tables=false",
                     # overlay2 doesn't stack on an overlay file system; vfs works everywhere.
@@ -121,7 +125,20 @@ class PrivateEngine:
             self._wait(lambda: not relatives & self._stat().keys(), "", patience=5.0)
         for mount in sorted(self._mounts(), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "delete", self._bridge], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _make_bridge(self) -> None:
+        """Once; its subnet is one that no other private engine has."""
+        if Path("/sys/class/net", self._bridge).exists():
+            return
+        _ip("link", "add", self._bridge, "type", "bridge")
+        for number in range(256):
+            subnet = f"10.213.{(os.getpid() + number) % 256}"
+            if f"inet {subnet}." not in _ip("-4", "addr", "show"):
+                break
+        _ip("addr", "add", f"{subnet}.1/24", "dev", self._bridge)
+        _ip("link", "set", self._bridge, "up")
 
     def _signal(self, signum: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -170,6 +187,13 @@ class PrivateEngine:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{message}: {self.log_tail()}")
             time.sleep(0.05)
+
+
+def _ip(*args: str) -> str:
+    done = subprocess.run(["ip", *args], capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"ip {' '.join(args)}: {done.stderr.decode().strip()}")
+    return done.stdout.decode()
 
 
 @contextlib.contextmanager
