@@ -64,11 +64,12 @@ class Settings(BaseSettings):
 
 
 class Inherited(BaseSettings):
-    """Names of other programs that are understood too. They fill in what neither routes.toml
-    nor a `LAUNCHER_*` variable says."""
+    """Names that fill in what neither routes.toml nor a `LAUNCHER_*` variable says: those of
+    other programs, and what an image sets for whoever sets nothing."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
 
+    launcher_default_listen: str | None = None
     idle_seconds: str | None = None
     start_timeout_seconds: str | None = None
     prewarm_routes: str | None = None
@@ -80,6 +81,7 @@ class Inherited(BaseSettings):
 
 #: Key of [launcher] → the inherited variables that fill it in, the first that is set.
 FILLS_IN: dict[str, tuple[str, ...]] = {
+    "listen": ("LAUNCHER_DEFAULT_LISTEN",),
     "idle_timeout": ("IDLE_SECONDS",),
     "start_timeout": ("START_TIMEOUT_SECONDS",),
     "prewarm": ("PREWARM_ROUTES",),
@@ -116,7 +118,8 @@ def read(settings: type[S], environ: Mapping[str, str]) -> S:
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """`LAUNCHER_*` variables that nothing reads, sorted. `…_FILE` counts as its own name."""
-    known = ELSEWHERE | {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= ELSEWHERE | {name.upper() for name in Inherited.model_fields}
     return sorted(
         name
         for name in environ
