@@ -96,9 +96,18 @@ class Session:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def command() -> str:
+    """How to call the launcher from here: as short as works."""
+    script = Path(sys.executable).with_name("launcher")
+    if shutil.which("launcher") == str(script):
+        return "launcher"
+    if script.is_file():
+        return min(str(script), os.path.relpath(script), key=len)
+    return f"{sys.executable} -m launcher"
+
+
 def welcome(base: str, names: list[str], file: Path) -> str:
     """What a newcomer reads once the launcher listens."""
-    launcher = "launcher" if shutil.which("launcher") else f"{sys.executable} -m launcher"
     question = {"messages": [{"role": "user", "content": QUESTION}]}
     by_model = json.dumps({"model": names[0], **question})
     streaming = json.dumps({"stream": True, **question})
@@ -118,7 +127,7 @@ def welcome(base: str, names: list[str], file: Path) -> str:
     curl -N {base}/{names[-1]}/v1/chat/completions {a_header} \\
       -d '{streaming}'
 
-    {launcher} status --url {base}
+    {command()} status --url {base}
 
   Ctrl-C ends it all.
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from launcher.demo import visitor
-from launcher.demo.session import welcome
+from launcher.demo.session import command, welcome
 from launcher.demo.tiny_model import write_tiny_model
 from launcher.demo.words import KITCHEN, SEA, Theme
 
@@ -157,3 +157,11 @@ def test_welcome_holds_three_commands_that_can_be_pasted() -> None:
     assert '"model": "sea"' in text
     assert "curl -N http://127.0.0.1:8000/kitchen/v1/chat/completions" in text
     assert "status --url http://127.0.0.1:8000" in text
+
+
+def test_the_command_that_it_names_exists() -> None:
+    done = subprocess.run(
+        [*command().split(), "--version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert re.search(r"\d+\.\d+", done.stdout)
