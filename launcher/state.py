@@ -29,6 +29,9 @@ CONTAINER_DIR = Path("/var/lib/launcher")
 #: Seconds that the end of the process waits for the last write.
 CLOSE_TIMEOUT = 5.0
 
+#: Seconds that a write waits for another program that holds the file.
+LOCK_TIMEOUT = 3.0
+
 #: Numbered by their place; `PRAGMA user_version` says how many a file has had. Append only.
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -193,7 +196,7 @@ class StateStore:
             )
 
     def _connect(self, path: Path) -> sqlite3.Connection | None:
-        db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+        db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")

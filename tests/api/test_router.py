@@ -1,0 +1,143 @@
+"""Which paths are the launcher's own, and who may ask."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from launcher.api.contract import OwnEndpoints
+from launcher.api.router import OwnApi
+from launcher.api.stats import History
+from launcher.errors import LauncherError
+from launcher.metrics import Metrics
+from tests.api.world import CONFIG, FakeControl, read, request
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl()
+
+
+@pytest.fixture
+def api(control: FakeControl) -> OwnApi:
+    metrics = Metrics(CONFIG, control.snapshot)
+    return OwnApi(CONFIG, control, metrics, History(CONFIG))
+
+
+def test_it_keeps_the_contract(api: OwnApi) -> None:
+    kept: OwnEndpoints = api
+    assert kept.find("GET", "/healthz") is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "need"),
+    [
+        ("GET", "/", "open"),
+        ("GET", "/healthz", "open"),
+        ("HEAD", "/healthz", "open"),
+        ("GET", "/readyz", "open"),
+        ("GET", "/routes", "observe"),
+        ("GET", "/stats", "observe"),
+        ("GET", "/metrics", "observe"),
+        ("GET", "/api/status", "observe"),
+        ("GET", "/openai/v1/models", "observe"),
+        ("GET", "/openai/models", "observe"),
+        ("GET", "/v1/models", "observe"),
+        ("GET", "/v1/models/coder-fast", "observe"),
+        ("POST", "/api/routes/coder/start", "admin"),
+        ("POST", "/api/routes/coder/stop", "admin"),
+    ],
+)
+def test_own_paths_and_what_they_need(api: OwnApi, method: str, path: str, need: str) -> None:
+    found = api.find(method, path)
+
+    assert found is not None
+    assert found.need == need
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/coder",
+        "/coder/healthz",
+        "/healthz/",
+        "/healthzz",
+        "/v1",
+        "/v1/chat/completions",
+        "/v1/modelsx",
+        "/v1/models/",
+        "/openai/v1/embeddings",
+        "/api",
+        "/api/routes/coder",
+        "/api/routes/coder/restart",
+        "/metrics/x",
+        "//healthz",
+        "",
+    ],
+)
+def test_other_paths_are_not_ours(api: OwnApi, path: str) -> None:
+    assert api.find("GET", path) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/healthz", "GET"),
+        ("DELETE", "/v1/models/coder-fast", "GET"),
+        ("GET", "/api/routes/coder/start", "POST"),
+        ("HEAD", "/api/routes/coder/stop", "POST"),
+    ],
+)
+def test_other_methods_are_told_which(api: OwnApi, method: str, path: str, allowed: str) -> None:
+    with pytest.raises(LauncherError, match=allowed) as caught:
+        api.find(method, path)
+
+    assert caught.value.status == 405
+
+
+@pytest.mark.parametrize("prefix", ["/openai/v1/models/", "/openai/models/", "/v1/models/"])
+@pytest.mark.parametrize("id", ["Qwen/Qwen2.5-Coder", "Qwen%2FQwen2.5-Coder"])
+async def test_a_model_id_may_hold_slashes(api: OwnApi, prefix: str, id: str) -> None:
+    found = api.find("GET", prefix + id)
+
+    assert found is not None
+    assert found.args == {"id": "Qwen/Qwen2.5-Coder"}
+    assert read(await found.answer(request(**found.args)))["id"] == "Qwen/Qwen2.5-Coder"
+
+
+def test_a_name_is_decoded_after_the_path_was_taken_apart(api: OwnApi) -> None:
+    found = api.find("POST", "/api/routes/a%2Fstop/start")
+
+    assert found is not None
+    assert found.args == {"name": "a/stop"}
+
+
+async def test_no_page_starts_a_backend(api: OwnApi, control: FakeControl) -> None:
+    for path in ("/", "/healthz", "/readyz", "/routes", "/stats", "/metrics", "/api/status"):
+        found = api.find("GET", path)
+        assert found is not None
+        assert (await found.answer(request(path=path))).status == 200
+
+    assert control.admissions == []
+    assert control.stops == []
+
+
+async def test_metrics_are_prometheus_text(api: OwnApi) -> None:
+    found = api.find("GET", "/metrics")
+    assert found is not None
+
+    answer = await found.answer(request())
+
+    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    names = {family.name for family in text_string_to_metric_families(answer.body.decode())}
+    assert "launcher_backend_state" in names
+
+
+async def test_closing_gives_up_what_operators_wait_for(api: OwnApi, control: FakeControl) -> None:
+    found = api.find("POST", "/api/routes/coder/start")
+    assert found is not None
+    await found.answer(request("POST", **found.args))
+
+    await api.close()
+
+    assert control.admissions[0].left

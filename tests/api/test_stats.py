@@ -1,0 +1,85 @@
+"""`/stats` and the history behind it."""
+
+from __future__ import annotations
+
+from launcher.api.stats import History, Stats
+from launcher.core.types import BackendId, BackendState, Failure
+from launcher.facts import StartEnded, StartOutcome
+from launcher.proxy.record import ExchangeRecord
+from launcher.state import Starts
+from tests.api.world import CHAT, CODER, CONFIG, TINY, FakeControl, read, request
+
+WALL = 1_800_000_000.0
+
+
+def ended(seconds: float, outcome: StartOutcome = "ready", *, adopted: bool = False) -> StartEnded:
+    failure = Failure("start_timeout", "too slow") if outcome == "failed" else None
+    return StartEnded(CODER, 1, adopted, False, outcome, seconds, failure)
+
+
+def test_starts_are_counted_and_saved() -> None:
+    saved: list[tuple[BackendId, Starts]] = []
+    history = History(
+        CONFIG, save=lambda backend, starts: saved.append((backend, starts)), wall=lambda: WALL
+    )
+
+    history.fact(ended(10.0))
+    history.fact(ended(20.0))
+
+    expected = Starts(2, 30.0, 20.0, WALL)
+    assert history.starts[CODER] == expected
+    assert history.starts[CHAT] == Starts()
+    assert saved[-1] == (CODER, expected)
+
+
+def test_failures_and_adoptions_are_no_starts() -> None:
+    history = History(CONFIG)
+
+    history.fact(ended(1.0, "failed"))
+    history.fact(ended(1.0, "cancelled"))
+    history.fact(ended(1.0, adopted=True))
+
+    assert history.starts[CODER].count == 0
+
+
+def test_a_restart_goes_on_counting() -> None:
+    history = History(CONFIG, {CODER: Starts(9, 90.0, 5.0, 1.0)}, wall=lambda: WALL)
+
+    history.fact(ended(10.0))
+
+    assert history.starts[CODER] == Starts(10, 100.0, 10.0, WALL)
+
+
+def test_only_configured_routes_are_hit() -> None:
+    history = History(CONFIG, wall=lambda: WALL)
+
+    for route in ("coder", "-", "", "made-up"):
+        history.exchange_started(ExchangeRecord("GET", "/", "127.0.0.1", route=route))
+
+    assert history.last_hits == {"coder": WALL, "chat": None, "tiny": None}
+
+
+async def test_the_page() -> None:
+    control, history = FakeControl(), History(CONFIG, wall=lambda: WALL)
+    control.put(CODER, BackendState.READY, in_flight=2, idle_stop_at=130.0)
+    control.put(TINY, BackendState.STARTING)
+    history.exchange_started(ExchangeRecord("GET", "/coder", "127.0.0.1", route="coder"))
+    history.fact(ended(10.0))
+    history.fact(ended(30.0))
+
+    body = read(await Stats(CONFIG, control.snapshot, history, lambda: WALL).show(request()))
+
+    assert body["serverTime"] == "2027-01-15T08:00:00.000Z"
+    assert body["runningContainers"] == ["coder-fast", "tiny"]
+    assert body["lastHits"] == {"coder": "2027-01-15T08:00:00.000Z", "chat": None, "tiny": None}
+    assert body["startMetrics"]["coder"] == {
+        "averageDurationMs": 20_000,
+        "lastDurationMs": 30_000,
+        "lastStartedAt": "2027-01-15T08:00:00.000Z",
+        "startCount": 2,
+    }
+    assert body["startMetrics"]["chat"]["startCount"] == 0
+    assert body["capacity"] == {"gpu": 1}
+    assert body["backends"]["coder"]["inFlight"] == 2
+    assert body["backends"]["coder"]["idleStopAt"] == "2027-01-15T08:00:30.000Z"
+    assert control.admissions == []

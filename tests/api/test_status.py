@@ -1,0 +1,86 @@
+"""`/api/status`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from launcher import __version__
+from launcher.api.stats import History
+from launcher.api.status import Status
+from launcher.config import LauncherConfig, Secret
+from launcher.core.types import BackendState, Failure
+from launcher.drivers.base import Endpoint
+from tests.api.world import CODER, CONFIG, FakeControl, read, request
+
+FAILURE = Failure("backend_start_failed", "exit code 1", "CUDA out of memory")
+
+
+def status(control: FakeControl, config: LauncherConfig = CONFIG) -> Status:
+    return Status(config, control, History(config), lambda text: text, lambda: 1_800_000_000.0)
+
+
+async def test_everything_at_a_glance() -> None:
+    control = FakeControl()
+    control.put(CODER, BackendState.READY)
+    control.endpoints[CODER] = Endpoint("172.18.0.2", 8000)
+
+    body = read(await status(control).show(request()))
+
+    assert body["version"] == __version__
+    assert body["ready"] is True
+    assert body["drivers"] == {"docker@local": None}
+    assert [one["backend"] for one in body["backends"]] == ["coder", "chat", "tiny"]
+    coder = body["backends"][0]
+    assert coder["container"] == "coder-fast"
+    assert coder["routes"] == ["coder"]
+    assert coder["state"] == "ready"
+    assert coder["endpoint"] == "http://172.18.0.2:8000"
+    assert coder["startMetrics"]["startCount"] == 0
+    assert body["backends"][1]["endpoint"] is None
+    assert body["routes"][1] == {
+        "route": "chat",
+        "backends": ["chat"],
+        "models": ["chat"],
+        "lastHitAt": None,
+    }
+    assert control.admissions == []
+
+
+async def test_problems_are_those_of_readyz() -> None:
+    control = FakeControl()
+    control.health["docker@local"] = "gone"
+
+    body = read(await status(control).show(request()))
+
+    assert body["ready"] is False
+    assert [problem["code"] for problem in body["problems"]] == ["docker_unavailable"]
+
+
+async def test_details_are_for_everybody_where_no_keys_are_set() -> None:
+    control = FakeControl()
+    control.put(CODER, BackendState.FAILED, failure=FAILURE)
+
+    body = read(await status(control).show(request()))
+
+    assert body["backends"][0]["failure"]["detail"] == "CUDA out of memory"
+
+
+async def test_details_are_for_admins_where_keys_are_set() -> None:
+    control = FakeControl()
+    control.put(CODER, BackendState.FAILED, failure=FAILURE)
+    guarded = status(control, replace(CONFIG, api_keys=(Secret("k"),)))
+
+    anybody = read(await guarded.show(request()))["backends"][0]["failure"]
+    admin = read(await guarded.show(request(admin=True)))["backends"][0]["failure"]
+
+    assert anybody == {"code": "backend_start_failed", "message": "exit code 1"}
+    assert admin["detail"] == "CUDA out of memory"
+
+
+async def test_a_backend_on_its_way_out_of_the_configuration_is_no_error() -> None:
+    control = FakeControl()
+    del control.backends[CODER]
+
+    body = read(await status(control).show(request()))
+
+    assert [one["backend"] for one in body["backends"]] == ["chat", "tiny"]

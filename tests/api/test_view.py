@@ -1,0 +1,47 @@
+"""One backend as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from launcher.api.view import describe, failure
+from launcher.core.types import BackendState, Estimates, Failure
+from tests.api.world import CODER, backend
+
+
+def test_moments_of_the_core_become_times_of_day() -> None:
+    one = replace(
+        backend(CODER, BackendState.READY),
+        since=90.0,
+        last_used=99.5,
+        idle_stop_at=160.0,
+        estimates=Estimates(start=38.0),
+        in_flight=2,
+        queued=1,
+        oldest_wait=0.25,
+    )
+
+    shown = describe(one, now=100.0, wall=1_800_000_000.0)
+
+    assert shown["since"] == "2027-01-15T07:59:50.000Z"
+    assert shown["lastUsedAt"] == "2027-01-15T07:59:59.500Z"
+    assert shown["idleStopAt"] == "2027-01-15T08:01:00.000Z"
+    assert shown["retryAt"] is None
+    assert (shown["inFlight"], shown["queued"], shown["oldestWaitMs"]) == (2, 1, 250)
+    assert (shown["expectedStartMs"], shown["expectedStopMs"]) == (38_000, None)
+
+
+def test_a_stop_that_never_comes_has_no_time() -> None:
+    one = replace(backend(CODER, BackendState.READY), idle_stop_at=float("inf"))
+
+    assert describe(one, now=100.0, wall=0.0)["idleStopAt"] is None
+
+
+def test_details_are_shown_where_they_may_be() -> None:
+    what = Failure("backend_start_failed", "exit code 1", "Traceback …")
+
+    assert failure(what) == {"code": "backend_start_failed", "message": "exit code 1"}
+    shown = failure(what, detail=True)
+    assert shown is not None
+    assert shown["detail"] == "Traceback …"
+    assert failure(None) is None

@@ -1,0 +1,178 @@
+"""A configuration, and a runtime that does what a test tells it, for the endpoints' tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
+from launcher.core.types import (
+    BackendId,
+    BackendSnapshot,
+    BackendState,
+    Estimates,
+    Snapshot,
+)
+from launcher.drivers.base import ContainerSpec, Endpoint, ProcessSpec
+from launcher.errors import LauncherError
+from launcher.runtime.admission import Ask, Grant, Progress
+
+CODER, CHAT, TINY = BackendId("coder"), BackendId("chat"), BackendId("tiny")
+
+CONFIG = LauncherConfig(
+    routes=(
+        RouteConfig(
+            "coder",
+            (CODER,),
+            ("/coder",),
+            models=(ModelSpec("coder-fast"), ModelSpec("Qwen/Qwen2.5-Coder", "qwen")),
+        ),
+        RouteConfig("chat", (CHAT,), ("/chat",), models=(ModelSpec("chat"),), auth="passthrough"),
+        RouteConfig("tiny", (TINY,), ("/tiny",), public=True),
+    ),
+    backends=(
+        BackendConfig(CODER, ContainerSpec("coder-fast", 8000), idle_timeout=1800.0),
+        BackendConfig(CHAT, ContainerSpec("chat-general", 8001), health=Health("docker")),
+        BackendConfig(
+            TINY,
+            ProcessSpec(("llama-server", "--api-key", "sk-1", "-m", "tiny.gguf")),
+            needs=(),
+            idle_timeout=float("inf"),
+        ),
+    ),
+)
+
+
+def backend(id: BackendId, state: BackendState = BackendState.STOPPED) -> BackendSnapshot:
+    """A backend about which there is nothing to say."""
+    return BackendSnapshot(
+        id=id,
+        state=state,
+        epoch=0,
+        since=90.0,
+        needs=(("gpu", 1),),
+        in_flight=0,
+        silent=0,
+        queued=0,
+        known=True,
+        reachable=True,
+        instance=None,
+        last_used=None,
+        idle_stop_at=None,
+        retry_at=None,
+        failure=None,
+        stop_failure=None,
+        busy=False,
+        estimates=Estimates(),
+        oldest_wait=None,
+    )
+
+
+class FakeAdmission:
+    """A ticket that is granted or rejected when the test says so."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.grant: Grant | None = None
+        self.ok = False
+        self.on_abort: Callable[[LauncherError], None] | None = None
+        self.left = False
+        self._outcome: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+
+    def settle(self, outcome: LauncherError | None = None, *, cold: bool = True) -> None:
+        """Grant it, or reject it with an error."""
+        if outcome is not None:
+            self._outcome.set_exception(outcome)
+            return
+        backend = self.ask.backends[0]
+        endpoint = Endpoint("127.0.0.1", 8000)
+        self.grant = Grant(backend, 1, endpoint, cold, 12.5 if cold else 0.0, 12.0)
+        self._outcome.set_result(self.grant)
+
+    async def granted(self) -> Grant:
+        return await asyncio.shield(self._outcome)
+
+    def progress(self) -> Progress:
+        return Progress(self.ask.backends[0], "queued", 0.0, None)
+
+    def silence(self, silent: bool) -> None:
+        raise AssertionError("no tunnel here")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.left = True
+        if self._outcome.done():
+            self._outcome.exception()  # seen, or meant not to be
+
+
+class FakeControl:
+    """Backends as the test puts them, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.closed = False
+        self.backends = {id: backend(id) for id in (CODER, CHAT, TINY)}
+        self.health: dict[str, str | None] = {"docker@local": None}
+        self.endpoints: dict[BackendId, Endpoint] = {}
+        self.admissions: list[FakeAdmission] = []
+        self.on_admit: Callable[[FakeAdmission], None] = lambda admission: None
+        self.stops: list[tuple[BackendId, bool]] = []
+        self.on_stop: Callable[[BackendId], None] = lambda backend: None
+
+    def put(self, id: BackendId, state: BackendState | None = None, **changes: Any) -> None:
+        """Change what is known of a backend."""
+        old = self.backends[id]
+        if state is not None:
+            changes |= {"state": state, "epoch": old.epoch + 1}
+        self.backends[id] = replace(old, **changes)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            now=self.now,
+            capacity=(("gpu", 1),),
+            used=(("gpu", 0),),
+            backends=dict(self.backends),
+            closed=self.closed,
+        )
+
+    def admit(self, ask: Ask) -> FakeAdmission:
+        admission = FakeAdmission(ask)
+        self.admissions.append(admission)
+        self.on_admit(admission)
+        return admission
+
+    def request_stop(self, backend: BackendId, force: bool = False) -> None:
+        self.stops.append((backend, force))
+        self.on_stop(backend)
+
+    def endpoint(self, backend: BackendId) -> Endpoint | None:
+        return self.endpoints.get(backend)
+
+    def driver_health(self) -> dict[str, str | None]:
+        return dict(self.health)
+
+
+def request(
+    method: str = "GET", path: str = "/", *, admin: bool = False, **args: str
+) -> ApiRequest:
+    """A request as the proxy's handler would make it."""
+    return ApiRequest(method, path, args, b"", admin)
+
+
+def read(response: ApiResponse) -> Any:
+    """An answer's JSON."""
+    assert response.content_type == "application/json"
+    return orjson.loads(response.body)
