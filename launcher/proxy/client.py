@@ -76,13 +76,12 @@ class ClientExchange:
         *,
         problem: LauncherError | None,
         body_timeout: float,
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.link = link
         self._head = head
         self._body = body
         self._body_timeout = body_timeout
-        self._loop = loop
+        self._loop = loop = asyncio.get_running_loop()
         self._held = b""
         # Looked at when the handler first reads: until then nobody has to know.
         self._continue_due: bool | None = None
@@ -139,6 +138,7 @@ class ClientExchange:
                 async with asyncio.timeout(self._body_timeout):
                     data = await self._body.read(PIECE)
         except TimeoutError:
+            self.outgoing.keep_alive = False
             raise LauncherError(
                 "request_timeout",
                 f"Nothing more of the request's body came for {self._body_timeout:g} s; "

@@ -10,7 +10,6 @@ stands behind each.
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -19,41 +18,30 @@ from typing import Final, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, InvalidURLError, LineTooLong
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from launcher.errors import LauncherError
 from launcher.proxy.client import ClientExchange
-from launcher.proxy.exchange import Detached, RequestHead
-from launcher.proxy.framing import check_head, too_large
-from launcher.proxy.outgoing import Outgoing
+from launcher.proxy.exchange import Detached
+from launcher.proxy.framing import too_large
+from launcher.proxy.hangup import LOOK, Allowance, hung_up
 
 #: How long a client may go on sending after a response that ends its connection, or take to
 #: fetch the last of one that was cut. Seconds.
 LINGER: Final = 5.0
-#: How often to look for a hang-up while reading is paused. Seconds.
-LOOK: Final = 1.0
-#: How far to read ahead of a handler that doesn't read, per connection and in all, in bytes. A
-#: client that dies leaves its FIN behind all that its kernel had still to send (4 MiB at most
-#: by Linux's default): only reading that far shows that nobody is there any more.
-READ_AHEAD: Final = 8 * 1024 * 1024
-READ_AHEAD_IN_ALL: Final = 64 * 1024 * 1024
-
 _HEAD_END: Final = b"\r\n\r\n"
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-_HUNG_UP: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one client may ask of the front. Seconds and bytes."""
 
     head_timeout: float
     body_timeout: float
+    keepalive: float
     max_head: int
-    read_ahead_left: int = READ_AHEAD_IN_ALL
-    """Of READ_AHEAD_IN_ALL, what no connection uses at the moment."""
 
 
 class ClientConnection(RequestHandler):
@@ -61,19 +49,20 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "_ahead",
+        "_allowance",
         "_body",
         "_broken",
         "_cut_timer",
         "_edge",
-        "_exchange",
         "_head_seen",
         "_head_timer",
-        "_limits",
         "_lingering",
         "_look_timer",
-        "_peer",
         "_read_at_look",
-        "_scheme",
+        "exchange",
+        "limits",
+        "peer",
+        "scheme",
         "wire",
     )
 
@@ -83,12 +72,12 @@ class ClientConnection(RequestHandler):
         *,
         loop: asyncio.AbstractEventLoop,
         limits: Limits,
-        keepalive: float,
+        allowance: Allowance,
     ) -> None:
         super().__init__(
             manager,
             loop=loop,
-            keepalive_timeout=keepalive,
+            keepalive_timeout=limits.keepalive,
             access_log=None,  # type: ignore[arg-type]  # None turns it off
             auto_decompress=False,
             lingering_time=0,
@@ -96,12 +85,15 @@ class ClientConnection(RequestHandler):
             max_field_size=limits.max_head,
             read_bufsize=128 * 1024,
         )
-        self._limits = limits
+        self.limits = limits
+        self._allowance = allowance
         self.wire: asyncio.Transport | None = None
         """The transport, also when aiohttp has let go of it."""
-        self._peer = ""
-        self._scheme = "http"
-        self._exchange: ClientExchange | None = None
+        self.peer = ""
+        """The client's IP address, or `unix`."""
+        self.scheme = "http"
+        self.exchange: ClientExchange | None = None
+        """The one that is under way."""
         self._body: StreamReader = EMPTY_PAYLOAD
         """Of the request parsed last."""
         self._broken = False
@@ -123,9 +115,9 @@ class ClientConnection(RequestHandler):
         """A client connected (on TLS: the handshake is done)."""
         self.wire = cast(asyncio.Transport, transport)
         super().connection_made(transport)
-        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         name = transport.get_extra_info("peername")
-        self._peer = name[0] if isinstance(name, tuple) else "unix"
+        self.peer = name[0] if isinstance(name, tuple) else "unix"
 
     def eof_received(self) -> None:
         """The client won't send any more: it has left, if an answer is still under way."""
@@ -141,7 +133,7 @@ class ClientConnection(RequestHandler):
                 timer.cancel()
         if self._lingering is not None and not self._lingering.done():
             self._lingering.set_result(None)
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange is not None:
             exchange.gone = True
             if exchange.ended:
@@ -149,7 +141,7 @@ class ClientConnection(RequestHandler):
         super().connection_lost(exc)
 
     def _client_left(self) -> None:
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange is not None and not exchange.ended:
             exchange.gone = True
             # Not close(): that waits for a client which no longer reads.
@@ -158,7 +150,7 @@ class ClientConnection(RequestHandler):
     @property
     def idle(self) -> bool:
         """No request is here that would still be answered."""
-        return self._exchange is None and not self._messages
+        return self.exchange is None and not self._messages
 
     @property
     def _wire(self) -> asyncio.Transport:
@@ -185,15 +177,15 @@ class ClientConnection(RequestHandler):
             at = (self._edge + data).find(_HEAD_END)
             cut = at + len(_HEAD_END) - len(self._edge) if at >= 0 else len(data)
             self._head_seen += cut
-            if self._head_seen > self._limits.max_head:
-                self._break(too_large(self._limits.max_head))
+            if self._head_seen > self.limits.max_head:
+                self._break(too_large(self.limits.max_head))
                 return
             if at < 0:
                 self._edge = (self._edge + data[-3:])[-3:]
                 self._feed(data, whole_head=False)
                 if self._head_timer is None and not self._broken:
                     self._head_timer = self._loop.call_later(
-                        self._limits.head_timeout, self._head_is_late
+                        self.limits.head_timeout, self._head_is_late
                     )
                 return
             self._head_complete()
@@ -242,7 +234,7 @@ class ClientConnection(RequestHandler):
         self._break(
             LauncherError(
                 "request_timeout",
-                f"The request's head didn't come within {self._limits.head_timeout:g} s.",
+                f"The request's head didn't come within {self.limits.head_timeout:g} s.",
             )
         )
 
@@ -282,65 +274,26 @@ class ClientConnection(RequestHandler):
         wire = self._wire
         if wire.is_closing() or not (self._reading_paused or self._buffer_paused):
             return
-        if _hung_up(wire):
+        if hung_up(wire):
             self._client_left()
             return
-        exchange = self._exchange
+        exchange = self.exchange
         read = exchange.body_read if exchange is not None else -1
-        if (
-            self._reading_paused
-            and not self._ahead
-            and read == self._read_at_look
-            and self._limits.read_ahead_left >= READ_AHEAD
-        ):
-            self._limits.read_ahead_left -= READ_AHEAD
-            self._ahead = READ_AHEAD
-            self._body.set_read_chunk_size(READ_AHEAD // 2)
-            self.resume_reading()
+        if self._reading_paused and not self._ahead and read == self._read_at_look:
+            self._ahead = self._allowance.take()
+            if self._ahead:
+                self._body.set_read_chunk_size(self._ahead // 2)
+                self.resume_reading()
         self._read_at_look = read
         if self._look_timer is None:
             self._look_timer = self._loop.call_later(LOOK, self._look)
 
     # -- exchanges -----------------------------------------------------------------------
 
-    def exchange_for(self, message: RawRequestMessage, body: StreamReader) -> ClientExchange:
-        """The exchange for a parsed request. A head that breaks a rule makes one with a
-        `problem` instead of a head. Never raises: aiohttp has no answer to that here."""
-        problem: LauncherError | None = None
-        head: RequestHead | None = None
-        keep_alive = not message.should_close
-        if message is not ERROR:
-            try:
-                head = check_head(
-                    message.method,
-                    message.path.encode("utf-8", "surrogateescape"),
-                    (message.version.major, message.version.minor),
-                    message.raw_headers,
-                    peer=self._peer,
-                    scheme=self._scheme,
-                    max_head=self._limits.max_head,
-                )
-            except LauncherError as error:
-                problem = error
-        if head is None or (message.upgrade and body is not EMPTY_PAYLOAD):
-            # What follows the body of a request with an ignored Upgrade is lost in aiohttp.
-            keep_alive = False
-        exchange = ClientExchange(
-            self,
-            head,
-            body,
-            Outgoing(message.method, head.version if head else (1, 1), keep_alive=keep_alive),
-            problem=problem,
-            body_timeout=self._limits.body_timeout,
-            loop=self._loop,
-        )
-        self._exchange = exchange
-        return exchange
-
     def exchange_over(self) -> None:
         """The handler is done with the exchange; what it leaned on is free again."""
-        self._exchange = None
-        self._limits.read_ahead_left += self._ahead
+        self.exchange = None
+        self._allowance.give_back(self._ahead)
         self._ahead = 0
         self._read_at_look = -1
 
@@ -439,13 +392,3 @@ def problem_of(error: BaseException) -> LauncherError:
     reason = said[0] if isinstance(error, HttpProcessingError) and said[0].isascii() else ""
     detail = f": {reason.strip().rstrip(':.')}" if reason else ""
     return LauncherError("bad_request", f"The request breaks HTTP's rules{detail}.")
-
-
-def _hung_up(wire: asyncio.Transport) -> bool:
-    """Whether the peer closed or reset the connection, seen past data that nobody has read."""
-    sock = wire.get_extra_info("socket")
-    if sock is None:
-        return False
-    look = select.poll()
-    look.register(sock.fileno(), _HUNG_UP)
-    return any(events & _HUNG_UP for _, events in look.poll(0))

@@ -14,9 +14,10 @@ from typing import Final, NoReturn
 from launcher.errors import LauncherError
 from launcher.proxy.exchange import RawHeaders, RequestHead
 
-#: RFC 3986 §3.2.2 and RFC 9110 §7.2: `uri-host [ ":" port ]`, not empty, no userinfo.
+#: RFC 9110 §7.2: `uri-host [ ":" port ]`, not empty, no userinfo. Of the characters that RFC 3986
+#: §3.2.2 allows, those that no name has are refused: a comma may be two Hosts made one.
 _HOST: Final = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
+    rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
 )
 #: Never part of a request target (RFC 9112 §3.2): control characters, space, a fragment.
 _NOT_IN_TARGET: Final = re.compile(rb"[\x00-\x20\x7f#]")

@@ -15,7 +15,8 @@ from typing import cast
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import ERROR, RequestHandler
 
 from launcher import tasks
 from launcher.config import Listen
@@ -23,7 +24,10 @@ from launcher.errors import LauncherError
 from launcher.proxy import listening
 from launcher.proxy.client import ClientExchange, answer
 from launcher.proxy.connection import LINGER, ClientConnection, Limits
-from launcher.proxy.exchange import ClientGone, Handler
+from launcher.proxy.exchange import ClientGone, Handler, RequestHead
+from launcher.proxy.framing import check_head
+from launcher.proxy.hangup import Allowance
+from launcher.proxy.outgoing import Outgoing
 from launcher.proxy.render import render
 
 log = logging.getLogger(__name__)
@@ -52,35 +56,61 @@ class _Server(web.Server):
     """aiohttp's low-level server, making our kind of connection."""
 
     def __init__(
-        self,
-        serve: Callable[[ClientExchange], Awaitable[_Ended]],
-        limits: Limits,
-        keepalive: float,
+        self, serve: Callable[[ClientExchange], Awaitable[_Ended]], limits: Limits
     ) -> None:
         # Exchanges stand in for aiohttp's requests, and _Ended for its responses: of both it
         # uses only what these have.
         super().__init__(
             cast(Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], serve),
-            request_factory=cast(Callable[..., web.BaseRequest], _exchange),
+            request_factory=cast(Callable[..., web.BaseRequest], make_exchange),
             handler_cancellation=True,
         )
         self._limits = limits
-        self._keepalive = keepalive
+        self._allowance = Allowance()
 
     def __call__(self) -> RequestHandler:
         return ClientConnection(
-            self, loop=self._loop, limits=self._limits, keepalive=self._keepalive
+            self, loop=self._loop, limits=self._limits, allowance=self._allowance
         )
 
 
-def _exchange(
+def make_exchange(
     message: RawRequestMessage,
     body: StreamReader,
     connection: ClientConnection,
     writer: AbstractStreamWriter,
     task: asyncio.Task[None],
 ) -> ClientExchange:
-    return connection.exchange_for(message, body)
+    """The exchange for a parsed request. A head that breaks a rule makes one with a `problem`
+    instead of a head. Never raises: aiohttp has no answer to that here."""
+    problem: LauncherError | None = None
+    head: RequestHead | None = None
+    keep_alive = not message.should_close
+    if message is not ERROR:
+        try:
+            head = check_head(
+                message.method,
+                message.path.encode("utf-8", "surrogateescape"),
+                (message.version.major, message.version.minor),
+                message.raw_headers,
+                peer=connection.peer,
+                scheme=connection.scheme,
+                max_head=connection.limits.max_head,
+            )
+        except LauncherError as error:
+            problem = error
+    if head is None or (message.upgrade and body is not EMPTY_PAYLOAD):
+        # aiohttp loses what follows the body of a request with an Upgrade that is ignored.
+        keep_alive = False
+    connection.exchange = exchange = ClientExchange(
+        connection,
+        head,
+        body,
+        Outgoing(message.method, head.version if head else (1, 1), keep_alive=keep_alive),
+        problem=problem,
+        body_timeout=connection.limits.body_timeout,
+    )
+    return exchange
 
 
 class Front:
@@ -96,8 +126,7 @@ class Front:
         max_head: int = 64 * 1024,
     ) -> None:
         self._handler = handler
-        self._limits = Limits(head_timeout, body_timeout, max_head)
-        self._keepalive = keepalive
+        self._limits = Limits(head_timeout, body_timeout, keepalive, max_head)
         self._bound: tuple[listening.Bound, ...] = ()
         self._servers: list[asyncio.Server] = []
         self._server: _Server | None = None
@@ -122,7 +151,7 @@ class Front:
         """Bind all addresses and accept clients (TLS on TCP addresses only). Raises
         ConfigError where one can't be had; nothing is bound then."""
         loop = asyncio.get_running_loop()
-        self._server = server = _Server(self._serve, self._limits, self._keepalive)
+        self._server = server = _Server(self._serve, self._limits)
         self._bound = await asyncio.to_thread(listening.bind, listen)
         for one in self._bound:
             if one.address.unix_path is not None:
