@@ -59,8 +59,9 @@ class Backend:
     """Granted tickets and when they were granted."""
     silent: set[TicketId] = field(default_factory=set)
     """Of those, the ones that hold nothing."""
-    quiet: set[TicketId] = field(default_factory=set)
-    """Of the silent ones, those that were never meant to count."""
+    mute: set[TicketId] = field(default_factory=set)
+    """Of the silent ones, those that stay so: quiet requests, and what was granted before the
+    backend died."""
     queue: dict[TicketId, Queued] = field(default_factory=dict)
     overdue: list[tuple[float, TicketId]] = field(default_factory=list)
     """Heap of (time from which it is overdue, ticket); entries of the departed stay in it."""

@@ -115,9 +115,6 @@ class Scheduler:
             world.reject(backend, ticket.id, Failure("draining", "The launcher is shutting down."))
             return False
         state = backend.state
-        if state is BackendState.DRAINING and backend.drain_reason is StopReason.IDLE:
-            world.undrain(backend, now)
-            state = backend.state
         if state is BackendState.READY:
             world.grant(backend, ticket, now, cold=False)
             return False
@@ -176,7 +173,7 @@ class Scheduler:
 
     def _silenced(self, event: Silenced, now: float) -> bool:
         backend = self._world.tickets[event.ticket]
-        if event.ticket not in backend.in_flight or event.ticket in backend.quiet:
+        if event.ticket not in backend.in_flight or event.ticket in backend.mute:
             return False
         if event.silent:
             backend.silent.add(event.ticket)
@@ -194,22 +191,14 @@ class Scheduler:
             return False
         match event:
             case Started(instance=instance):
-                if backend.state is not BackendState.STARTING:
-                    return False
                 world.ready(backend, instance, now)
                 if backend.removed:
                     world.drain(backend, StopReason.REMOVED, now)
             case StartFailed(failure=failure):
-                if backend.state is not BackendState.STARTING:
-                    return False
                 world.start_failed(backend, failure, now)
             case Stopped():
-                if backend.state is not BackendState.STOPPING:
-                    return False
                 world.stopped(backend, now)
             case StopFailed(failure=failure):
-                if backend.state is not BackendState.STOPPING:
-                    return False
                 world.stop_failed(backend, failure, now)
                 world.reject_queue(backend, stuck(backend))
         return True

@@ -104,6 +104,7 @@ class World:
         replaced = backend.state in (BackendState.READY, BackendState.DRAINING)
         self._move(backend, Cause.REPLACED if replaced else Cause.ADOPT, now)
         self._forget_drain(backend)
+        self._mute(backend)
         backend.placement = backend.spec.placements[0]
         backend.adopted = True
         backend.instance = instance
@@ -202,6 +203,12 @@ class World:
         self._move(backend, Cause.DIED, now)
         self._forget_run(backend)
 
+    def _mute(self, backend: Backend) -> None:
+        """What ran on it ran on something that is gone: its tickets may take their time to
+        notice, but hold nothing of what is started next."""
+        backend.silent.update(backend.in_flight)
+        backend.mute.update(backend.in_flight)
+
     def start_failed(self, backend: Backend, failure: Failure, now: float) -> None:
         """Tell all who wait why, back off, and stop what may be left of the start."""
         backend.failure = failure
@@ -218,6 +225,7 @@ class World:
 
     def _forget_run(self, backend: Backend) -> None:
         self._forget_drain(backend)
+        self._mute(backend)
         backend.instance = backend.placement = backend.stop_reason = None
         backend.stop_failure = backend.stop_retry_at = None
         backend.stop_backoff = 0.0
@@ -248,7 +256,7 @@ class World:
         backend.in_flight[ticket.id] = now
         if ticket.quiet:
             backend.silent.add(ticket.id)
-            backend.quiet.add(ticket.id)
+            backend.mute.add(ticket.id)
         self.tickets[ticket.id] = backend
         self.effects.append(Grant(ticket.id, backend.id, cold))
 
@@ -297,8 +305,8 @@ class World:
             backend.last_used = now
             if ok:
                 backend.measured(service=now - granted)
-        if ticket in backend.quiet:
-            backend.quiet.discard(ticket)
+        if ticket in backend.mute:
+            backend.mute.discard(ticket)
         elif ok:
             backend.backoff = 0.0
             backend.failure = None

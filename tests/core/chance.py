@@ -1,0 +1,193 @@
+"""A run of the scheduler through a random world, and its quiet end.
+
+Everything that may happen does: cancellations, failures, late and repeated outcomes, deaths,
+strangers, an engine that goes away, operators. The stage checks the invariants after every
+event; the end checks that everybody was answered and everything came to rest.
+"""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+from launcher.core import events as ev
+from launcher.core.effects import Adopt, Start, Stop
+from launcher.core.types import BackendId
+from tests.core.stage import Broken, Make, Stage, spec
+
+NAMES = ("a", "b", "c", "d")
+
+
+class Chance:
+    """One random run."""
+
+    def __init__(self, make: Make, rng: Random) -> None:
+        self.rng = rng
+        gpu = rng.choice((1, 2, 3))
+        specs = [
+            spec(
+                name,
+                gpu=rng.randint(0, gpu),
+                idle_timeout=rng.choice((20.0, 120.0)),
+                start_timeout=rng.choice((30.0, 100.0)),
+                max_queue=rng.choice((2, 50)),
+                prewarm=rng.choice((None, None, rng.randint(0, 3))),
+                asks_busy=rng.random() < 0.3,
+                start_guess=rng.choice((1.0, 20.0)),
+            )
+            for name in NAMES[: rng.randint(1, len(NAMES))]
+        ]
+        self.stage = Stage(make, specs, gpu=gpu, seen=False)
+        self.names = [str(one.id) for one in specs]
+        self.past: list[ev.Event] = []
+        self.away = False
+        for name in self.names:
+            if rng.random() < 0.2:
+                self.stage.somebody_starts(name)
+        rng.shuffle(self.names)
+
+    def run(self, steps: int) -> None:
+        """Some steps of chance, then peace."""
+        moves = (
+            [self._arrive] * 8
+            + [self._release] * 6
+            + [self._finish] * 8
+            + [self._wait] * 6
+            + [self._look] * 4
+            + [self._abandon, self._silence, self._stranger, self._death, self._repeat]
+            + [self._busy, self._operator, self._hang, self._engine]
+        )
+        for _ in range(steps):
+            self.rng.choice(moves)()
+        self._peace()
+
+    # -- moves
+
+    def _arrive(self) -> None:
+        s, rng = self.stage, self.rng
+        backends = rng.sample(self.names, rng.choice((1, 1, 1, min(2, len(self.names)))))
+        s.arrive(
+            *backends,
+            max_wait=rng.choice((1.0, 10.0, 60.0)),
+            deadline=rng.choice((math.inf, s.now + 15, s.now + 200)),
+            quiet=rng.random() < 0.1,
+            operator=rng.random() < 0.1,
+        )
+
+    def _release(self) -> None:
+        if self.stage.flying:
+            self.stage.release(self.rng.choice(sorted(self.stage.flying)), self.rng.random() < 0.8)
+
+    def _abandon(self) -> None:
+        if self.stage.queued:
+            self.stage.abandon(self.rng.choice(sorted(self.stage.queued)))
+
+    def _silence(self) -> None:
+        if self.stage.flying:
+            ticket = self.rng.choice(sorted(self.stage.flying))
+            self.stage.silence(ticket, self.rng.random() < 0.7)
+
+    def _finish(self) -> None:
+        s = self.stage
+        if not s.operations:
+            return
+        name = self.rng.choice(sorted(s.operations))
+        operation = s.operations[name]
+        fails = self.rng.random() < (0.9 if self.away else 0.2)
+        if isinstance(operation, Stop):
+            self.past.append(ev.Stopped(name, operation.epoch))
+            s.stop_fails(name) if fails else s.stopped(name)
+            return
+        self.past.append(ev.Started(name, operation.epoch, "late"))
+        if isinstance(operation, Adopt) and name not in s.running:
+            fails = True
+        if fails:
+            s.start_fails(name, self.rng.choice(("backend_start_failed", "start_timeout")))
+        else:
+            s.started(name)
+
+    def _wait(self) -> None:
+        self.stage.pass_time(self.rng.choice((0.1, 1.0, 5.0, 30.0, 150.0)))
+
+    def _look(self) -> None:
+        """A look, if nothing of ours is under way; sometimes one that comes too late."""
+        s = self.stage
+        name = self.rng.choice(self.names)
+        if self.away or name in s.operations:
+            return
+        id = BackendId(name)
+        instance = s.running.get(id)
+        late = ev.Observed(id, s.scheduler.epoch(id), instance is not None, instance)
+        if self.rng.random() < 0.2:
+            self._arrive()
+        if name in s.operations or s.running.get(id) != instance:
+            self.past.append(late)
+        else:
+            s.feed(late)
+
+    def _stranger(self) -> None:
+        name = self.rng.choice(self.names)
+        if name not in self.stage.operations:
+            self.stage.somebody_starts(name)
+
+    def _death(self) -> None:
+        name = self.rng.choice(self.names)
+        if name not in self.stage.operations:
+            self.stage.dies(name)
+
+    def _repeat(self) -> None:
+        """An outcome of long ago turns up (again)."""
+        if self.past:
+            event = self.rng.choice(self.past)
+            assert isinstance(event, ev.Started | ev.Stopped | ev.Observed)
+            if event.epoch != self.stage.scheduler.epoch(event.backend):
+                self.stage.feed(event)
+
+    def _busy(self) -> None:
+        if self.stage.asked:
+            name = self.rng.choice(sorted(self.stage.asked))
+            self.stage.answer_busy(name, self.rng.random() < 0.5)
+
+    def _operator(self) -> None:
+        name = BackendId(self.rng.choice(self.names))
+        self.stage.feed(ev.StopRequested(name, self.rng.random() < 0.3))
+
+    def _hang(self) -> None:
+        self.stage.hung(self.rng.choice(self.names))
+
+    def _engine(self) -> None:
+        self.away = not self.away
+        self.stage.feed(ev.Reachable(tuple(map(BackendId, self.names)), not self.away))
+
+    # -- the end
+
+    def _peace(self) -> None:
+        """No more arrivals, nothing fails: within a bounded time everybody is answered and
+        nothing is left resident (invariants 3, 5 and 6)."""
+        s = self.stage
+        if self.away:
+            self._engine()
+        for _ in range(400):
+            for name in self.names:
+                if name not in s.operations:
+                    s.observe(name)
+            for name, operation in sorted(s.operations.items()):
+                if s.operations.get(name) is not operation:
+                    continue
+                if isinstance(operation, Start | Adopt):
+                    alive = isinstance(operation, Start) or name in s.running
+                    s.started(name) if alive else s.start_fails(name)
+                else:
+                    s.stopped(name)
+            for name in sorted(s.asked):
+                s.answer_busy(name, False)
+            for ticket in sorted(s.flying):
+                s.release(ticket)
+            s.pass_time(5.0)
+            resting = set(s.states().values()) <= {"stopped", "failed"}
+            if resting and not (s.queued or s.flying or s.operations or s.running):
+                break
+        else:
+            raise Broken(f"no peace: {s.scheduler.snapshot(s.now)}")
+        if set(s.ended) != set(range(1, s.next_ticket + 1)):
+            raise Broken("a ticket has no end")

@@ -1,0 +1,29 @@
+"""The table of moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.core.lifecycle import TRANSITIONS, Cause, IllegalTransition, diagram, move
+from launcher.core.types import BackendState
+
+
+def test_a_move_of_the_table_is_made() -> None:
+    assert move(BackendState.STOPPED, Cause.START) is BackendState.STARTING
+
+
+def test_every_other_move_is_loud() -> None:
+    illegal = [(s, c) for s in BackendState for c in Cause if (s, c) not in TRANSITIONS]
+    assert illegal
+    for state, cause in illegal:
+        with pytest.raises(IllegalTransition, match=cause.name):
+            move(state, cause)
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    assert set(TRANSITIONS.values()) == set(BackendState)
+    assert {before for before, _ in TRANSITIONS} == set(BackendState)
+
+
+def test_the_diagram_has_every_move() -> None:
+    assert diagram().count("-->") == len(TRANSITIONS) + 1
