@@ -77,7 +77,7 @@ class Starter:
                 await held.driver.stop(held.id)
         except LauncherError as error:
             return failures.from_error(error, self._redact)
-        except Exception as error:  # noqa: BLE001: see _crashed
+        except Exception as error:  # noqa: BLE001 (see _crashed)
             if timer.expired() and isinstance(error, TimeoutError):
                 return failures.stop_timeout(held.id, allowed)
             return self._crashed("backend_stop_failed", held, "stopping", error)
@@ -111,7 +111,7 @@ class Starter:
         except LauncherError as error:
             lines = await self._log_tail(held) if error.code == "backend_start_failed" else ()
             return failures.from_error(error, self._redact, lines)
-        except Exception as error:  # noqa: BLE001: see _crashed
+        except Exception as error:  # noqa: BLE001 (see _crashed)
             if timer.expired() and isinstance(error, TimeoutError):
                 lines = await self._log_tail(held)
                 return failures.start_timeout(
