@@ -240,6 +240,10 @@ class ContainerDriver:
                 )
         return tuple(found)
 
+    async def look(self, backend: BackendId) -> Container | None:
+        """The container itself, None where there is none (yet). Raises as `inspect` does."""
+        return await self._find(self._spec(backend))
+
     def _spec(self, backend: BackendId) -> ContainerSpec:
         spec = self._specs.get(backend)
         if spec is None:

@@ -69,6 +69,10 @@ class Container:
     network_mode: str
     networks: tuple[Attachment, ...]
     published: tuple[Published, ...]
+    exposed: tuple[int, ...] = ()
+    """TCP ports that its image or its making declares."""
+    healthcheck: bool = False
+    """It has a HEALTHCHECK of its own, and it isn't turned off."""
 
     @property
     def restarting(self) -> bool:
@@ -136,6 +140,8 @@ def container(data: Json) -> Container:
         network_mode=_str(host, "NetworkMode"),
         networks=_networks(_dict(network, "Networks")),
         published=_published(_dict(network, "Ports")),
+        exposed=_exposed(_dict(config, "ExposedPorts")),
+        healthcheck=_dict(config, "Healthcheck").get("Test") not in (None, [], ["NONE"]),
     )
 
 
@@ -165,6 +171,11 @@ def _published(data: Json) -> tuple[Published, ...]:
             if outer:
                 found.append(Published(int(port), _str(binding, "HostIp"), int(outer)))
     return tuple(found)
+
+
+def _exposed(data: Json) -> tuple[int, ...]:
+    ports = (declared.partition("/") for declared in data)
+    return tuple(sorted(int(port) for port, _, protocol in ports if protocol in ("", "tcp")))
 
 
 def epoch(written: str) -> float | None:
