@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import app, logs, tasks
-from launcher.config import LauncherConfig
+from launcher.config import LauncherConfig, Listen
 from launcher.demo import visitor
 from launcher.demo.routes import DemoModel, route_names, routes_toml
 from launcher.demo.tiny_model import write_tiny_model
@@ -42,6 +42,7 @@ class Session:
         """Until it is interrupted, or the check is through. Returns the exit code."""
         with tempfile.TemporaryDirectory(prefix="launcher-demo-") as directory:
             models = self._models(Path(directory))
+            names = [model.name for model in models]
             file = Path(directory, "routes.toml")
             file.write_text(routes_toml(self.listen, models), encoding="utf-8")
             try:
@@ -49,11 +50,12 @@ class Session:
                 # launcher has no business here.
                 config = load_config(str(file), {})
                 with logs.configured(log_format="human"):
-                    return asyncio.run(self._serve(config, models, file))
+                    return asyncio.run(self._serve(config, names, file))
             except (ConfigError, LauncherError, OSError) as error:
                 print(f"the demo can't be served: {error}", file=sys.stderr)
                 return 2
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                # Before it served, or for the second time.
                 return 130
 
     def _models(self, directory: Path) -> tuple[DemoModel, ...]:
@@ -64,25 +66,22 @@ class Session:
             write_tiny_model(directory / f"{theme.name}.gguf", theme)
         return tuple(DemoModel(name, directory / f"{name}.gguf", TINY_OPTIONS) for name in THEMES)
 
-    async def _serve(
-        self, config: LauncherConfig, models: tuple[DemoModel, ...], file: Path
-    ) -> int:
-        guide = tasks.spawn(self._guide(models, file), name="demo guide")
-        try:
-            await app.serve(config)
-        finally:
-            if not guide.done():
-                await tasks.cancel(guide)
-        return guide.result() if not guide.cancelled() else int(self.check)
+    async def _serve(self, config: LauncherConfig, names: list[str], file: Path) -> int:
+        checks: list[asyncio.Task[int]] = []
 
-    async def _guide(self, models: tuple[DemoModel, ...], file: Path) -> int:
-        base = f"http://{self.listen}"
-        names = [model.name for model in models]
-        while not await asyncio.to_thread(visitor.answers, base):  # noqa: ASYNC110  a port tells nobody
-            await asyncio.sleep(0.1)
-        print(welcome(base, names, file), flush=True)
-        if not self.check:
-            return 0
+        def ready(addresses: tuple[Listen, ...]) -> None:
+            base = f"http://{addresses[0]}"
+            print(welcome(base, names, file), flush=True)
+            if self.check:
+                checks.append(tasks.spawn(self._check(base, names), name="demo check"))
+
+        try:
+            await app.serve(config, ready)
+        finally:
+            await tasks.cancel(*checks)
+        return sum(check.result() if not check.cancelled() else 1 for check in checks)
+
+    async def _check(self, base: str, names: list[str]) -> int:
         try:
             await asyncio.to_thread(check, base, names)
         except visitor.NoAnswer as error:

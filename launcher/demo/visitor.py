@@ -17,15 +17,6 @@ class NoAnswer(Exception):
     """The launcher or a model didn't answer as it should; says what was asked."""
 
 
-def answers(base: str) -> bool:
-    """Whether the launcher is up at this URL."""
-    try:
-        with urllib.request.urlopen(f"{base}/healthz", timeout=5):
-            return True
-    except OSError:
-        return False
-
-
 def ask(base: str, model: str, question: str) -> str:
     """What a model says, by way of the unified endpoint. Raises NoAnswer."""
     body = _question(question) | {"model": model}
