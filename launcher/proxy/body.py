@@ -1,0 +1,292 @@
+"""Requests' bodies on their way to a backend: streamed as they come, or kept.
+
+A kept body stands in memory while all kept bodies together fit the budget, else in a
+temporary file without a name. It must not know routes, nor what is looked for in a body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Final, Protocol
+
+import orjson
+
+from launcher.errors import LauncherError
+from launcher.proxy.exchange import Exchange
+from launcher.proxy.model_scan import JsonScan, Scanner, invalid_json
+from launcher.proxy.plan import RequestBody
+
+#: What is scanned or handed on at once: 16 KiB of the worst JSON scan in a few ms.
+_SLICE: Final = 16 * 1024
+#: What is read of a file at once.
+_BLOCK: Final = 256 * 1024
+#: How long the loop may be held, in seconds, before others get their turn.
+_TURN: Final = 0.002
+#: Up to here a whole parse takes a few milliseconds at most; larger ones are only scanned.
+_PARSED: Final = 256 * 1024
+
+
+class Body(RequestBody, Protocol):
+    """A body and what it holds."""
+
+    def read_up(self) -> None:
+        """The response has begun, nothing is sent again: what was read whole is let go."""
+        ...
+
+    def close(self) -> None:
+        """Let go of memory and files."""
+        ...
+
+
+class Budget:
+    """How many bytes of kept bodies may stand in memory, all together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, count: int) -> bool:
+        """Reserve some; False where they don't fit."""
+        if self.used + count > self.limit:
+            return False
+        self.used += count
+        return True
+
+    def give(self, count: int) -> None:
+        """Return some of what was taken."""
+        self.used -= count
+
+
+class StreamedBody:
+    """The client's own stream; at hand from its beginning only until the first read."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        head = exchange.head
+        self._length = None if head.chunked else head.content_length or 0
+
+    @property
+    def length(self) -> int | None:
+        """As the client announced it."""
+        return self._length
+
+    @property
+    def replayable(self) -> bool:
+        """Nothing has been read yet, or there is nothing to read."""
+        return self._length == 0 or self._exchange.body_read == 0
+
+    def rewind(self) -> None:
+        """There is nothing to go back over."""
+
+    async def read(self) -> bytes:
+        """The next piece from the client."""
+        return b"" if self._length == 0 else await self._exchange.read()
+
+    def read_up(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class KeptBody:
+    """A copy of a body. Filled with `append`, then read, as often as needed."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._pieces: list[bytes] = []
+        self._held = 0
+        """Bytes taken from the budget."""
+        self._file: IO[bytes] | None = None
+        self._stored = 0
+        """Bytes of the body as it came in."""
+        self._span = (0, 0)
+        self._instead: bytes | None = None
+        self._reader: Iterator[tuple[int, int] | bytes] | None = None
+        self._over = False
+
+    def __repr__(self) -> str:
+        where = "closed" if self._file is None and not self._pieces else "memory"
+        return f"<KeptBody {self._stored} bytes in {'a file' if self._file else where}>"
+
+    @property
+    def spooled(self) -> bool:
+        """It stands in a temporary file."""
+        return self._file is not None
+
+    @property
+    def length(self) -> int:
+        """Bytes to be sent."""
+        if self._instead is None:
+            return self._stored
+        return self._stored - (self._span[1] - self._span[0]) + len(self._instead)
+
+    @property
+    def replayable(self) -> bool:
+        """It is kept for that."""
+        return True
+
+    async def append(self, piece: bytes) -> None:
+        """Keep one more piece."""
+        if self._file is None:
+            if self._budget.take(len(piece)):
+                self._held += len(piece)
+                self._pieces.append(piece)
+                self._stored += len(piece)
+                return
+            # Without a name from the start: nothing is left behind, whatever happens.
+            # Opened here and not in a thread, where a cancellation would lose it.
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  # close() is ours
+            await asyncio.to_thread(self._file.writelines, self._pieces)
+            self._drop_memory()
+        await asyncio.to_thread(self._file.write, piece)
+        self._stored += len(piece)
+
+    def replace(self, span: tuple[int, int], instead: bytes) -> None:
+        """Send other bytes in the place of these; all others stay as they came."""
+        self._span, self._instead = span, instead
+
+    def rewind(self) -> None:
+        """Read from the beginning once more."""
+        self._reader = None
+        self._over = False
+
+    async def read(self) -> bytes:
+        """The next piece."""
+        if self._reader is None:
+            self._reader = self._parts()
+        for part in self._reader:
+            if isinstance(part, bytes):
+                return part
+            if self._file is None:
+                raise ValueError("a body that was let go is read")
+            piece = await asyncio.to_thread(_read_at, self._file, *part)
+            if len(piece) != part[1]:
+                raise OSError(f"the temporary file of a body lost {part[1] - len(piece)} bytes")
+            return piece
+        self._over = True
+        return b""
+
+    async def whole(self) -> bytes:
+        """All of it at once, as it will be sent; for small ones."""
+        pieces = []
+        while piece := await self.read():
+            pieces.append(piece)
+        self.rewind()
+        return b"".join(pieces)
+
+    def read_up(self) -> None:
+        """Let go of a body that has been read to its end."""
+        if self._over:
+            self.close()
+
+    def close(self) -> None:
+        """Give the memory back, close the file."""
+        self._drop_memory()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _drop_memory(self) -> None:
+        self._pieces = []
+        self._budget.give(self._held)
+        self._held = 0
+
+    def _parts(self) -> Iterator[tuple[int, int] | bytes]:
+        """What to send, in order: bytes, or the place (offset, count) of some in the file."""
+        if self._instead is None:
+            yield from self._cut(0, self._stored)
+            return
+        yield from self._cut(0, self._span[0])
+        yield self._instead
+        yield from self._cut(self._span[1], self._stored)
+
+    def _cut(self, start: int, end: int) -> Iterator[tuple[int, int] | bytes]:
+        if self._file is not None:
+            for at in range(start, end, _BLOCK):
+                yield at, min(_BLOCK, end - at)
+            return
+        at = 0
+        for piece in self._pieces:
+            first, last = max(start - at, 0), min(end - at, len(piece))
+            if first < last:
+                yield piece[first:last]
+            at += len(piece)
+
+
+def _read_at(file: IO[bytes], at: int, count: int) -> bytes:
+    file.seek(at, os.SEEK_SET)
+    return file.read(count)
+
+
+async def keep(
+    exchange: Exchange, budget: Budget, limit: int, scanner: Scanner | None = None
+) -> KeptBody:
+    """Read the client's body whole, at most `limit` bytes of it, past a scanner.
+
+    A declared length over the limit is refused before a byte is read. Raises LauncherError
+    `body_too_large` and what the scanner raises. The caller closes the body.
+    """
+    if (exchange.head.content_length or 0) > limit:
+        raise _too_large(limit)
+    body = KeptBody(budget)
+    loop = asyncio.get_running_loop()
+    turn = loop.time()
+    total = 0
+    try:
+        while piece := await exchange.read():
+            total += len(piece)
+            if total > limit:
+                raise _too_large(limit)
+            if scanner is not None:
+                for at in range(0, len(piece), _SLICE):
+                    scanner.feed(piece[at : at + _SLICE])
+                    if loop.time() - turn > _TURN:
+                        await asyncio.sleep(0)
+                        turn = loop.time()
+            await body.append(piece)
+        if isinstance(scanner, JsonScan) and total <= _PARSED:
+            _parse(await body.whole())
+    except BaseException:
+        body.close()
+        raise
+    return body
+
+
+async def asks_for_stream(body: KeptBody) -> bool:
+    """Whether a kept JSON body says `"stream": true`; one that can't be read says nothing."""
+    scanner = JsonScan()
+    try:
+        while piece := await body.read():
+            for at in range(0, len(piece), _SLICE):
+                scanner.feed(piece[at : at + _SLICE])
+                await asyncio.sleep(0)
+        return scanner.finish().stream
+    except LauncherError:
+        return False
+    finally:
+        body.rewind()
+
+
+def _parse(document: bytes) -> None:
+    """The whole grammar, for a small body. What Python's parser takes and orjson doesn't
+    (NaN, half of a surrogate pair) is left to the backend, which most often is Python."""
+    try:
+        orjson.loads(document)
+    except orjson.JSONDecodeError as strict:
+        try:
+            json.loads(document)
+        except (ValueError, RecursionError):
+            raise invalid_json(str(strict)) from None
+
+
+def _too_large(limit: int) -> LauncherError:
+    return LauncherError(
+        "body_too_large",
+        f"The body is larger than the {limit} bytes that are read to find its `model`; raise"
+        " `max_body`, or use the route's own path, which streams bodies of any size.",
+    )

@@ -1,0 +1,277 @@
+"""Finding `model` and `stream` at the top level of a JSON body, piece by piece.
+
+A parser of whole documents holds the interpreter for up to a second on the largest bodies
+allowed; this scan reads each piece as it comes in, keeps nothing of it but the place of the
+model id, and can be left between any two pieces. It checks the top level and the nesting;
+the grammar of what lies deeper is the backend's business (small bodies are parsed as a
+whole besides, see `launcher.proxy.body`). It must not know HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import orjson
+
+from launcher.errors import LauncherError
+
+#: Longer keys and model ids than this are nobody's.
+_LONGEST: Final = 4096
+
+#: Deeper than any real request, and than the parsers behind us go.
+_DEEPEST: Final = 1000
+
+# Possessive, so that a long string costs no memory and no way back.
+_STRING_REST: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
+_SCALAR_REST: Final = re.compile(rb"[^,}\s]*+")
+_SCALAR: Final = re.compile(rb"true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
+
+_BOM: Final = b"\xef\xbb\xbf"
+_CLOSING: Final = {0x7B: 0x7D, 0x5B: 0x5D}
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What a scan found."""
+
+    model: str | None = None
+    span: tuple[int, int] = (0, 0)
+    """Where the model id stands in the body, its quotes included where it has some."""
+    stream: bool = False
+    """The client asked for a stream."""
+
+
+class Scanner(Protocol):
+    """Reads a body from its first byte to its last. Raises LauncherError for a broken one."""
+
+    def feed(self, data: bytes) -> None:
+        """The next piece; small ones (16 KiB) keep the loop free between them."""
+        ...
+
+    def finish(self) -> Scanned:
+        """The body is over."""
+        ...
+
+    def encode(self, model: str) -> bytes:
+        """A model id as it has to stand in the place of the one found."""
+        ...
+
+
+def invalid_json(why: str) -> LauncherError:
+    """The error of a body that can't be read."""
+    return LauncherError("invalid_json", f"The body isn't a JSON object: {why}.")
+
+
+class JsonScan:
+    """The state between two pieces. Raises LauncherError `invalid_json`."""
+
+    def __init__(self) -> None:
+        self._at = 0
+        """Bytes consumed."""
+        self._step: Callable[[bytes, int], int] = self._begin
+        self._token = bytearray()
+        self._token_at = 0
+        self._escaped = False
+        self._depth = bytearray()
+        """The brackets open below the top level."""
+        self._key: str | None = None
+        self._model: str | None = None
+        self._models = 0
+        self._span = (0, 0)
+        self._stream = False
+
+    def feed(self, data: bytes) -> None:
+        """The next piece."""
+        at = 0
+        while at < len(data):
+            at = self._step(data, at)
+        self._at += len(data)
+
+    def finish(self) -> Scanned:
+        """The body is over: it has to be whole, with at most one `model`."""
+        if self._step != self._end:
+            raise invalid_json("it ends too early" if self._at else "it is empty")
+        if self._models > 1:
+            raise LauncherError(
+                "invalid_json", "The body has more than one `model`.", param="model"
+            )
+        return Scanned(self._model, self._span, self._stream)
+
+    def encode(self, model: str) -> bytes:
+        """As a JSON string."""
+        return orjson.dumps(model)
+
+    def _begin(self, data: bytes, at: int) -> int:
+        if self._at + at < len(_BOM) and data[at] == _BOM[self._at + at]:
+            return at + 1
+        return self._after_blanks(data, at, {b"{": self._first_key}, "an object has to come first")
+
+    def _first_key(self, data: bytes, at: int) -> int:
+        return self._after_blanks(
+            data,
+            at,
+            {b'"': self._string_of(self._key_read), b"}": self._end},
+            "a key has to follow",
+        )
+
+    def _next_key(self, data: bytes, at: int) -> int:
+        return self._after_blanks(
+            data, at, {b'"': self._string_of(self._key_read)}, "a key has to come"
+        )
+
+    def _colon(self, data: bytes, at: int) -> int:
+        return self._after_blanks(data, at, {b":": self._value}, "a colon has to follow")
+
+    def _comma(self, data: bytes, at: int) -> int:
+        return self._after_blanks(
+            data, at, {b",": self._next_key, b"}": self._end}, "a comma has to follow"
+        )
+
+    def _end(self, data: bytes, at: int) -> int:
+        return self._after_blanks(data, at, {}, "something follows it")
+
+    def _after_blanks(
+        self, data: bytes, at: int, then: dict[bytes, Callable[[bytes, int], int]], why: str
+    ) -> int:
+        at = _skip(_BLANKS, data, at)
+        if at == len(data):
+            return at
+        step = then.get(data[at : at + 1])
+        if step is None:
+            raise invalid_json(f"{why} at byte {self._at + at}")
+        self._token.clear()
+        self._token_at = self._at + at
+        self._step = step
+        return at + 1
+
+    def _value(self, data: bytes, at: int) -> int:
+        at = _skip(_BLANKS, data, at)
+        if at == len(data):
+            return at
+        self._token.clear()
+        self._token_at = self._at + at
+        if self._key == "model":
+            self._models += 1
+            self._model = None
+        elif self._key == "stream":
+            self._stream = False
+        first = data[at]
+        if first == 0x22:
+            self._step = self._string_of(self._string_read)
+            return at + 1
+        if first in _CLOSING:
+            self._depth.append(first)
+            self._step = self._nested
+            return at + 1
+        self._step = self._scalar
+        return at
+
+    def _scalar(self, data: bytes, at: int) -> int:
+        end = _skip(_SCALAR_REST, data, at)
+        self._keep(data, at, end)
+        if end == len(data):
+            return end
+        if not _SCALAR.fullmatch(self._token):
+            raise invalid_json(f"no value at byte {self._token_at}")
+        if self._key == "stream":
+            self._stream = self._token == b"true"
+        self._step = self._comma
+        return end
+
+    def _string_of(self, read: Callable[[int], None]) -> Callable[[bytes, int], int]:
+        """The step that reads to the end of a string at the top level and hands over where
+        that is; its text is the token."""
+
+        def step(data: bytes, at: int) -> int:
+            end, over = self._to_quote(data, at)
+            self._keep(data, at, end)
+            if over:
+                read(self._at + end + 1)
+                return end + 1
+            return end
+
+        return step
+
+    def _key_read(self, end: int) -> None:
+        self._key = self._text()
+        self._step = self._colon
+
+    def _string_read(self, end: int) -> None:
+        if self._key == "model":
+            self._model = self._text()
+            self._span = (self._token_at, end)
+        self._step = self._comma
+
+    def _nested(self, data: bytes, at: int) -> int:
+        while True:
+            at = _skip(_TO_BRACKET, data, at)
+            if at == len(data):
+                return at
+            byte = data[at]
+            at += 1
+            if byte == 0x22:
+                # Its end isn't in this piece, else it would have been skipped.
+                self._step = self._nested_string
+                return at
+            if byte in _CLOSING:
+                if len(self._depth) == _DEEPEST:
+                    raise invalid_json(f"it is nested deeper than {_DEEPEST}")
+                self._depth.append(byte)
+                continue
+            if _CLOSING[self._depth.pop()] != byte:
+                raise invalid_json(f"brackets don't match at byte {self._at + at - 1}")
+            if not self._depth:
+                self._step = self._comma
+                return at
+
+    def _nested_string(self, data: bytes, at: int) -> int:
+        end, over = self._to_quote(data, at)
+        if not over:
+            return end
+        self._step = self._nested
+        return end + 1
+
+    def _to_quote(self, data: bytes, at: int) -> tuple[int, bool]:
+        """Where the string ends, or the piece; a backslash in last place escapes the first
+        byte of the next."""
+        if self._escaped:
+            self._escaped = False
+            at += 1
+        end = _skip(_STRING_REST, data, at)
+        if end == len(data):
+            return end, False
+        if data[end] == 0x22:
+            return end, True
+        self._escaped = True
+        return len(data), False
+
+    def _keep(self, data: bytes, at: int, end: int) -> None:
+        if len(self._token) <= _LONGEST:
+            self._token += data[at : min(end, at + _LONGEST + 1)]
+
+    def _text(self) -> str | None:
+        """The string in the token; None for one too long to be a key or model of ours."""
+        if len(self._token) > _LONGEST:
+            return None
+        if b"\\" not in self._token:
+            try:
+                return self._token.decode()
+            except UnicodeDecodeError:
+                raise invalid_json(f"no UTF-8 at byte {self._token_at}") from None
+        try:
+            text = json.loads(b'"%b"' % bytes(self._token), strict=False)
+        except ValueError:
+            raise invalid_json(f"no string at byte {self._token_at}") from None
+        return str(text)
+
+
+def _skip(pattern: re.Pattern[bytes], data: bytes, at: int) -> int:
+    """Behind what a pattern that matches anywhere (if only nothing) matches at `at`."""
+    match = pattern.match(data, at)
+    return at if match is None else match.end()

@@ -1,0 +1,251 @@
+"""Which route a request belongs to, and in what shape its body goes there.
+
+Asks the keys before it reads a byte, reads a body only where the model or a retry needs
+it, and starts nothing. It must not know the gate or backends' state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
+
+from launcher.config import MIB, LauncherConfig, ModelSpec, RouteConfig
+from launcher.core.routing import RouteTable
+from launcher.errors import LauncherError
+from launcher.proxy.access import Access
+from launcher.proxy.body import Body, Budget, KeptBody, StreamedBody, keep
+from launcher.proxy.exchange import Exchange, RequestHead
+from launcher.proxy.model_scan import JsonScan, Scanner
+from launcher.proxy.multipart import FormScan, boundary_of
+from launcher.proxy.target import behind, unified
+
+#: On a route's own path: JSON up to here is kept, so that it can be looked at and sent again.
+KEPT_JSON: Final = 1 * MIB
+
+#: Bodies that aren't JSON whatever they hold: their model has to stand in the query.
+_NO_JSON: Final = ("audio/", "image/", "video/", "application/octet-stream")
+
+#: How many ids or routes an error lists.
+_LISTED: Final = 50
+
+
+@dataclass(slots=True)
+class Resolved:
+    """A request that has found its route."""
+
+    route: RouteConfig
+    path: bytes
+    """The backend's, raw."""
+    query: bytes | None
+    prefix: bytes
+    body: Body
+    model: ModelSpec | None = None
+    stream: bool | None = None
+    """Whether a JSON body asks for a stream; None: nobody has looked."""
+    keep_later: bool = False
+    """Its JSON body is read after the admission: the client waits for a 100 Continue."""
+
+
+class Resolver:
+    """Routes by host, path and model."""
+
+    def __init__(
+        self, config: LauncherConfig, table: RouteTable[RouteConfig], access: Access
+    ) -> None:
+        self._table = table
+        self._access = access
+        self._max_body = config.max_body
+        self.budget = Budget(config.max_buffered)
+
+    def by_host(self, head: RequestHead) -> RouteConfig | None:
+        """The route that owns the request's host; the launcher's own paths don't apply there."""
+        return self._table.by_host(host_name(head.host)) if head.host else None
+
+    async def on_host(self, exchange: Exchange, route: RouteConfig) -> Resolved:
+        """The request as that route's."""
+        head = exchange.head
+        self._ask_key(head, route)
+        return await self._on_route(exchange, route, b"", behind(head.path, b""))
+
+    async def on_path(self, exchange: Exchange) -> Resolved:
+        """By model under the unified endpoint, else by the longest prefix.
+
+        Raises LauncherError: `bad_target`, `missing_key`, `wrong_key`, `unknown_route`,
+        `unknown_model`, and what reading a body for its model raises.
+        """
+        head = exchange.head
+        cut = unified(head.path)
+        if cut is not None:
+            self._access.require_api(head)
+            return await self._by_model(exchange, *cut)
+        match = self._table.by_path(head.path)
+        if match is None:
+            # Who has no key learns no names.
+            self._access.require_api(head)
+            raise self._unknown_route()
+        self._ask_key(head, match.route)
+        prefix = match.prefix.encode()
+        return await self._on_route(exchange, match.route, prefix, behind(head.path, prefix))
+
+    async def keep(self, exchange: Exchange) -> KeptBody:
+        """Read a body that `keep_later` left for after the admission."""
+        return await keep(exchange, self.budget, KEPT_JSON)
+
+    def _ask_key(self, head: RequestHead, route: RouteConfig) -> None:
+        if not route.public:
+            self._access.require_api(head)
+
+    async def _on_route(
+        self, exchange: Exchange, route: RouteConfig, prefix: bytes, path: bytes
+    ) -> Resolved:
+        head = exchange.head
+        found = Resolved(route, path, head.query, prefix, StreamedBody(exchange))
+        if _is_json(media_type(head)) and 0 < (head.content_length or 0) <= KEPT_JSON:
+            # To read is to send the 100 Continue, which has to wait for the admission.
+            if head.get(b"expect") is None:
+                found.body = await keep(exchange, self.budget, KEPT_JSON)
+            else:
+                found.keep_later = True
+        else:
+            found.stream = False
+        return found
+
+    async def _by_model(self, exchange: Exchange, prefix: bytes, path: bytes) -> Resolved:
+        head = exchange.head
+        in_query = _model_in_query(head.query)
+        scanner = self._scanner(head, needed=in_query is None)
+        if scanner is None:
+            route, spec = self._known(in_query[0] if in_query else None)
+            query = _with_model(head.query, in_query, spec)
+            return Resolved(route, path, query, prefix, StreamedBody(exchange), spec, False)
+        body = await keep(exchange, self.budget, self._max_body, scanner)
+        try:
+            scanned = scanner.finish()
+            if scanned.model is None and in_query is not None:
+                route, spec = self._known(in_query[0])
+                query = _with_model(head.query, in_query, spec)
+            else:
+                route, spec = self._known(scanned.model)
+                query = head.query
+                if spec.upstream is not None:
+                    body.replace(scanned.span, scanner.encode(spec.upstream))
+        except BaseException:
+            body.close()
+            raise
+        return Resolved(route, path, query, prefix, body, spec, scanned.stream)
+
+    def _scanner(self, head: RequestHead, *, needed: bool) -> Scanner | None:
+        """What finds the model in this request's body; None where it isn't to be read."""
+        if not head.has_body:
+            return None
+        media = media_type(head)
+        if media.startswith(_NO_JSON):
+            return None
+        if (head.get(b"content-encoding") or b"identity").strip().lower() != b"identity":
+            if not needed:
+                return None
+            raise LauncherError(
+                "unsupported_encoding",
+                "The body is compressed and its `model` is needed to find the route; send it"
+                " uncompressed, or name the model in the query (`?model=…`), or use the"
+                " route's own path.",
+            )
+        if media != "multipart/form-data":
+            # Whatever it is called: `curl -d` calls JSON a form.
+            return JsonScan() if needed or _is_json(media) else None
+        boundary = boundary_of(head.get(b"content-type") or b"")
+        if boundary is None:
+            raise LauncherError("bad_request", "The multipart form's Content-Type has no boundary.")
+        return FormScan(boundary)
+
+    def _known(self, model: str | None) -> tuple[RouteConfig, ModelSpec]:
+        if not model:
+            raise LauncherError(
+                "missing_model",
+                "No `model` in the request: put it into the JSON body, a form field, or the"
+                f" query (`?model=…`). Known: {_listed(self._table.models)}.",
+                param="model",
+            )
+        route = self._table.by_model(model)
+        if route is None:
+            raise LauncherError(
+                "unknown_model",
+                f"No route serves the model {_quoted(model)}. Known:"
+                f" {_listed(self._table.models)}.",
+                param="model",
+            )
+        return route, next(spec for spec in route.models if spec.id == model)
+
+    def _unknown_route(self) -> LauncherError:
+        prefixes = [prefix for route in self._table.routes for prefix in route.prefixes]
+        return LauncherError(
+            "unknown_route",
+            f"No route here. Routes: {_listed(prefixes)}; models at /openai/v1; what is"
+            " running at /routes.",
+        )
+
+
+def media_type(head: RequestHead) -> str:
+    """The Content-Type without its parameters, in lower case; empty without one."""
+    value = head.get(b"content-type") or b""
+    return value.partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def host_name(host: bytes) -> str:
+    """A Host header's name without its port, in lower case; an IPv6 address in brackets."""
+    name = host.decode("latin-1").lower()
+    if name.startswith("["):
+        return name[: name.find("]") + 1]
+    return name.partition(":")[0].rstrip(".")
+
+
+def _is_json(media: str) -> bool:
+    return media == "application/json" or (
+        media.startswith("application/") and media.endswith("+json")
+    )
+
+
+InQuery = tuple[str, int, int]
+
+
+def _model_in_query(query: bytes | None) -> InQuery | None:
+    """The `model` of a query and where its raw value begins and ends."""
+    found = None
+    at = 0
+    for pair in (query or b"").split(b"&"):
+        name, equals, value = pair.partition(b"=")
+        if equals and _decoded(name) == "model":
+            if found is not None:
+                raise LauncherError(
+                    "bad_request", "The query has more than one `model`.", param="model"
+                )
+            start = at + len(name) + 1
+            found = _decoded(value), start, start + len(value)
+        at += len(pair) + 1
+    return found
+
+
+def _with_model(query: bytes | None, found: InQuery | None, spec: ModelSpec) -> bytes | None:
+    """The query with the backend's own name for its model; only that value's bytes differ."""
+    if query is None or found is None or spec.upstream is None:
+        return query
+    _, start, end = found
+    return query[:start] + quote(spec.upstream, safe="").encode() + query[end:]
+
+
+def _decoded(raw: bytes) -> str:
+    return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8", "replace")
+
+
+def _listed(names: list[str] | tuple[str, ...]) -> str:
+    if not names:
+        return "none is configured"
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _quoted(text: str) -> str:
+    """A client's words in a message: short, and nothing but printable characters."""
+    shown = text if len(text) <= 100 else text[:100] + "…"
+    return repr(shown.encode("utf-8", "replace").decode())
