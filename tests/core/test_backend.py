@@ -1,0 +1,60 @@
+"""What is remembered of one backend."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from launcher.core.backend import Backend, weigh
+from launcher.core.types import BackendState, Estimates, Ticket, TicketId
+from tests.core.stage import spec
+
+
+def backend(**rest: object) -> Backend:
+    one = spec("a", **rest)
+    return Backend(one, one.estimates)
+
+
+def test_the_first_measurement_is_taken_whole_and_later_ones_by_weight() -> None:
+    assert weigh(None, 10.0) == 10.0
+    assert weigh(10.0, 20.0) == pytest.approx(13.0)
+
+
+def test_swap_costs_are_guessed_until_measured() -> None:
+    one = backend(start_guess=40.0, stop_guess=5.0)
+    assert one.swap_cost == 45.0
+    one.measured(start=10.0)
+    assert one.swap_cost == 15.0
+    one.measured(stop=1.0)
+    assert one.swap_cost == 11.0
+
+
+def test_what_an_earlier_run_measured_counts() -> None:
+    assert backend(estimates=Estimates(start=7.0, stop=2.0)).swap_cost == 9.0
+
+
+def test_the_earliest_overdue_time_is_that_of_a_ticket_still_queued() -> None:
+    one = backend()
+    one.enqueue(Ticket(TicketId(1), (one.id,), max_wait=5.0), 0.0)
+    one.enqueue(Ticket(TicketId(2), (one.id,), max_wait=60.0), 0.0)
+    assert one.overdue_at() == 5.0
+    del one.queue[TicketId(1)]
+    assert one.overdue_at() == 60.0
+    del one.queue[TicketId(2)]
+    assert one.overdue_at() == math.inf
+
+
+def test_an_idle_stop_is_due_only_for_what_is_ready_and_unused() -> None:
+    one = backend(idle_timeout=10.0)
+    assert one.idle_stop_at == math.inf
+    one.state, one.ready_at = BackendState.READY, 100.0
+    assert one.idle_stop_at == 110.0
+    one.in_flight[TicketId(1)] = 105.0
+    assert one.idle_stop_at == math.inf
+    one.silent.add(TicketId(1))
+    assert one.idle_stop_at == 110.0
+
+
+def test_it_says_where_it_stands() -> None:
+    assert repr(backend()) == "<Backend a stopped epoch=0 in_flight=0 queued=0>"
