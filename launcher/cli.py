@@ -327,7 +327,8 @@ def _serve(config: LauncherConfig) -> int:
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(run(config))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # A second signal, while running exchanges were waited for.
         return INTERRUPTED
     except OSError as error:
         # An address that is taken, a socket path that isn't allowed, a certificate not found.

@@ -122,6 +122,7 @@ class Narrator:
         self._stops: dict[BackendId, tuple[StopBegan, int, float]] = {}
         self._away: frozenset[BackendId] = frozenset()
         self._evicted: set[BackendId] = set()
+        self._closed = False
 
     def __repr__(self) -> str:
         return (
@@ -144,7 +145,12 @@ class Narrator:
                 self._tell(StopStuck(event.backend, event.failure))
             case Reachable():
                 self._reachable(event)
-            case Hung() | StopRequested() | Closed():
+            case Closed() if self._closed:
+                pass
+            case Closed():
+                self._closed = True
+                self._tell(event)
+            case Hung() | StopRequested():
                 self._tell(event)
             case _:
                 pass

@@ -178,6 +178,11 @@ def test_some_effects_are_facts_themselves(story: Story, effect: Effect) -> None
     assert story.tell(Tick(), effect) == [effect]
 
 
+def test_the_end_comes_once(story: Story) -> None:
+    assert story.tell(Closed()) == [Closed()]
+    assert story.tell(Closed()) == []
+
+
 def test_the_rest_is_no_news(story: Story) -> None:
     assert story.tell(Released(ONE)) == []
     assert story.tell(Tick()) == []

@@ -61,17 +61,15 @@ class Switches:
         a caller who leaves gives up its place, but a start under way goes on.
         """
         route = self._route(request)
-        admission = self._control.admit(
-            Ask(
-                backends=route.backends,
-                max_wait=route.max_wait,
-                queue_timeout=route.queue_timeout,
-                operator=True,
-            )
+        ask = Ask(
+            backends=route.backends,
+            max_wait=route.max_wait,
+            queue_timeout=route.queue_timeout,
+            operator=True,
         )
         if flag(request.args, "wait"):
-            return self._started(route, await _granted(admission))
-        hold = tasks.spawn(_hold(admission), name=f"operator's start of {route.name}")
+            return self._started(route, await self._granted(ask))
+        hold = tasks.spawn(self._hold(ask), name=f"operator's start of {route.name}")
         self._holds.add(hold)
         hold.add_done_callback(self._holds.discard)
         # What is decided at once (ready already, in back-off, no such container) is told at once.
@@ -116,6 +114,17 @@ class Switches:
     def _look(self, backend: BackendId) -> BackendSnapshot:
         return self._control.snapshot().backends[backend]
 
+    async def _granted(self, ask: Ask) -> Grant:
+        with self._control.admit(ask) as admission:
+            return admission.grant or await admission.granted()
+
+    async def _hold(self, ask: Ask) -> Grant | LauncherError:
+        try:
+            return await self._granted(ask)
+        except LauncherError as error:
+            # Told to the operator while the request lasts, and logged as a decision by the core.
+            return error
+
     async def _stopped(self, before: BackendSnapshot) -> None:
         while True:
             now = self._look(before.id)
@@ -149,19 +158,6 @@ class Switches:
             },
             status,
         )
-
-
-async def _granted(admission: Admission) -> Grant:
-    with admission:
-        return admission.grant or await admission.granted()
-
-
-async def _hold(admission: Admission) -> Grant | LauncherError:
-    try:
-        return await _granted(admission)
-    except LauncherError as error:
-        # Told to the operator while the request lasts, and logged as a decision by the core.
-        return error
 
 
 def _started_anew(before: BackendSnapshot, now: BackendSnapshot) -> bool:
