@@ -202,7 +202,12 @@ class ClientConnection(RequestHandler):
 
     def _feed(self, data: bytes, *, whole_head: bool) -> None:
         count = self._request_count
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except (IndexError, ValueError):
+            # aiohttp makes a URL of the target, and yarl trips over some: `http://[::1]:1@/`.
+            self._break(LauncherError("bad_target", "The request target isn't a valid one."))
+            return
         if self._request_count == count:
             return
         message, body = self._messages[-1]

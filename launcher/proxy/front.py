@@ -170,6 +170,8 @@ class Front:
         """Stop accepting, close idle connections, give running exchanges `drain_timeout`
         seconds to end, then cancel their handlers and cut their connections."""
         self._closing = True
+        for exchange in self._running:
+            exchange.outgoing.keep_alive = False
         for opened in self._servers:
             opened.close()
         self._servers.clear()
@@ -181,8 +183,6 @@ class Front:
         for connection in self._connections():
             if connection.idle:
                 connection.force_close()
-        for exchange in self._running:
-            exchange.outgoing.keep_alive = False
         await self._until_gone(deadline)
         await tasks.cancel(*(exchange.task for exchange in self._running))
         for connection in self._connections():

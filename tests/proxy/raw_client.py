@@ -100,15 +100,15 @@ class RawClient:
         return data[:-2]
 
     async def _chunked(self) -> bytes:
-        got = b""
+        got: list[bytes] = []
         while True:
             try:
                 data = await self.chunk()
             except Cut as error:
-                raise Cut(got) from error
+                raise Cut(b"".join(got)) from error
             if not data:
-                return got
-            got += data
+                return b"".join(got)
+            got.append(data)
 
     async def rest(self) -> bytes:
         """Everything until the server closes; raises ConnectionError for a reset."""

@@ -101,6 +101,7 @@ BAD = {
     "connect": (request(b"CONNECT a:80 HTTP/1.1", b"Host: a"), 400, "bad_target"),
     "other scheme": (request(b"GET ftp://a/ HTTP/1.1", b"Host: a"), 400, "bad_target"),
     "userinfo": (request(b"GET http://u@a/ HTTP/1.1", b"Host: a"), 400, "bad_target"),
+    "no URL": (request(b"GET http://[::1]:1@/ HTTP/1.1", b"Host: a"), 400, "bad_target"),
     "bad port": (request(b"GET http://a:x/ HTTP/1.1", b"Host: a"), 400, "bad_target"),
     "HTTP/0.9": (request(b"GET /"), 505, "http_version"),
     "HTTP/1.2": (request(b"GET / HTTP/1.2", b"Host: a"), 505, "http_version"),
