@@ -98,16 +98,16 @@ def _places(
 def _published_hosts(
     host_ip: str, gateways: Iterable[str], contained: bool, engine_host: str | None
 ) -> Iterable[str]:
-    everywhere = host_ip in _ANY_V4 or host_ip == "::"
     if engine_host is not None:
         return (engine_host,)
     if contained:
-        # From inside a container the host's loopback is out of reach.
-        loopback = host_ip.startswith("127.") or host_ip == "::1"
-        return gateways if everywhere else () if loopback else (host_ip,)
+        # The host's loopback is out of reach from inside, and gateways are IPv4 here.
+        if host_ip in _ANY_V4:
+            return gateways
+        return () if host_ip.startswith("127.") or host_ip in ("::", "::1") else (host_ip,)
     if host_ip == "::":
         return ("::1",)
-    return ("127.0.0.1",) if everywhere else (host_ip,)
+    return ("127.0.0.1",) if host_ip in _ANY_V4 else (host_ip,)
 
 
 def _override(spec: ContainerSpec, address: str) -> Endpoint:

@@ -270,7 +270,7 @@ class Engine:
         return self._docker
 
     async def _call(
-        self, what: str, call: Callable[[Docker], Awaitable[T]], timeout: float = LOOK_TIMEOUT
+        self, what: str, call: Callable[[Docker], Awaitable[T]], timeout: float | None = None
     ) -> T:
         if not self._agreed:
             async with self._agreeing:
@@ -278,7 +278,7 @@ class Engine:
                     await self.connect()
         docker = self._client()
         with _translated(self, what):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(LOOK_TIMEOUT if timeout is None else timeout):
                 return await call(docker)
 
     async def _json(self, docker: Docker, path: str) -> Mapping[str, object]:
@@ -309,8 +309,9 @@ class _translated:
                 raise self._engine.away(f"{self._what} took too long") from error
             case aiohttp.ClientError() | OSError():
                 raise self._engine.away(str(error) or type(error).__name__) from error
-            case ValueError() | KeyError():
-                # Somebody else answers on that socket, or a proxy in front of it failed.
+            case ValueError() | KeyError() | TypeError():
+                # Somebody else answers on that socket, or a proxy in front of it failed:
+                # aiodocker stumbles over the answer's type or content.
                 raise self._engine.away(f"{self._what}: not an engine's answer") from error
             case _:
                 pass

@@ -237,7 +237,7 @@ class DriverContract:
         assert watcher.over
 
     async def test_a_cancelled_start_leaves_one_or_none(self, harness: Harness) -> None:
-        for turns in range(0, 30, 3):
+        for turns in range(0, 30, 5):
             start = tasks.spawn(harness.driver.start(SERVES), name="start")
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -260,7 +260,7 @@ class DriverContract:
 
     async def test_backends_do_not_wait_for_each_other(self, harness: Harness) -> None:
         await serving(harness, STUBBORN)
-        await harness.driver.start(SERVES)
+        await serving(harness, SERVES)
         slow = tasks.spawn(harness.driver.stop(STUBBORN), name="slow stop")
         await asyncio.sleep(0)
         await harness.driver.stop(SERVES)
