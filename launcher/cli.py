@@ -180,9 +180,12 @@ def status(
 ) -> None:
     """Show what runs, what waits, what comes next, and what is wrong. Starts nothing.
 
+    The last log lines of what failed are shown to holders of an admin key,
+    and to everybody where no keys are set.
+
     \b
       launcher status
-      launcher status --json | jq '.backends[] | select(.state == "ready").backend'
+      launcher status --json | jq '.backends[] | {backend, state}'
       launcher status --url http://gpu.lan:8000 --key "$KEY"
     """
     with _explained():
@@ -291,7 +294,7 @@ def _load(path: Path | None) -> LauncherConfig:
         for problem in error.problems:
             _say(problem)
         count = len(error.problems)
-        _say(f"{count} {'problem' if count == 1 else 'problems'}; nothing was started")
+        _say(f"{count} {'problem' if count == 1 else 'problems'}")
         raise typer.Exit(WRONG) from None
 
 

@@ -83,7 +83,8 @@ class FakeAdmission:
         self.ok = False
         self.on_abort: Callable[[LauncherError], None] | None = None
         self.left = False
-        self._outcome: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+        self.loop = asyncio.get_running_loop()
+        self._outcome: asyncio.Future[Grant] = self.loop.create_future()
 
     def settle(self, outcome: LauncherError | None = None, *, cold: bool = True) -> None:
         """Grant it, or reject it with an error."""
