@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from launcher.core.lifecycle import TRANSITIONS, Cause, IllegalTransition, diagram, move
@@ -27,3 +29,8 @@ def test_every_state_can_be_reached_and_left() -> None:
 
 def test_the_diagram_has_every_move() -> None:
     assert diagram().count("-->") == len(TRANSITIONS) + 1
+
+
+def test_the_page_for_operators_has_this_diagram() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "how-it-decides.md"
+    assert diagram() in page.read_text(encoding="utf-8")
