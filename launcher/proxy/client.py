@@ -212,6 +212,8 @@ class ClientExchange:
     async def write(self, data: bytes) -> None:
         """A piece of the body; returns when the client isn't behind by more than the
         transport's high-water mark (64 KiB)."""
+        if not self.responded or self.finished:
+            raise RuntimeError(f"a piece of a body outside a response: {self!r}")
         self._send(self.outgoing.piece(data))
         if self.link.writing_paused:
             await self._drained()
@@ -269,6 +271,8 @@ class ClientExchange:
         transport = self.link.transport
         if transport is None or self.gone:
             raise ClientGone("the client left")
+        if self.aborted:
+            raise ClientGone("the connection was aborted")
         if self._held:
             data = self._held + data
             self._held = b""

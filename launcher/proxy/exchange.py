@@ -1,7 +1,7 @@
 """One request and its response as the proxy carries it, whoever parsed it.
 
-`front.py` makes Exchanges of aiohttp's requests; nothing else here knows aiohttp.web.
-The task that runs the handler is cancelled when the client leaves (a half-close counts).
+`front.py` and `connection.py` make Exchanges of aiohttp's requests (`client.py` is what they
+make); nothing else here knows aiohttp's server. The task that runs the handler is cancelled when the client leaves (a half-close counts).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """A client connection taken out of HTTP, for a tunnel."""
+    """A client connection taken out of HTTP, for a tunnel. Its reading is on: `set_protocol`
+    has to be called before anything is awaited."""
 
     transport: asyncio.Transport
     leftover: bytes
@@ -118,4 +119,7 @@ class Exchange(Protocol):
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
-"""Carries one exchange to its end; raises only CancelledError, ClientGone or a bug."""
+"""Carries one exchange to its end; raises only CancelledError, ClientGone or a bug.
+
+The front renders a LauncherError that escapes (without its detail), and answers a bug with
+`internal_error`; behind a response head both abort."""

@@ -192,7 +192,10 @@ async def test_abort_before_the_head_is_a_reset() -> None:
 
 async def test_a_handler_goes_on_after_its_own_abort() -> None:
     async def dying(exchange: Exchange) -> None:
+        await exchange.respond(200, b"OK", ())
         exchange.abort()
+        with pytest.raises(ClientGone):
+            await exchange.write(b"more")
         await asyncio.sleep(0.05)
 
     watched = Watched(dying)
@@ -424,13 +427,20 @@ async def test_methods_meet_a_client_that_left() -> None:
     assert raised == ["read", "inform", "respond", "detach"]
 
 
-async def test_a_second_final_response_is_a_bug() -> None:
+async def test_calls_out_of_order_are_bugs() -> None:
     caught = asyncio.Event()
 
     async def twice(exchange: Exchange) -> None:
+        with pytest.raises(RuntimeError):
+            await exchange.write(b"too early")
+        with pytest.raises(RuntimeError):
+            await exchange.finish()
         await say_ok(exchange)
         with pytest.raises(RuntimeError):
             await exchange.respond(200, b"OK", OK)
+        with pytest.raises(RuntimeError):
+            await exchange.write(b"too late")
+        await exchange.finish()
         caught.set()
 
     async with serving(twice) as (_, address), connect(address) as client:
