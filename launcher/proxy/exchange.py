@@ -1,7 +1,8 @@
 """One request and its response as the proxy carries it, whoever parsed it.
 
 `front.py` and `connection.py` make Exchanges of aiohttp's requests (`client.py` is what they
-make); nothing else here knows aiohttp's server. The task that runs the handler is cancelled when the client leaves (a half-close counts).
+make); nothing else here knows aiohttp's server. The task that runs the handler is cancelled
+when the client leaves (a half-close counts).
 """
 
 from __future__ import annotations
