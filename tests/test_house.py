@@ -37,11 +37,12 @@ FLOORS = (
     ("core",),
     ("facts", "drivers"),
     ("config", "settings", "loading", "redact"),
-    ("runtime", "state"),
+    ("runtime", "state", "check"),
     ("api", "proxy"),
     ("logs", "metrics", "metrics_table"),
-    ("app",),
+    ("app", "check"),
     ("demo", "client", "status_view"),
+    ("attending",),
     ("cli", "__main__"),
 )
 
@@ -101,8 +102,8 @@ def only_says_something(path: Path) -> bool:
 
 def mirror_of(path: Path) -> Path:
     inside = path.relative_to(ROOT / "launcher")
-    stem = "init" if inside.stem == "__init__" else inside.stem
-    return ROOT / "tests" / inside.parent / f"test_{stem}.py"
+    named = inside.parent if inside.stem == "__init__" else inside
+    return ROOT / "tests" / named.parent / f"test_{named.stem}.py"
 
 
 def test_every_source_file_has_a_test_file_of_its_name() -> None:
