@@ -218,7 +218,7 @@ class Backend:
                 await request.answer(200, {"bytes": count, "sha256": digest.hexdigest()})
             case "/echo":
                 body = await request.whole()
-                seen = {"method": request.method, "target": request.target}
+                seen: dict[str, Any] = {"method": request.method, "target": request.target}
                 seen |= {"headers": request.headers, "backend": self.name, "bytes": len(body)}
                 await request.answer(200, seen | {"body": body[:PIECE].decode("latin-1")})
             case "/queue":

@@ -180,7 +180,7 @@ async def test_every_call_has_a_deadline(
     ):
         engine._agreed = True
         with pytest.raises(LauncherError, match="took too long") as raised:
-            await call()  # type: ignore[no-untyped-call]
+            await call()
         assert raised.value.code == "docker_unavailable"
 
 
