@@ -7,22 +7,19 @@ is wrong, 130 interrupted. What a command needs is imported when it runs, so tha
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from launcher.attending import FAILED, INTERRUPTED, WRONG, attend, connect, explained, say
+from launcher.client import DEFAULT_URL
+
 if TYPE_CHECKING:
-    from launcher.client import Call, ClientError, LauncherClient, StatusReport
     from launcher.config import LauncherConfig
-
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
-
-#: Seconds between two looks at the launcher while a start or stop is waited for.
-LOOK_EVERY = 0.5
 
 app = typer.Typer(
     name="launcher",
@@ -79,8 +76,6 @@ KeyOption = Annotated[
     ),
 ]
 RouteArgument = Annotated[str, typer.Argument(metavar="ROUTE", help="A route of routes.toml.")]
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def _version(wanted: bool) -> None:
@@ -163,9 +158,9 @@ def check(config: ConfigOption = None) -> None:
 
     report = asyncio.run(look(loaded))
     for warning in report.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     for problem in report.problems:
-        _say(f"problem: {problem}")
+        say(f"problem: {problem}")
     if report.problems:
         raise typer.Exit(FAILED)
     routes = len(loaded.routes)
@@ -188,8 +183,8 @@ def status(
       launcher status --json | jq '.backends[] | {backend, state}'
       launcher status --url http://gpu.lan:8000 --key "$KEY"
     """
-    with _explained():
-        report = _client(url, key).status()
+    with explained():
+        report = connect(url, key).status()
     if json:
         sys.stdout.buffer.write(report.raw)
         return
@@ -214,9 +209,9 @@ def start(route: RouteArgument, url: UrlOption = DEFAULT_URL, key: KeyOption = N
     """
     from launcher.status_view import starting
 
-    client = _client(url, key)
-    _attend(client, client.start(route), lambda report: starting(report, route))
-    with _explained():
+    client = connect(url, key)
+    attend(client, client.start(route), lambda report: starting(report, route))
+    with explained():
         one = client.status().of_route(route)
     typer.echo(f"{one.backend if one is not None else route} is ready")
 
@@ -240,8 +235,8 @@ def stop(
     """
     from launcher.status_view import stopping
 
-    client = _client(url, key)
-    _attend(client, client.stop(route, force=force), lambda report: stopping(report, route))
+    client = connect(url, key)
+    attend(client, client.stop(route, force=force), lambda report: stopping(report, route))
     typer.echo(f"{route} is stopped")
 
 
@@ -279,12 +274,7 @@ def demo(
     raise typer.Exit(run(listen=listen, models=model or [], check=check))
 
 
-# -- the server's side --------------------------------------------------------------------
-
-
 def _load(path: Path | None) -> LauncherConfig:
-    import os
-
     from launcher.errors import ConfigError
     from launcher.loading import load_config
 
@@ -292,9 +282,9 @@ def _load(path: Path | None) -> LauncherConfig:
         return load_config(None if path is None else str(path), os.environ)
     except ConfigError as error:
         for problem in error.problems:
-            _say(problem)
+            say(problem)
         count = len(error.problems)
-        _say(f"{count} {'problem' if count == 1 else 'problems'}")
+        say(f"{count} {'problem' if count == 1 else 'problems'}")
         raise typer.Exit(WRONG) from None
 
 
@@ -341,80 +331,3 @@ def _serve(config: LauncherConfig) -> int:
         log.error("can't serve: %s", error.message)
         return FAILED
     return 0
-
-
-# -- the client's side --------------------------------------------------------------------
-
-
-def _client(url: str, key: str | None) -> LauncherClient:
-    import os
-
-    from launcher.client import LauncherClient
-
-    environ = os.environ
-    with _explained(WRONG):
-        return LauncherClient(
-            url, key or environ.get("LAUNCHER_ADMIN_KEY") or environ.get("LAUNCHER_API_KEY") or None
-        )
-    raise AssertionError("unreachable")
-
-
-@contextmanager
-def _explained(code: int = FAILED) -> Iterator[None]:
-    """A client's error becomes its words and an exit code."""
-    from launcher.client import ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        _fail(error, code)
-
-
-def _fail(error: ClientError, code: int = FAILED) -> NoReturn:
-    from launcher.printable import printable
-
-    _say(printable(error.message))
-    for line in (error.detail or "").splitlines():
-        _say(f"    {printable(line)}")
-    raise typer.Exit(code)
-
-
-def _attend(client: LauncherClient, call: Call, words: Callable[[StatusReport], str]) -> None:
-    """Wait for a call, showing how it stands: moving on a terminal, line by line elsewhere."""
-    from rich.console import Console
-
-    from launcher.client import ClientError
-
-    console = Console(stderr=True)
-    shown = ""
-    try:
-        if console.is_terminal:
-            with console.status("asking the launcher") as line:
-                while not call.wait(LOOK_EVERY):
-                    line.update(_look(client, words) or "waiting")
-        else:
-            while not call.wait(LOOK_EVERY):
-                now = _look(client, words).partition(",")[0]
-                if now and now != shown:
-                    shown = now
-                    _say(now)
-        call.result()
-    except KeyboardInterrupt:
-        call.cancel()
-        _say("interrupted; what has begun goes on (see `launcher status`)")
-        raise typer.Exit(INTERRUPTED) from None
-    except ClientError as error:
-        _fail(error)
-
-
-def _look(client: LauncherClient, words: Callable[[StatusReport], str]) -> str:
-    from launcher.client import ClientError
-
-    try:
-        return words(client.status())
-    except ClientError:
-        return ""  # the call itself will tell what is wrong
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
