@@ -107,7 +107,8 @@ class KeptBody:
         self._span = (0, 0)
         self._instead: bytes | None = None
         self._reader: Iterator[tuple[int, int] | bytes] | None = None
-        self._over = False
+        self._handed = 0
+        """Bytes handed on since the beginning."""
 
     def __repr__(self) -> str:
         where = "closed" if self._file is None and not self._pieces else "memory"
@@ -153,7 +154,7 @@ class KeptBody:
     def rewind(self) -> None:
         """Read from the beginning once more."""
         self._reader = None
-        self._over = False
+        self._handed = 0
 
     async def read(self) -> bytes:
         """The next piece."""
@@ -161,14 +162,15 @@ class KeptBody:
             self._reader = self._parts()
         for part in self._reader:
             if isinstance(part, bytes):
+                self._handed += len(part)
                 return part
             if self._file is None:
                 raise ValueError("a body that was let go is read")
             piece = await asyncio.to_thread(_read_at, self._file, *part)
             if len(piece) != part[1]:
                 raise OSError(f"the temporary file of a body lost {part[1] - len(piece)} bytes")
+            self._handed += len(piece)
             return piece
-        self._over = True
         return b""
 
     async def whole(self) -> bytes:
@@ -181,7 +183,7 @@ class KeptBody:
 
     def read_up(self) -> None:
         """Let go of a body that has been read to its end."""
-        if self._over:
+        if self._handed == self.length:
             self.close()
 
     def close(self) -> None:

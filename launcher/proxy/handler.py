@@ -1,0 +1,127 @@
+"""What happens to a request: resolve → admit → forward, and one record of how it ended.
+
+The Handler that the front is given. It must not know how any of the steps works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from launcher.api.contract import OwnEndpoints
+from launcher.config import LauncherConfig, RouteConfig
+from launcher.core.routing import RouteTable
+from launcher.errors import LauncherError
+from launcher.proxy.access import Access
+from launcher.proxy.exchange import ClientGone, Exchange
+from launcher.proxy.own import OwnPaths, send_error
+from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
+from launcher.proxy.resolve import Resolved, Resolver
+from launcher.proxy.serving import Serving, Visit
+from launcher.proxy.target import check_path, printable
+from launcher.proxy.timing import timing_headers
+from launcher.runtime.admission import Gate
+
+log = logging.getLogger(__name__)
+
+#: nginx's number for a client that left before its answer.
+CLIENT_GONE = 499
+
+
+class ProxyHandler:
+    """Carries every exchange to its end.
+
+    `on_start` is told of each whose route is known, `on_done` of every one, once.
+    """
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        table: RouteTable[RouteConfig],
+        gate: Gate,
+        pool: UpstreamPool,
+        own: OwnEndpoints,
+        on_done: ExchangeObserver,
+        on_start: ExchangeStarted,
+    ) -> None:
+        self._access = Access(config.api_keys, config.admin_keys)
+        self._own = OwnPaths(own, self._access)
+        self._resolver = Resolver(config, table, self._access)
+        self._serving = Serving(config, gate, pool, self._access, self._resolver)
+        self._on_done = on_done
+        self._on_start = on_start
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Raises CancelledError or ClientGone where the client left, else nothing."""
+        head = exchange.head
+        record = ExchangeRecord(head.method, printable(head.path), head.peer)
+        visit = Visit(exchange, record)
+        try:
+            await self._answer(visit)
+        except (asyncio.CancelledError, ClientGone):
+            record.status, record.outcome = CLIENT_GONE, "client_gone"
+            raise
+        finally:
+            if visit.found is not None:
+                visit.found.body.close()
+            record.duration = asyncio.get_running_loop().time() - exchange.received_at
+            record.request_bytes = exchange.body_read
+            self._on_done(record)
+
+    async def _answer(self, visit: Visit) -> None:
+        try:
+            await self._carry(visit)
+        except LauncherError as error:
+            await self._fail(visit, error)
+        except ClientGone:
+            raise
+        except Exception:
+            # A bug in here is this exchange's misfortune, and nobody else's; it is logged,
+            # and the client told.
+            log.exception("a bug while %s %s was carried", visit.record.method, visit.record.path)
+            bug = LauncherError("internal_error", "The launcher failed; its log has the details.")
+            await self._fail(visit, bug)
+
+    async def _carry(self, visit: Visit) -> None:
+        exchange, record = visit.exchange, visit.record
+        check_path(exchange.head.path)
+        route = self._resolver.by_host(exchange.head)
+        if route is None:
+            own = self._own.find(exchange)
+            if own is not None:
+                record.route = "-"
+                self._on_start(record)
+                record.status, record.response_bytes = await self._own.answer(exchange, own)
+                return
+            found = await self._resolver.on_path(exchange)
+        else:
+            found = await self._resolver.on_host(exchange, route)
+        visit.found = found
+        self._name(record, found)
+        self._on_start(record)
+        await self._serving.serve(visit, found)
+
+    @staticmethod
+    def _name(record: ExchangeRecord, found: Resolved) -> None:
+        record.route = found.route.name
+        if found.model is not None:
+            record.model = found.model.id
+
+    async def _fail(self, visit: Visit, error: LauncherError) -> None:
+        record = visit.record
+        record.code = error.code
+        if visit.answer.responded:
+            # Half an answer can't be taken back: the client must be able to tell.
+            record.outcome = "aborted"
+            record.status = record.status or error.status
+            visit.exchange.abort()
+            return
+        record.status, record.outcome = error.status, "error"
+        more = timing_headers(record, None) if visit.found is not None else ()
+        await send_error(
+            visit.answer,
+            error,
+            show_detail=self._access.sees_details(visit.exchange.head),
+            more=more,
+        )

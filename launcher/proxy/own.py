@@ -1,0 +1,105 @@
+"""Answers that the launcher gives itself: its own endpoints, and errors.
+
+It must not know routes or backends.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl
+
+from launcher.api.contract import ApiRequest, ApiResponse, Found, OwnEndpoints
+from launcher.config import MIB
+from launcher.errors import LauncherError
+from launcher.proxy.access import Access
+from launcher.proxy.exchange import Exchange, RawHeaders
+from launcher.proxy.render import render
+
+#: The largest body that one of the launcher's own endpoints reads.
+_LONGEST: Final = 1 * MIB
+
+
+class OwnPaths:
+    """The launcher's own endpoints behind their keys."""
+
+    def __init__(self, endpoints: OwnEndpoints, access: Access) -> None:
+        self._endpoints = endpoints
+        self._access = access
+
+    def find(self, exchange: Exchange) -> Found | None:
+        """The endpoint for a request, None where the path isn't one of ours. Raises
+        LauncherError `method_not_allowed`."""
+        head = exchange.head
+        return self._endpoints.find(head.method, head.path.decode("utf-8", "replace"))
+
+    async def answer(self, exchange: Exchange, found: Found) -> tuple[int, int]:
+        """Ask for the key, then for the answer, and send it; returns status and body's bytes.
+
+        Raises LauncherError: the key's, `body_too_large`, and the endpoint's own.
+        """
+        head = exchange.head
+        self._access.require(head, found.need)
+        query = (head.query or b"").decode("utf-8", "replace")
+        request = ApiRequest(
+            method="GET" if head.method == "HEAD" else head.method,
+            path=head.path.decode("utf-8", "replace"),
+            args=dict(parse_qsl(query, keep_blank_values=True)) | found.args,
+            body=await _read(exchange),
+            admin=self._access.is_admin(head),
+        )
+        response = await found.answer(request)
+        await send(
+            exchange,
+            response.status,
+            HTTPStatus(response.status).phrase.encode(),
+            _headers(response),
+            response.body,
+        )
+        return response.status, len(response.body)
+
+
+async def send_error(
+    exchange: Exchange, error: LauncherError, *, show_detail: bool, more: RawHeaders = ()
+) -> None:
+    """Answer with an error in the OpenAI envelope."""
+    status, reason, headers, body = render(error, show_detail=show_detail)
+    await send(exchange, status, reason, headers + more, body)
+
+
+async def send(
+    exchange: Exchange, status: int, reason: bytes, headers: RawHeaders, body: bytes
+) -> None:
+    """A whole answer; its headers say the body's length, which HEAD is told and not sent."""
+    await exchange.respond(status, reason, headers)
+    if exchange.head.method != "HEAD" and body:
+        await exchange.write(body)
+    await exchange.finish()
+
+
+def _headers(response: ApiResponse) -> RawHeaders:
+    own = tuple(
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
+    )
+    return (
+        (b"Content-Type", response.content_type.encode("latin-1")),
+        (b"Content-Length", b"%d" % len(response.body)),
+        *own,
+    )
+
+
+async def _read(exchange: Exchange) -> bytes:
+    if (exchange.head.content_length or 0) > _LONGEST:
+        raise _too_large()
+    body = b""
+    while piece := await exchange.read():
+        body += piece
+        if len(body) > _LONGEST:
+            raise _too_large()
+    return body
+
+
+def _too_large() -> LauncherError:
+    return LauncherError(
+        "body_too_large", f"The launcher's own endpoints read bodies of up to {_LONGEST} bytes."
+    )

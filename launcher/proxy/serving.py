@@ -1,0 +1,334 @@
+"""A resolved request: admitted through the gate, forwarded, sent again where that is right.
+
+It must not know how the route was found or how errors are written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Final
+
+from launcher.config import LauncherConfig, RouteConfig
+from launcher.errors import LauncherError
+from launcher.proxy.access import Access
+from launcher.proxy.body import KeptBody, asks_for_stream
+from launcher.proxy.exchange import Exchange, RequestHead
+from launcher.proxy.forward import forward
+from launcher.proxy.headers import wanted_upgrade
+from launcher.proxy.heartbeat import INTERVAL, HeartbeatExchange, comment, dialect_of
+from launcher.proxy.plan import Carried, Plan, UpstreamFailed
+from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.record import ExchangeRecord
+from launcher.proxy.resolve import Resolved, Resolver
+from launcher.proxy.timing import TimedExchange, timing_headers
+from launcher.runtime.admission import Admission, Ask, Gate, Grant
+
+#: RFC 9110 §9.2.2.
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+#: Inference that leaves nothing behind: asked twice, it answers twice, and that is all.
+_STATELESS: Final = (
+    b"/chat/completions",
+    b"/completions",
+    b"/completion",
+    b"/embeddings",
+    b"/embedding",
+    b"/embed",
+    b"/messages",
+    b"/messages/count_tokens",
+    b"/rerank",
+    b"/score",
+    b"/pooling",
+    b"/classify",
+    b"/moderations",
+    b"/infill",
+    b"/generate",
+    b"/tokenize",
+    b"/detokenize",
+    b"/audio/speech",
+    b"/audio/transcriptions",
+    b"/audio/translations",
+    b"/images/generations",
+    b"/images/edits",
+    b"/images/variations",
+)
+
+
+class Visit:
+    """One request on its way through: what was received, and where its answer goes."""
+
+    def __init__(self, exchange: Exchange, record: ExchangeRecord) -> None:
+        self.exchange = exchange
+        self.record = record
+        self.found: Resolved | None = None
+        self.answer: Exchange = exchange
+        """Where to respond; from the first heartbeat on, something that knows of it."""
+        self.heart: HeartbeatExchange | None = None
+
+
+class Serving:
+    """Carries visits whose route is known."""
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        gate: Gate,
+        pool: UpstreamPool,
+        access: Access,
+        resolver: Resolver,
+    ) -> None:
+        self._gate = gate
+        self._pool = pool
+        self._access = access
+        self._resolver = resolver
+        self._keys = {backend.id: backend.backend_key for backend in config.backends}
+        self._trusted = Trusted(config.trusted_proxies)
+
+    async def serve(self, visit: Visit, found: Resolved) -> None:
+        """To the end of the response. Raises LauncherError, ClientGone."""
+        # Known to be refused later: nothing is started for it.
+        wanted_upgrade(visit.exchange.head)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + found.route.queue_timeout
+        again = False
+        while not await self._once(visit, found, deadline - loop.time(), again=again):
+            again = visit.record.retried = True
+
+    async def _once(
+        self, visit: Visit, found: Resolved, queue_timeout: float, *, again: bool
+    ) -> bool:
+        """Ask for a place and use it; False where it has to be done once more."""
+        route, head = found.route, visit.exchange.head
+        quiet = found.path.decode("latin-1") in route.quiet
+        ask = Ask(route.backends, route.max_wait, max(0.0, queue_timeout), quiet)
+        with ExitStack() as held:
+            if not quiet and found.model is None and opened_by_own_page(head):
+                # Held besides the place proper: it is refused where that would wake somebody.
+                first = held.enter_context(self._gate.admit(Ask(route.backends, quiet=True)))
+                if first.grant is None:
+                    await first.granted()
+            admission = held.enter_context(self._gate.admit(ask))
+            grant = admission.grant or await self._granted(admission, visit, found)
+            record = visit.record
+            record.backend = grant.backend
+            record.cold = record.cold or grant.cold
+            record.queued += grant.queued
+            record.starting += grant.starting
+            with Cut() as cut:
+                admission.on_abort = cut
+                if found.keep_later:
+                    found.body = await self._resolver.keep(visit.exchange)
+                    found.keep_later = False
+                began = asyncio.get_running_loop().time()
+                try:
+                    carried = await self._forward(visit, found, grant, admission)
+                except UpstreamFailed as failed:
+                    if not await self._may_try_again(failed, grant, route, began) or again:
+                        raise _unserved(failed, grant) from failed
+                    return False
+                self._note(record, carried)
+                admission.ok = carried.complete and carried.status < 500
+        return True
+
+    async def _granted(self, admission: Admission, visit: Visit, found: Resolved) -> Grant:
+        """Wait, with heartbeats where the client asked for a stream."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        every = found.route.heartbeat
+        try:
+            if not every or not await self._streams(visit, found):
+                return await admission.granted()
+            due = visit.exchange.received_at + every
+            while True:
+                try:
+                    async with asyncio.timeout_at(due):
+                        return await admission.granted()
+                except TimeoutError:
+                    await self._beat(admission, visit, found)
+                due = loop.time() + min(every, INTERVAL)
+        except LauncherError:
+            visit.record.queued += loop.time() - asked
+            raise
+
+    async def _beat(self, admission: Admission, visit: Visit, found: Resolved) -> None:
+        progress = admission.progress()
+        name = found.model.id if found.model is not None else progress.backend
+        if visit.heart is None:
+            visit.heart = HeartbeatExchange(visit.exchange, dialect_of(found.path))
+            visit.answer = visit.heart
+        # Whoever has waited this long waits for a start, be it after another's end.
+        cold = ((b"X-Launcher-Cold-Start", b"1"),)
+        await visit.heart.beat(comment(progress, name), cold)
+
+    async def _streams(self, visit: Visit, found: Resolved) -> bool:
+        """The client asked for an event stream, and can be given one before it is granted."""
+        head = visit.exchange.head
+        if head.method == "HEAD" or head.upgrade is not None:
+            return False
+        if b"text/event-stream" in (head.get(b"accept") or b"").lower():
+            return True
+        if found.stream is None and isinstance(found.body, KeptBody):
+            found.stream = await asks_for_stream(found.body)
+        return bool(found.stream)
+
+    async def _forward(
+        self, visit: Visit, found: Resolved, grant: Grant, admission: Admission
+    ) -> Carried:
+        exchange, record, route = visit.exchange, visit.record, found.route
+        head = exchange.head
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        upstream: float | None = None
+
+        def on_first_byte() -> None:
+            nonlocal upstream
+            now = loop.time()
+            upstream = now - began
+            record.first_byte = now - exchange.received_at
+            found.body.read_up()
+
+        dropped, added = self._access.drop_and_set(
+            head, inject=route.auth == "inject", backend_key=self._keys.get(grant.backend)
+        )
+        if visit.heart is not None:
+            # What goes on behind comments has to be as plain as they are.
+            dropped |= {b"accept-encoding"}
+            added = (*added, (b"Accept-Encoding", b"identity"))
+        plan = Plan(
+            endpoint=grant.endpoint,
+            path=found.path,
+            query=found.query,
+            prefix=found.prefix,
+            host_backend=route.host_header == "backend",
+            drop_headers=dropped,
+            set_headers=added,
+            trusted_peer=self._trusted.has(head.peer),
+            retry=head.method in _IDEMPOTENT or stateless(found.path),
+            response_timeout=route.response_timeout,
+            tunnel_idle=route.tunnel_idle,
+            on_first_byte=on_first_byte,
+            on_silence=partial(self._gate.watch_silence, grant),
+            on_tunnel_silent=admission.silence,
+        )
+        timed = TimedExchange(visit.answer, lambda: timing_headers(record, upstream))
+        return await forward(timed, found.body, plan, self._pool)
+
+    async def _may_try_again(
+        self, failed: UpstreamFailed, grant: Grant, route: RouteConfig, began: float
+    ) -> bool:
+        """The retry rule, as far as only a look at the backend can tell."""
+        if failed.code != "backend_unreachable":
+            return False
+        alive = await self._gate.suspect(grant)
+        if not failed.may_retry:
+            return False
+        if failed.unsent:
+            return True
+        took = asyncio.get_running_loop().time() - began
+        if route.response_timeout is not None and took >= route.response_timeout:
+            # It answers, but not in the time allowed: once more would be twice the time.
+            return False
+        # A request that its backend died of would be the death of the next one too.
+        return alive
+
+    @staticmethod
+    def _note(record: ExchangeRecord, carried: Carried) -> None:
+        record.status = carried.status
+        record.response_bytes = carried.response_bytes
+        record.retried = record.retried or carried.retried
+        if not carried.complete:
+            record.outcome = "aborted"
+        elif carried.tunnel:
+            record.outcome = "tunnel"
+        elif carried.status >= 500:
+            record.outcome = "error"
+
+
+class Cut:
+    """A block that a callback can end from outside, with an error: `admission.on_abort = cut`.
+
+    Told apart from the cancellation of the client's leaving by the count that
+    `Task.cancelling` keeps, as `asyncio.timeout` does it.
+    """
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = None
+        self._before = 0
+        self._error: LauncherError | None = None
+
+    def __call__(self, error: LauncherError) -> None:
+        """End the block; at the next turn of the loop, so that it is always waiting for
+        something then."""
+        asyncio.get_running_loop().call_soon(self._cancel, error)
+
+    def _cancel(self, error: LauncherError) -> None:
+        if self._task is not None and self._error is None:
+            self._error = error
+            self._task.cancel()
+
+    def __enter__(self) -> Cut:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._before = self._task.cancelling()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        task, self._task = self._task, None
+        if self._error is None or task is None:
+            return
+        others = task.uncancel() > self._before
+        if not others and kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise self._error from None
+
+
+class Trusted:
+    """Which peers' X-Forwarded-* are believed."""
+
+    def __init__(self, networks: tuple[str, ...]) -> None:
+        self._networks = tuple(ipaddress.ip_network(one, strict=False) for one in networks)
+
+    def has(self, peer: str) -> bool:
+        """Whether an address is in one of the networks; a Unix socket's peer never is."""
+        if not self._networks or peer == "unix":
+            return False
+        address = ipaddress.ip_address(peer)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._networks)
+
+
+def stateless(path: bytes) -> bool:
+    """Whether a backend's path is inference that may be asked twice."""
+    return path.endswith(_STATELESS)
+
+
+def opened_by_own_page(head: RequestHead) -> bool:
+    """A WebSocket opened by a page that came from this same host.
+
+    To load the page was to wake its backend. A page that only reconnects (a tab left open)
+    wakes nobody: else it would have its backend back at once, each time another needs the
+    place.
+    """
+    if head.upgrade is None or head.upgrade.strip().lower() != b"websocket":
+        return False
+    origin = head.get(b"origin")
+    return bool(origin and head.host) and (
+        origin is not None and origin.partition(b"://")[2].lower() == head.host.lower()
+    )
+
+
+def _unserved(failed: UpstreamFailed, grant: Grant) -> LauncherError:
+    if failed.code == "bad_upstream":
+        advice = "see the backend's log"
+    else:
+        advice = "it is started again if it died; send the request again"
+    return LauncherError(failed.code, f"{grant.backend}: {failed.message}; {advice}.")
