@@ -224,7 +224,11 @@ def table(results: Sequence[Result]) -> str:
     lines = [f"{'from healthy to first byte, ms':32}{'starts':>8}{'median':>9}{'p90':>9}{'max':>9}"]
     for result in results:
         for name, values in (("cold", result.cold), ("warm request", result.warm)):
-            p90 = statistics.quantiles(values, n=10)[8] if len(values) > 1 else values[0]
+            p90 = (
+                statistics.quantiles(values, n=10, method="inclusive")[8]
+                if len(values) > 1
+                else values[0]
+            )
             numbers = (statistics.median(values), p90, max(values))
             lines.append(
                 f"{f'{result.kind}, {name}':32}{len(values):>8}"
