@@ -306,7 +306,7 @@ def _serve(config: LauncherConfig) -> int:
     import logging
 
     from launcher.app import serve as run
-    from launcher.errors import LauncherError
+    from launcher.errors import ConfigError, LauncherError
 
     new_event_loop: Callable[[], asyncio.AbstractEventLoop]
     try:
@@ -323,11 +323,8 @@ def _serve(config: LauncherConfig) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         # A second signal, while running exchanges were waited for.
         return INTERRUPTED
-    except OSError as error:
+    except (ConfigError, LauncherError, OSError) as error:
         # An address that is taken, a socket path that isn't allowed, a certificate not found.
         log.error("can't serve: %s", error)
-        return FAILED
-    except LauncherError as error:
-        log.error("can't serve: %s", error.message)
         return FAILED
     return 0

@@ -168,7 +168,7 @@ class TestStatus:
             return OwnApi(CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG))
 
         with served(make, key="good") as url:
-            done = run("status", "--url", url, *args, **environ)
+            done = run("status", "--url", url, *args, cwd=None, **environ)
 
         assert done.returncode == code
         assert code == 0 or "--key" in done.stderr

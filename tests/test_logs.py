@@ -165,12 +165,11 @@ def test_a_line_per_decision(fact: Fact, level: str, start: str) -> None:
 
 
 def test_a_stop_has_its_reason_and_a_failure_its_code_and_detail() -> None:
-    stop, failed = lines(
-        lambda: (
-            log_fact(StopBegan(A, StopReason.HUNG)),
-            log_fact(StartEnded(A, 1, False, False, "failed", 1.0, FAILURE)),
-        )[0]
-    )
+    def speak() -> None:
+        log_fact(StopBegan(A, StopReason.HUNG))
+        log_fact(StartEnded(A, 1, False, False, "failed", 1.0, FAILURE))
+
+    stop, failed = lines(speak)
 
     assert (stop["decision"], stop["reason"]) == ("stop", "hung")
     assert (failed["code"], failed["seconds"]) == ("backend_start_failed", 1.0)

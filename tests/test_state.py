@@ -63,7 +63,7 @@ async def test_what_was_saved_survives_a_crash_a_moment_later(path: Path) -> Non
 
     def written() -> bool:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
-            found = db.execute("SELECT count(*) FROM estimates").fetchone() == (1,)
+            found: bool = db.execute("SELECT count(*) FROM estimates").fetchone() == (1,)
         db.close()
         return found
 

@@ -23,7 +23,7 @@ def served(
     needs it."""
     ready = threading.Event()
     where: list[str] = []
-    stop: list[Callable[[], None]] = []
+    stop: list[Callable[[], object]] = []
 
     async def serve() -> None:
         api = make()
@@ -46,7 +46,7 @@ def served(
             where.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
-        stop.append(lambda: loop.call_soon_threadsafe(stopped.set) and None)
+        stop.append(lambda: loop.call_soon_threadsafe(stopped.set))
         ready.set()
         await stopped.wait()
         await runner.cleanup()
