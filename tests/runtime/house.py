@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from launcher.runtime.admission import Ask
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.fake_probe import FakeProber
 from launcher.runtime.gate import Place
+from tests.runtime.waiting import eventually
 
 A = BackendId("a")
 B = BackendId("b")
@@ -137,9 +137,7 @@ class House:
 
     async def until(self, fits: Callable[[], object], within: float = 1000.0) -> None:
         """Wait on a condition, looking at every moment at which something may happen."""
-        async with asyncio.timeout(within):
-            while not fits():
-                await asyncio.sleep(0.005)
+        await eventually(fits, within, pace=0.005)
 
     def nobody_left(self) -> None:
         """No ticket stands anywhere, and each ended once."""

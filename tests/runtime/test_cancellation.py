@@ -13,7 +13,7 @@ from launcher import tasks
 from launcher.core.events import Abandoned, Released
 from launcher.core.types import BackendId, BackendState
 from launcher.errors import LauncherError
-from tests.runtime.house import A, ALL, B, House, config, opened
+from tests.runtime.house import ALL, A, B, House, config, opened
 from tests.runtime.virtual_clock import virtual
 
 
@@ -271,9 +271,11 @@ def test_a_random_crowd(seed: int) -> None:
             assert any(one.result() == "ok" for one in clients)
             # Left alone, all of it comes to rest: nothing runs, and the picture is right.
             await house.until(
-                lambda: not house.driver.running()
-                and all(
-                    house.state(id) in (BackendState.STOPPED, BackendState.FAILED) for id in ALL
+                lambda: (
+                    not house.driver.running()
+                    and all(
+                        house.state(id) in (BackendState.STOPPED, BackendState.FAILED) for id in ALL
+                    )
                 )
             )
             house.nobody_left()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -216,7 +217,7 @@ async def test_what_is_fed_while_feeding_comes_after() -> None:
     order: list[str] = []
     inner: list[Admission] = []
 
-    def observer(event: Event, effects: list[Effect], now: float) -> None:
+    def observer(event: Event, effects: Sequence[Effect], now: float) -> None:
         order.append(type(event).__name__)
         if isinstance(event, Tick) and not inner:
             inner.append(house.ask(B))
@@ -224,7 +225,7 @@ async def test_what_is_fed_while_feeding_comes_after() -> None:
             order.append("observer done")
 
     async with opened(house):
-        house.dispatcher._observers += (observer,)  # type: ignore[arg-type]
+        house.dispatcher._observers += (observer,)
         house.dispatcher.feed(Tick())
         assert order == ["Tick", "observer done"]
         with house.asking(B) as place:
@@ -239,14 +240,14 @@ async def test_what_is_fed_while_feeding_comes_after() -> None:
 async def test_one_let_go_while_its_grant_is_on_its_way_is_released() -> None:
     house = House()
 
-    def observer(event: Event, effects: list[Effect], now: float) -> None:
+    def observer(event: Event, effects: Sequence[Effect], now: float) -> None:
         if isinstance(event, Tick):
             with house.ask(A):
                 pass
 
     async with opened(house):
         await house.use()
-        house.dispatcher._observers += (observer,)  # type: ignore[arg-type]
+        house.dispatcher._observers += (observer,)
         house.dispatcher.feed(Tick())
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -1,0 +1,41 @@
+"""The fake prober says what the script says."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+
+from launcher.drivers.base import ContainerSpec
+from launcher.drivers.fake import FakeDriver
+from launcher.runtime.fake_probe import FakeProber
+from launcher.runtime.probe import PROBE_TIMEOUT
+from tests.runtime.house import A, config
+from tests.runtime.virtual_clock import virtual
+
+
+@virtual
+async def test_each_answer() -> None:
+    other, driver = FakeDriver("other"), FakeDriver()
+    driver.configure({A: ContainerSpec("a", 1)})
+    prober = FakeProber(other, driver)
+    driver.run(A)
+    (place,) = await driver.endpoints(A)
+
+    assert (await prober.probe(config(A), place)).ready
+    script = driver.script(A)
+    script.forbidden = True
+    assert (await prober.probe(config(A), place)).fatal is not None
+    script.ready_after = math.inf
+    loading = await prober.probe(config(A), place)
+    assert (loading.ready, loading.answered) == (False, True)
+    script.hangs = True
+    before = asyncio.get_running_loop().time()
+    silent = await prober.probe(config(A), place)
+    assert (silent.silent, silent.answered) == (True, False)
+    assert asyncio.get_running_loop().time() - before == pytest.approx(PROBE_TIMEOUT)
+    driver.kill(A)
+    refused = await prober.probe(config(A), place)
+    assert (refused.ready, refused.answered, refused.silent) == (False, False, False)
+    assert prober.asked == 5

@@ -1,0 +1,76 @@
+"""What a waiting client is told, at each stage of a swap."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from launcher import tasks
+from launcher.core.types import BackendState
+from tests.runtime.house import A, B, C, House, config, opened
+from tests.runtime.virtual_clock import virtual
+
+
+@virtual
+async def test_the_stages_of_a_swap() -> None:
+    house = House(config(A), config(B), config(C, needs=()))
+    house.driver.script(A).stop_takes = 4.0
+    house.driver.script(B).start_takes = 6.0
+    async with opened(house):
+        for _ in range(2):  # so that all times are known
+            await house.use(A)
+            await house.use(B)
+        await house.use(A)
+        await house.use(C)
+        done = asyncio.Event()
+
+        async def long() -> None:
+            with house.asking(A) as running:
+                await running.granted()
+                await done.wait()
+
+        holder = tasks.spawn(long(), name="long")
+        await house.until(lambda: house.one(A).in_flight)
+        with house.asking(B, max_wait=10.0) as place:
+            assert place.progress().phase == "queued"
+            assert place.progress().expected is None
+            # Overdue, and past the minimum residency of the one before it.
+            await house.until(lambda: house.state(A) is BackendState.DRAINING)
+            assert place.progress().phase == "waiting for a to finish"
+            done.set()
+            await holder
+            assert house.state(A) is BackendState.STOPPING
+            stopping = place.progress()
+            assert stopping.phase == "stopping a for it"
+            assert stopping.expected == pytest.approx(stopping.waited + 10.0, abs=0.2)
+            await house.until(lambda: house.state(B) is BackendState.STARTING)
+            starting = place.progress()
+            assert (starting.backend, starting.phase) == (B, "starting")
+            assert starting.expected == pytest.approx(stopping.expected, abs=0.2)
+            await place.granted()
+
+
+@virtual
+async def test_who_asks_for_one_that_stops_is_told_so() -> None:
+    house = House()
+    house.driver.script(A).stop_takes = 5.0
+    async with opened(house):
+        await house.use(A)
+        house.dispatcher.request_stop(A)
+        await asyncio.sleep(1)
+        with house.asking(A) as place:
+            assert place.progress().phase == "waiting until a has stopped"
+            await place.granted()
+
+
+@virtual
+async def test_of_several_the_one_that_starts_is_meant() -> None:
+    house = House()
+    house.driver.script(B).start_takes = 5.0
+    async with opened(house):
+        with house.asking(B):
+            await asyncio.sleep(1)
+            with house.asking(A, B) as place:
+                assert (place.progress().backend, place.progress().phase) == (B, "starting")
+                await place.granted()
