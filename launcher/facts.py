@@ -20,6 +20,7 @@ from launcher.core.events import (
     Event,
     Hung,
     Reachable,
+    Released,
     Started,
     StartFailed,
     StopFailed,
@@ -132,6 +133,8 @@ class Narrator:
 
     def observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
         """One event and what the scheduler made of it. `now` in seconds on the core's clock."""
+        if not effects and isinstance(event, Released):
+            return  # the end of nearly every request, and no news
         match event:
             case Arrived(ticket=ticket):
                 self._asked[ticket.id] = now

@@ -51,7 +51,7 @@ def glance(report: StatusReport) -> RenderableType:
 def _row(one: BackendStatus, now: datetime) -> list[RenderableType]:
     starts = str(one.start_count)
     if one.average_start is not None:
-        starts += f", {span(one.average_start)} each"
+        starts += f" × {span(one.average_start)}"
     return [
         Text(one.backend, "bold"),
         Text(", ".join(one.routes)),
@@ -66,8 +66,8 @@ def _row(one: BackendStatus, now: datetime) -> list[RenderableType]:
 
 
 def _next(one: BackendStatus, now: datetime) -> str:
-    if one.retry_at is not None:
-        return f"tried again in {span(max(0.0, (one.retry_at - now).total_seconds()))}"
+    if one.retry_at is not None and one.retry_at > now:
+        return f"no start for {span((one.retry_at - now).total_seconds())}"
     if one.idle_stop_at is not None:
         return f"stops in {span(max(0.0, (one.idle_stop_at - now).total_seconds()))}"
     return "–"

@@ -72,7 +72,7 @@ def test_the_table() -> None:
     coder = [column.strip() for column in lines[3].split("  ") if column.strip()]
     assert coder == [
         *("coder", "coder, code", "ready", "12 min", "2", "–", "vram 9 GiB"),
-        *("stops in 90 s", "3, 40 s each"),
+        *("stops in 90 s", "3 × 40 s"),
     ]
     assert len(lines) == 5
 
@@ -87,11 +87,17 @@ def test_troubles_stand_below_it_and_cannot_act_on_the_terminal() -> None:
 
     text = printed(report(failed, problems=("docker@local does not answer",)))
 
-    assert "tried again in 8.0 s" in text
+    assert "no start for 8.0 s" in text
     assert "docker@local does not answer" in text
     assert "chat: exit code 1" in text
     assert "    one\\x1b[2J\n    [bold]two" in text
     assert "\x1b" not in text
+
+
+def test_a_back_off_that_is_over_is_no_news() -> None:
+    failed = replace(CHAT, state="failed", retry_at=NOW - timedelta(seconds=1))
+
+    assert "no start for" not in printed(report(failed))
 
 
 def test_words_while_a_start_is_waited_for() -> None:
