@@ -109,10 +109,11 @@ class KeptBody:
         self._reader: Iterator[tuple[int, int] | bytes] | None = None
         self._handed = 0
         """Bytes handed on since the beginning."""
+        self._closed = False
 
     def __repr__(self) -> str:
-        where = "closed" if self._file is None and not self._pieces else "memory"
-        return f"<KeptBody {self._stored} bytes in {'a file' if self._file else where}>"
+        where = "let go" if self._closed else "in a file" if self._file else "in memory"
+        return f"<KeptBody {self._stored} bytes {where}>"
 
     @property
     def spooled(self) -> bool:
@@ -157,15 +158,16 @@ class KeptBody:
         self._handed = 0
 
     async def read(self) -> bytes:
-        """The next piece."""
+        """The next piece. Raises ValueError where it was let go before that."""
+        if self._closed and self._handed < self.length:
+            raise ValueError("a body that was let go is read")
         if self._reader is None:
             self._reader = self._parts()
         for part in self._reader:
             if isinstance(part, bytes):
                 self._handed += len(part)
                 return part
-            if self._file is None:
-                raise ValueError("a body that was let go is read")
+            assert self._file is not None
             piece = await asyncio.to_thread(_read_at, self._file, *part)
             if len(piece) != part[1]:
                 raise OSError(f"the temporary file of a body lost {part[1] - len(piece)} bytes")
@@ -188,6 +190,7 @@ class KeptBody:
 
     def close(self) -> None:
         """Give the memory back, close the file."""
+        self._closed = True
         self._drop_memory()
         if self._file is not None:
             self._file.close()

@@ -52,6 +52,11 @@ class ProxyHandler:
         self._on_done = on_done
         self._on_start = on_start
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of kept bodies in memory."""
+        return self._resolver.budget.used
+
     async def __call__(self, exchange: Exchange) -> None:
         """Raises CancelledError or ClientGone where the client left, else nothing."""
         head = exchange.head

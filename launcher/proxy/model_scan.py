@@ -30,7 +30,10 @@ _STRING_REST: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR_REST: Final = re.compile(rb"[^,}\s]*+")
-_SCALAR: Final = re.compile(rb"true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
+# NaN and the infinities are no JSON, but Python writes and reads them.
+_SCALAR: Final = re.compile(
+    rb"true|false|null|NaN|-?(?:Infinity|(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+)
 
 _BOM: Final = b"\xef\xbb\xbf"
 _CLOSING: Final = {0x7B: 0x7D, 0x5B: 0x5D}

@@ -1,0 +1,161 @@
+"""The whole proxy on a free port: front, handler, a gate by hand, one scripted backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from launcher.api.contract import ApiRequest, ApiResponse, Found
+from launcher.config import BackendConfig, LauncherConfig, ModelSpec, RouteConfig, Secret
+from launcher.core.routing import RouteTable
+from launcher.core.types import BackendId
+from launcher.drivers.base import ContainerSpec, Endpoint
+from launcher.errors import LauncherError
+from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.record import ExchangeRecord
+from tests.proxy import awkward
+from tests.proxy.fake_gate import FakeGate
+from tests.proxy.raw_client import RawClient, Response, connect
+from tests.proxy.serving import serving, until
+
+CODER = BackendId("coder")
+
+
+def a_route(**fields: Any) -> RouteConfig:
+    """`/coder`, with a model that keeps its name and one that doesn't."""
+    given: dict[str, Any] = {
+        "name": "coder",
+        "backends": (CODER,),
+        "prefixes": ("/coder",),
+        "models": (ModelSpec("coder-fast"), ModelSpec("gpt-4o", upstream="Qwen/Qwen2.5-7B")),
+    }
+    return RouteConfig(**(given | fields))
+
+
+def a_config(*routes: RouteConfig, key: str | None = None, **fields: Any) -> LauncherConfig:
+    """One backend for all routes."""
+    spec = ContainerSpec("coder", 8000)
+    backend = BackendConfig(CODER, spec, backend_key=None if key is None else Secret(key))
+    return LauncherConfig(routes=routes or (a_route(),), backends=(backend,), **fields)
+
+
+class FakeOwn:
+    """Endpoints at /healthz (open), /stats (observe) and /admin (admin, POST)."""
+
+    def __init__(self) -> None:
+        self.asked: list[ApiRequest] = []
+
+    def find(self, method: str, path: str) -> Found | None:
+        if path == "/healthz":
+            return Found("open", self.answer, {})
+        if path == "/stats":
+            return Found("observe", self.answer, {"of": "path"})
+        if path == "/broken":
+            return Found("open", self.broken, {})
+        if path == "/admin":
+            if method != "POST":
+                raise LauncherError("method_not_allowed", "POST it")
+            return Found("admin", self.answer, {})
+        return None
+
+    async def answer(self, request: ApiRequest) -> ApiResponse:
+        self.asked.append(request)
+        return ApiResponse(b'{"ok":true}', 202, headers=(("X-More", "1"),))
+
+    async def broken(self, request: ApiRequest) -> ApiResponse:
+        raise ZeroDivisionError(request.path)
+
+
+class House:
+    """What a test needs of it."""
+
+    def __init__(self, client: RawClient, gate: FakeGate, pool: UpstreamPool) -> None:
+        self.client = client
+        self.gate = gate
+        self.pool = pool
+        self.own = FakeOwn()
+        self.started: list[ExchangeRecord] = []
+        self.records: list[ExchangeRecord] = []
+        self.handler: ProxyHandler
+
+    async def ask(self, request: bytes, method: str = "GET") -> Response:
+        """Send, and take the answer."""
+        await self.client.send(request)
+        return await self.client.response(method)
+
+    async def record(self) -> ExchangeRecord:
+        """The record of the exchange, when it is over."""
+        await until(lambda: bool(self.records))
+        return self.records[-1]
+
+
+@asynccontextmanager
+async def house(
+    config: LauncherConfig, endpoint: Endpoint | None = None, *, ready: bool = True
+) -> AsyncIterator[House]:
+    """Open, with a client connected. Fails where a ticket or kept bytes are left at the end."""
+    gate = FakeGate(endpoint or Endpoint("127.0.0.1", 9), ready=ready)
+    pool = UpstreamPool()
+    made: list[House] = []
+    handler = ProxyHandler(
+        config,
+        RouteTable(config.routes),
+        gate,
+        pool,
+        own := FakeOwn(),
+        on_done=lambda record: made[0].records.append(record),
+        on_start=lambda record: made[0].started.append(record),
+    )
+    try:
+        async with serving(handler) as (_, address), connect(address) as client:
+            made.append(House(client, gate, pool))
+            made[0].own, made[0].handler = own, handler
+            yield made[0]
+    finally:
+        await pool.close()
+    assert gate.held == []
+    assert handler.buffered == 0
+
+
+def post(path: str, body: bytes, *headers: str, kind: str = "application/json") -> bytes:
+    """A POST with a length."""
+    lines = [f"POST {path} HTTP/1.1", "Host: launcher.test", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, f"Content-Type: {kind}", *headers, "", ""]).encode() + body
+
+
+def get(path: str, *headers: str) -> bytes:
+    """A GET."""
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: launcher.test", *headers, "", ""]).encode()
+
+
+class Saying:
+    """A backend's script: keeps each request, and answers with the same bytes."""
+
+    def __init__(self, answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") -> None:
+        self.answer = answer
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, peer: awkward.Peer) -> None:
+        while True:
+            head = await peer.head()
+            lines = [line.lower() for line in head.split(b"\r\n")]
+            body = b""
+            for line in lines:
+                if line.startswith(b"content-length:"):
+                    body = await peer.reader.readexactly(int(line.split(b":")[1]))
+            if b"transfer-encoding: chunked" in lines:
+                body = b"".join(await peer.chunked())
+            self.heads.append(head)
+            self.bodies.append(body)
+            await peer.send(self.answer)
+
+    def header(self, name: bytes) -> bytes | None:
+        """A header of the last request, `name` in lower case."""
+        for line in self.heads[-1].split(b"\r\n")[1:]:
+            key, _, value = line.partition(b": ")
+            if key.lower() == name:
+                return value
+        return None

@@ -1,0 +1,202 @@
+"""Bodies streamed and kept: the budget, the spool, what is replaced, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import orjson
+import pytest
+
+from launcher.errors import LauncherError
+from launcher.proxy.body import Budget, KeptBody, StreamedBody, asks_for_stream, keep
+from launcher.proxy.model_scan import JsonScan
+from tests.proxy.fake_exchange import FakeExchange, request
+
+MIB = 1024 * 1024
+
+
+class Sending(FakeExchange):
+    """A client that sends these pieces; an exception is raised in its turn."""
+
+    def __init__(self, *pieces: bytes | Exception, length: int | None = None) -> None:
+        super().__init__(
+            request("POST", content_length=length, chunked=length is None),
+        )
+        self.left_to_send = list(pieces)
+        self.reads = 0
+
+    async def read(self) -> bytes:
+        self.reads += 1
+        if not self.left_to_send:
+            return b""
+        piece = self.left_to_send.pop(0)
+        if isinstance(piece, Exception):
+            raise piece
+        self.body_read += len(piece)
+        return piece
+
+
+async def all_of(body: KeptBody) -> bytes:
+    got = b""
+    while piece := await body.read():
+        got += piece
+    return got
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 10, 0])
+async def test_a_kept_body_is_read_as_often_as_needed(limit: int) -> None:
+    budget = Budget(limit)
+    body = await keep(Sending(b"abcdefgh", b"ijkl", b"mnop"), budget, MIB)
+    assert body.spooled is (limit < 16)
+    assert budget.used == (0 if body.spooled else 16)
+    assert body.length == 16
+    assert body.replayable
+    assert await all_of(body) == b"abcdefghijklmnop"
+    body.rewind()
+    assert await all_of(body) == b"abcdefghijklmnop"
+    body.close()
+    assert budget.used == 0
+    assert repr(body) == "<KeptBody 16 bytes let go>"
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 0])
+@pytest.mark.parametrize("span", [(0, 3), (2, 6), (4, 4), (7, 12), (0, 12)])
+async def test_only_those_bytes_are_replaced(limit: int, span: tuple[int, int]) -> None:
+    whole = b"abcdefghijkl"
+    body = await keep(Sending(whole[:5], whole[5:8], whole[8:]), Budget(limit), MIB)
+    body.replace(span, b"NEW!")
+    expected = whole[: span[0]] + b"NEW!" + whole[span[1] :]
+    assert body.length == len(expected)
+    assert await body.whole() == expected
+    assert await body.whole() == expected
+    body.close()
+
+
+async def test_all_bodies_together_stay_under_the_budget() -> None:
+    budget = Budget(20)
+    first = await keep(Sending(b"x" * 15), budget, MIB)
+    second = await keep(Sending(b"y" * 4, b"y" * 4), budget, MIB)
+    assert (first.spooled, second.spooled) == (False, True)
+    assert budget.used == 15
+    first.close()
+    third = await keep(Sending(b"z" * 20), budget, MIB)
+    assert not third.spooled
+    assert await all_of(second) == b"y" * 8
+    second.close()
+    third.close()
+    assert budget.used == 0
+
+
+async def test_a_spooled_body_has_no_name_and_is_gone_when_closed() -> None:
+    body = await keep(Sending(b"x" * 100), Budget(0), MIB)
+    assert body._file is not None
+    number = body._file.fileno()
+    assert os.fstat(number).st_nlink == 0
+    body.close()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(number)
+    with pytest.raises(ValueError, match="let go"):
+        await body.read()
+
+
+async def test_what_was_read_whole_is_let_go_when_the_response_begins() -> None:
+    budget = Budget(MIB)
+    body = await keep(Sending(b"abc", b"def"), budget, MIB)
+    await body.read()
+    body.read_up()
+    assert budget.used == 6
+    await body.read()
+    body.read_up()
+    assert budget.used == 0
+
+
+async def test_a_declared_length_over_the_limit_is_refused_before_a_byte_is_read() -> None:
+    exchange = Sending(b"x", length=1001)
+    with pytest.raises(LauncherError) as caught:
+        await keep(exchange, Budget(MIB), 1000)
+    assert caught.value.code == "body_too_large"
+    assert exchange.reads == 0
+
+
+@pytest.mark.parametrize("limit", [MIB, 0])
+@pytest.mark.parametrize(
+    "end", [b"x" * 600, LauncherError("request_timeout", "stalled"), ConnectionError("left")]
+)
+async def test_nothing_is_held_of_a_body_that_is_never_kept(
+    limit: int, end: bytes | Exception
+) -> None:
+    budget = Budget(limit)
+    with pytest.raises((LauncherError, ConnectionError)) as caught:
+        await keep(Sending(b"x" * 600, end), budget, 1000)
+    if isinstance(end, bytes):
+        assert getattr(caught.value, "code", "") == "body_too_large"
+    else:
+        assert caught.value is end
+    assert budget.used == 0
+
+
+@pytest.mark.parametrize("document", [b'{"a":nul}', b'{"a":["x" "y"]}', b'{"a":"\n"}', b"[]"])
+async def test_a_small_body_is_parsed_as_a_whole(document: bytes) -> None:
+    budget = Budget(MIB)
+    with pytest.raises(LauncherError) as caught:
+        await keep(Sending(document), budget, MIB, JsonScan())
+    assert caught.value.code == "invalid_json"
+    assert budget.used == 0
+
+
+@pytest.mark.parametrize("document", [b'{"a":NaN,"model":"m"}', b'{"a":"\\ud83d","model":"m"}'])
+async def test_what_only_python_parses_is_left_to_the_backend(document: bytes) -> None:
+    scanner = JsonScan()
+    body = await keep(Sending(document), Budget(MIB), MIB, scanner)
+    assert scanner.finish().model == "m"
+    body.close()
+
+
+async def test_others_get_their_turns_while_a_large_body_is_scanned() -> None:
+    document = orjson.dumps({"x": [[[i]] for i in range(100_000)], "model": "m"})
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    watching = asyncio.ensure_future(others())
+    scanner = JsonScan()
+    body = await keep(Sending(document, length=len(document)), Budget(16 * MIB), 16 * MIB, scanner)
+    watching.cancel()
+    assert scanner.finish().model == "m"
+    assert turns > 10
+    body.close()
+
+
+async def test_a_streamed_body_is_at_hand_until_it_is_read() -> None:
+    exchange = Sending(b"abc", length=3)
+    body = StreamedBody(exchange)
+    assert body.length == 3
+    assert body.replayable
+    body.rewind()
+    assert await body.read() == b"abc"
+    assert not body.replayable
+    assert StreamedBody(Sending()).length is None
+    empty = StreamedBody(Sending(b"never read", length=0))
+    assert (empty.length, await empty.read(), empty.replayable) == (0, b"", True)
+
+
+@pytest.mark.parametrize(
+    ("document", "stream"),
+    [
+        (b'{"stream": true}', True),
+        (b'{"stream": false}', False),
+        (b'{"x": {"stream": true}}', False),
+        (b"not json", False),
+        (b'{"stream": true', False),
+    ],
+)
+async def test_whether_a_stream_is_asked_for(document: bytes, stream: bool) -> None:
+    body = await keep(Sending(document), Budget(MIB), MIB)
+    assert await asks_for_stream(body) is stream
+    assert await body.whole() == document
+    body.close()
