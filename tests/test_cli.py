@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import pty
@@ -372,6 +373,40 @@ class TestServe:
         assert process.returncode == 0
         assert "GET /api/status → 200" in log
         assert "launcher has ended" in log
+
+    def test_a_second_signal_ends_what_runs(self, tmp_path: Path) -> None:
+        backend = Path(__file__).parent / "backend.py"
+        (tmp_path / "routes.toml").write_text(
+            '[launcher]\nstate_file = ""\n[routes.slow]\n'
+            f'command = ["{sys.executable}", "{backend}", "--port", "{{port}}"]\n'
+        )
+        process = subprocess.Popen(
+            command("serve", "--listen", "127.0.0.1:0", "--log-format", "human"),
+            env=ENVIRON,
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stderr is not None
+            while "serves" not in (line := process.stderr.readline()):
+                assert line, "it ended before it served"
+            port = int(line.rpartition(":")[2])
+            body = '{"model": "slow", "stream": true, "x_tokens": 100000, "x_delay": 0.05}'
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("POST", "/v1/chat/completions", body)
+            response = connection.getresponse()
+            assert response.read(1)
+            process.send_signal(signal.SIGTERM)
+            while "finishing what runs" not in process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGTERM)
+            log = process.stderr.read()
+            connection.close()
+
+        assert process.returncode == 130
+        assert "Traceback" not in log
+        assert "not waiting any longer" in log
 
 
 class TestCheck:
