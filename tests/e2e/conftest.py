@@ -1,0 +1,36 @@
+"""For end-to-end tests: containers with names of their own that are gone afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.drivers import images
+
+Make = Callable[..., str]
+
+
+@pytest.fixture
+def container() -> Iterator[Make]:
+    """Creates a container of the scripted backend: `container("coder", START_DELAY="3")`
+    gives its full name. Removed at the end."""
+    prefix = f"lzt-e2e-{os.getpid()}-"
+
+    def make(name: str, *, options: tuple[str, ...] = (), **env: str) -> str:
+        values = {"BACKEND_NAME": name} | {f"BACKEND_{key}": value for key, value in env.items()}
+        images.create(prefix + name, env=values, options=options)
+        return prefix + name
+
+    try:
+        yield make
+    finally:
+        images.sweep(prefix)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_image_left() -> Iterator[None]:
+    """The image that `container` built goes with the session."""
+    yield
+    images.remove()
