@@ -19,6 +19,11 @@ from tests.drivers.images import docker
 
 PROGRAMS = ("sh", "mkdir", "chown")
 _SKIP = frozenset("site-packages dist-packages test tests idlelib tkinter turtledemo".split())
+#: What wheels may expect of any base (the manylinux policy), linked with Python or not.
+_EXPECTED = (
+    "libgcc_s.so.1 libstdc++.so.6 libm.so.6 libdl.so.2 librt.so.1 libpthread.so.0 libresolv.so.2 "
+    "libnss_files.so.2 libnss_dns.so.2"
+).split()
 #: Where Debian keeps what its ensurepip installs.
 _DEBIAN_WHEELS = Path("/usr/share/python-wheels")
 
@@ -77,4 +82,8 @@ def _standard_library() -> Iterator[Path]:
 def _libraries(files: list[Path]) -> list[Path]:
     binaries = [str(file) for file in files if ".so" in file.name or os.access(file, os.X_OK)]
     said = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
-    return [Path(path) for path in sorted(set(re.findall(r"(?:=> )?(/\S+) \(0x", said)))]
+    cached = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True)
+    known = dict(re.findall(r"(\S+) \(libc6,.*=> (\S+)", cached.stdout))
+    found = set(re.findall(r"(?:=> )?(/\S+) \(0x", said))
+    found |= {known[name] for name in _EXPECTED if name in known}
+    return [Path(path) for path in sorted(found)]

@@ -33,6 +33,7 @@ from launcher.drivers.inspected import (
     Container,
 )
 from launcher.drivers.output import demultiplex, last_lines
+from launcher.drivers.refusals import start_failed
 from launcher.drivers.stream import EngineEvent
 from launcher.errors import LauncherError
 
@@ -44,19 +45,6 @@ _BACKOFF = (0.2, 2.0)
 _CONFIRM = 10.0
 """Seconds that a stopped container may take to show as stopped."""
 _PARALLEL = 16
-
-_ADVICE = (
-    ("port is already allocated", "Stop what holds that port, or drop the container's `ports`."),
-    ("address already in use", "Stop what holds that port, or drop the container's `ports`."),
-    ("could not select device driver", "Install the NVIDIA Container Toolkit on Docker's host."),
-    ("unknown or invalid runtime", "Install that runtime, or recreate the container without it."),
-    ("nvidia-container-cli", "Check the GPU driver on Docker's host (nvidia-smi)."),
-    ("No such image", "Pull or build the image, then recreate the container."),
-    (
-        r"network \S+ not found",
-        "Recreate the container (docker compose up --no-start --force-recreate).",
-    ),
-)
 
 
 class ContainerDriver:
@@ -327,7 +315,7 @@ class ContainerDriver:
                 case _:
                     await self._engine.start(found.id)
         except EngineRefused as refused:
-            raise _start_failed(found.name, refused) from refused
+            raise start_failed(found.name, refused) from refused
         after = await self._engine.inspect(found.id)
         if after is not None and found.status != "paused":
             self._printing_since[backend] = (after.instance, before - 0.05)
@@ -388,15 +376,4 @@ def _ambiguous(name: str, found: Iterable[Listed]) -> LauncherError:
         "backend_missing",
         f"More than one container belongs to a compose service {name!r}: {them}. Set "
         "COMPOSE_PROJECT_NAME, or give the container's own name in `container`.",
-    )
-
-
-def _start_failed(name: str, refused: EngineRefused) -> LauncherError:
-    said = refused.message.strip()[:1000]
-    if refused.status == 404 and "no such container" in said.lower():
-        return LauncherError("backend_missing", f"Container {name!r} was removed just now.")
-    advice = next((text for sign, text in _ADVICE if re.search(sign, said)), "")
-    return LauncherError(
-        "backend_start_failed",
-        f"Docker could not start container {name!r}: {said} {advice}".strip(),
     )
