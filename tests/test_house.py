@@ -40,7 +40,7 @@ FLOORS = (
     ("runtime", "state", "check"),
     ("api", "proxy"),
     ("logs", "metrics", "metrics_table"),
-    ("app", "check"),
+    ("app",),
     ("demo", "reference", "client", "status_view"),
     ("attending",),
     ("cli", "__main__"),
