@@ -11,6 +11,7 @@ interrupted run left. It uses the docker CLI, so that tests don't lean on the co
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -25,6 +26,7 @@ from typing import Any
 
 LABEL = "lzt.tests"
 PORT = 8000
+REPOSITORY = "lzt-backend"
 BACKEND = Path(__file__).resolve().parent.parent / "backend.py"
 
 #: Parts of the standard library that no backend needs.
@@ -54,7 +56,8 @@ def build(host: str | None = None) -> str:
     """
     where = host or ""
     if where not in _built:
-        tag = f"lzt-backend:{os.getpid()}"
+        _remove_forgotten(host)
+        tag = f"{REPOSITORY}:{os.getpid()}"
         python = _python()
         changes = [
             f"ENTRYPOINT {json.dumps([str(python), '-I', '/backend.py'])}",
@@ -141,6 +144,15 @@ def sweep(prefix: str, host: str | None = None) -> None:
 def show(name: str, host: str | None = None) -> Any:
     """`docker inspect` of a container."""
     return json.loads(docker("inspect", "--type", "container", name, host=host))[0]
+
+
+def _remove_forgotten(host: str | None) -> None:
+    """Images of runs that were killed; one that a container still uses stays."""
+    tags = docker("images", REPOSITORY, "--format", "{{.Tag}}", host=host).split()
+    for tag in tags:
+        if tag.isdigit() and not Path("/proc", tag).exists():
+            with contextlib.suppress(RuntimeError):
+                docker("rmi", f"{REPOSITORY}:{tag}", host=host)
 
 
 def _python() -> Path:

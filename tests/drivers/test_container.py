@@ -239,9 +239,11 @@ async def test_a_stop_ends_a_restart_loop(looping: ContainerDriver) -> None:
 
 
 async def test_a_start_does_not_wait_for_the_policy(looping: ContainerDriver) -> None:
-    before = (await looping.inspect(X)).instance
+    seen = await looping.inspect(X)
+    while seen.running:
+        seen = await looping.inspect(X)
     after = await looping.start(X)
-    assert after.instance != before
+    assert after.instance != seen.instance
 
 
 async def test_a_container_that_comes_back_is_reported(driver: ContainerDriver) -> None:
@@ -527,8 +529,8 @@ async def test_what_others_do_to_a_service_is_told(driver: ContainerDriver) -> N
 
 @pytest.fixture
 def engine() -> Iterator[private_engine.PrivateEngine]:
-    if not private_engine.available():
-        pytest.skip("needs root and dockerd")
+    if not private_engine.available() and not os.environ.get("CI"):
+        pytest.skip("needs root, dockerd and ip")
     with private_engine.running() as engine:
         yield engine
 
