@@ -1,0 +1,92 @@
+"""The composition root: everything is built, and everything is let go of again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from launcher import app
+from launcher.config import BackendConfig, LauncherConfig, Listen, ModelSpec, RouteConfig
+from launcher.core.types import BackendId, BackendState
+from launcher.drivers.base import ProcessSpec
+from launcher.errors import ConfigError
+
+BACKEND = Path(__file__).parent / "backend.py"
+
+
+def config(folder: Path, **rest: object) -> LauncherConfig:
+    """Two exclusive routes of local processes, on a free port."""
+    names = ("a", "b")
+    return LauncherConfig(
+        routes=tuple(
+            RouteConfig(name, (BackendId(name),), (f"/{name}",), models=(ModelSpec(name),))
+            for name in names
+        ),
+        backends=tuple(
+            BackendConfig(
+                BackendId(name),
+                ProcessSpec((sys.executable, str(BACKEND), "--port", "{port}")),
+                needs=(("gpu", 1),),
+            )
+            for name in names
+        ),
+        listen=(Listen("127.0.0.1", 0),),
+        state_file=str(folder / "state.db"),
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+async def test_requests_are_served_and_nothing_is_left(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    async with app.running(config(tmp_path)) as launcher:
+        base = f"http://{launcher.front.addresses[0]}"
+        async with aiohttp.ClientSession() as session:
+            for name in ("a", "b", "a"):
+                async with session.get(f"{base}/{name}/v1/models") as answer:
+                    assert answer.status == 200, await answer.text()
+            assert launcher.pool.open_connections == 1, "only to what is up"
+    assert launcher.pool.open_connections == 0
+    assert asyncio.all_tasks() == before
+
+
+async def test_the_next_run_knows_the_measured_times(tmp_path: Path) -> None:
+    async with app.running(config(tmp_path)) as launcher:
+        base = f"http://{launcher.front.addresses[0]}"
+        async with aiohttp.ClientSession() as session, session.get(f"{base}/a/health"):
+            pass
+        async with aiohttp.ClientSession() as session, session.get(f"{base}/a/echo"):
+            pass
+    async with app.running(config(tmp_path)) as launcher:
+        a = launcher.dispatcher.snapshot().backends[BackendId("a")]
+        assert a.estimates.start is not None
+        assert launcher.history.starts[BackendId("a")].count == 1
+        assert a.state is BackendState.STOPPED, "local processes end with the launcher"
+
+
+async def test_an_address_that_is_taken_leaves_nothing_running(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = Listen("127.0.0.1", taken.getsockname()[1])
+        built = LauncherConfig(listen=(where,), state_file="")
+        with pytest.raises((OSError, ConfigError)):
+            async with app.running(built):
+                pytest.fail("two listen at one address")
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_signal_ends_it(tmp_path: Path) -> None:
+    where: list[tuple[Listen, ...]] = []
+
+    def ready(addresses: tuple[Listen, ...]) -> None:
+        where.append(addresses)
+        os.kill(os.getpid(), 15)
+
+    async with asyncio.timeout(30):
+        await app.serve(config(tmp_path), ready)
+    assert where[0][0].port > 0
