@@ -67,7 +67,8 @@ class LauncherError(Exception):
 
     `code` is a key of `ERROR_KINDS`; `retry_after` is in seconds (every 429, 503 and
     504 carries one); `detail` is for operators (log lines, exit codes) and is shown to
-    clients only where no keys are set or the caller is an admin.
+    clients only where no keys are set or the caller is an admin; `allow` are the methods
+    that a 405 has to name.
     """
 
     default_retry_after: ClassVar[float] = 5.0
@@ -80,12 +81,14 @@ class LauncherError(Exception):
         param: str | None = None,
         retry_after: float | None = None,
         detail: str | None = None,
+        allow: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
         self.detail = detail
+        self.allow = allow
         self.status = ERROR_KINDS[code].status
         if retry_after is None and self.status in (429, 503, 504):
             retry_after = self.default_retry_after

@@ -94,8 +94,9 @@ class OwnApi:
                 return None
         found = methods.get("GET" if method == "HEAD" else method)
         if found is None:
-            allowed = ", ".join(methods)
-            raise LauncherError("method_not_allowed", f"This path answers to {allowed} only.")
+            allow = (*methods, "HEAD") if "GET" in methods else tuple(methods)
+            message = f"This path answers to {', '.join(methods)} only."
+            raise LauncherError("method_not_allowed", message, allow=allow)
         return Found(found[0], found[1], args)
 
     def _below(self, path: str) -> tuple[Methods | None, dict[str, str]]:

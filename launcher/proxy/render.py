@@ -57,6 +57,9 @@ def render(error: LauncherError, *, show_detail: bool) -> tuple[int, bytes, RawH
     if error.status == HTTPStatus.UNAUTHORIZED:
         # RFC 9110 §15.5.2: a 401 names the scheme that would do.
         headers.append((b"WWW-Authenticate", b"Bearer"))
+    if error.allow:
+        # RFC 9110 §15.5.6: a 405 names the methods that would do.
+        headers.append((b"Allow", ", ".join(error.allow).encode()))
     return error.status, HTTPStatus(error.status).phrase.encode(), tuple(headers), body
 
 

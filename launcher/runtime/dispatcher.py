@@ -322,8 +322,8 @@ class Dispatcher:
                 self._reject(effect)
             case Abort():
                 self._abort(effect)
-            case PrewarmSkipped(backend):
-                log.warning("%s is to be prewarmed but does not fit beside the others", backend)
+            case PrewarmSkipped():
+                pass  # the observers' business
             case _ if self._closing:
                 pass
             case WakeAt(at):

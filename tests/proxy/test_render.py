@@ -67,3 +67,9 @@ def test_bytes_that_are_no_text_do_not_break_an_error() -> None:
     assert b"no route for /?" in error_body(
         LauncherError("unknown_route", message), show_detail=False
     )
+
+
+def test_a_405_names_the_methods_that_would_do() -> None:
+    error = LauncherError("method_not_allowed", "No.", allow=("GET", "HEAD"))
+    _, _, headers, _ = render(error, show_detail=False)
+    assert (b"Allow", b"GET, HEAD") in headers
