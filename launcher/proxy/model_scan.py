@@ -27,7 +27,11 @@ _DEEPEST: Final = 1000
 
 # Possessive, so that a long string costs no memory and no way back.
 _STRING_REST: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_TO_BRACKET: Final = re.compile(
+    # What lies between brackets, whole strings, and brackets with neither inside.
+    rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+"|\[[^"{}\[\]]*+\]|\{[^"{}\[\]]*+\})*+',
+    re.DOTALL,
+)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR_REST: Final = re.compile(rb"[^,}\s]*+")
 # NaN and the infinities are no JSON, but Python writes and reads them.
@@ -54,7 +58,7 @@ class Scanner(Protocol):
     """Reads a body from its first byte to its last. Raises LauncherError for a broken one."""
 
     def feed(self, data: bytes) -> None:
-        """The next piece; small ones (16 KiB) keep the loop free between them."""
+        """The next piece; small ones (4 KiB) keep the loop free between them."""
         ...
 
     def finish(self) -> Scanned:
@@ -71,13 +75,28 @@ def invalid_json(why: str) -> LauncherError:
     return LauncherError("invalid_json", f"The body isn't a JSON object: {why}.")
 
 
+Step = Callable[[bytes, int], int]
+"""Consumes some of a piece from an index on and returns where it ended; it never stays where
+it was without changing the step."""
+
+Follows = dict[int, Step]
+
+
 class JsonScan:
     """The state between two pieces. Raises LauncherError `invalid_json`."""
 
     def __init__(self) -> None:
         self._at = 0
         """Bytes consumed."""
-        self._step: Callable[[bytes, int], int] = self._begin
+        self._step: Step = self._begin
+        key = self._string_of(self._key_read)
+        self._value_string = self._string_of(self._string_read)
+        # What may come next, by its first byte; made once, since there may be a million keys.
+        self._object: Follows = {0x7B: self._first_key}
+        self._key_or_end: Follows = {0x22: key, 0x7D: self._end}
+        self._key_only: Follows = {0x22: key}
+        self._colon_only: Follows = {0x3A: self._value}
+        self._comma_or_end: Follows = {0x2C: self._next_key, 0x7D: self._end}
         self._token = bytearray()
         self._token_at = 0
         self._escaped = False
@@ -113,39 +132,28 @@ class JsonScan:
     def _begin(self, data: bytes, at: int) -> int:
         if self._at + at < len(_BOM) and data[at] == _BOM[self._at + at]:
             return at + 1
-        return self._after_blanks(data, at, {b"{": self._first_key}, "an object has to come first")
+        return self._after_blanks(data, at, self._object, "an object has to come first")
 
     def _first_key(self, data: bytes, at: int) -> int:
-        return self._after_blanks(
-            data,
-            at,
-            {b'"': self._string_of(self._key_read), b"}": self._end},
-            "a key has to follow",
-        )
+        return self._after_blanks(data, at, self._key_or_end, "no key follows")
 
     def _next_key(self, data: bytes, at: int) -> int:
-        return self._after_blanks(
-            data, at, {b'"': self._string_of(self._key_read)}, "a key has to come"
-        )
+        return self._after_blanks(data, at, self._key_only, "no key follows")
 
     def _colon(self, data: bytes, at: int) -> int:
-        return self._after_blanks(data, at, {b":": self._value}, "a colon has to follow")
+        return self._after_blanks(data, at, self._colon_only, "no colon follows")
 
     def _comma(self, data: bytes, at: int) -> int:
-        return self._after_blanks(
-            data, at, {b",": self._next_key, b"}": self._end}, "a comma has to follow"
-        )
+        return self._after_blanks(data, at, self._comma_or_end, "no comma follows")
 
     def _end(self, data: bytes, at: int) -> int:
-        return self._after_blanks(data, at, {}, "something follows it")
+        return self._after_blanks(data, at, {}, "something comes behind it")
 
-    def _after_blanks(
-        self, data: bytes, at: int, then: dict[bytes, Callable[[bytes, int], int]], why: str
-    ) -> int:
+    def _after_blanks(self, data: bytes, at: int, then: Follows, why: str) -> int:
         at = _skip(_BLANKS, data, at)
         if at == len(data):
             return at
-        step = then.get(data[at : at + 1])
+        step = then.get(data[at])
         if step is None:
             raise invalid_json(f"{why} at byte {self._at + at}")
         self._token.clear()
@@ -166,7 +174,7 @@ class JsonScan:
             self._stream = False
         first = data[at]
         if first == 0x22:
-            self._step = self._string_of(self._string_read)
+            self._step = self._value_string
             return at + 1
         if first in _CLOSING:
             self._depth.append(first)
@@ -187,7 +195,7 @@ class JsonScan:
         self._step = self._comma
         return end
 
-    def _string_of(self, read: Callable[[int], None]) -> Callable[[bytes, int], int]:
+    def _string_of(self, read: Callable[[int], None]) -> Step:
         """The step that reads to the end of a string at the top level and hands over where
         that is; its text is the token."""
 

@@ -24,7 +24,7 @@ BODIES = [
     (b'  { "stream" : true , "model" : "a\\"b" } \n', 'a"b', b'"a\\"b"', True),
     (b'{"x":{"model":"no","stream":true},"model":"m","stream":false}', "m", b'"m"', False),
     (b'{"x":[{"model":"no"},["}"],"\\\\"],"mo\\u0064el":"m"}', "m", b'"m"', False),
-    (b'{"messages":["\\"model\\": \\"no\\""],"model":"\xc3\xa9"}', "é", "\"é\"".encode(), False),
+    (b'{"messages":["\\"model\\": \\"no\\""],"model":"\xc3\xa9"}', "é", '"é"'.encode(), False),
     (b'{"model":"a/\\u00e9"}', "a/é", b'"a/\\u00e9"', False),
     (b'{"a":1.5e3,"b":-0,"c":null,"d":false,"model":"m"}', "m", b'"m"', False),
     (b'{"stream":"true","model":"m"}', "m", b'"m"', False),

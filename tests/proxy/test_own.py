@@ -1,0 +1,89 @@
+"""The launcher's own endpoints through the front: keys, bodies, HEAD."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.config import Secret
+from tests.proxy.house import a_config, a_route, get, house, post
+
+
+async def test_an_endpoint_is_asked_and_its_answer_sent() -> None:
+    async with house(a_config()) as here:
+        answer = await here.ask(get("/stats?a=%20b&of=query&c="))
+        assert (answer.status, answer.reason, answer.body) == (202, b"Accepted", b'{"ok":true}')
+        assert answer.get(b"content-type") == b"application/json"
+        assert answer.get(b"x-more") == b"1"
+        assert here.own.asked[0].args == {"a": " b", "of": "path", "c": ""}
+        assert here.own.asked[0].admin
+        record = await here.record()
+        assert (record.route, record.status, record.response_bytes) == ("-", 202, 11)
+        assert here.started == here.records
+
+
+async def test_head_is_told_the_length_and_no_body() -> None:
+    async with house(a_config()) as here:
+        request = get("/healthz").replace(b"GET", b"HEAD")
+        answer = await here.ask(request, "HEAD")
+        assert (answer.status, answer.get(b"content-length")) == (202, b"11")
+        assert here.own.asked[0].method == "GET"
+        assert (await here.ask(get("/healthz"))).status == 202
+
+
+async def test_a_body_reaches_the_endpoint_up_to_a_mebibyte() -> None:
+    async with house(a_config()) as here:
+        assert (await here.ask(post("/admin", b"x" * 2**20))).status == 202
+        assert len(here.own.asked[0].body) == 2**20
+        answer = await here.ask(post("/admin", b"x" * (2**20 + 1)))
+        assert answer.status == 413
+        assert len(here.own.asked) == 1
+
+
+async def test_a_chunked_body_is_capped_too() -> None:
+    async with house(a_config()) as here:
+        await here.client.send(
+            b"POST /admin HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"10000\r\n%b\r\n" % (b"x" * 65536) * 17
+        )
+        assert (await here.client.response()).status == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [
+        ("/healthz", None, 202),
+        ("/stats", None, 401),
+        ("/stats", "wrong", 403),
+        ("/stats", "api", 202),
+        ("/stats", "root", 202),
+        ("/admin", None, 401),
+        ("/admin", "api", 403),
+        ("/admin", "root", 202),
+    ],
+)
+async def test_each_need_has_its_keys(path: str, key: str | None, status: int) -> None:
+    config = a_config(a_route(), api_keys=(Secret("api"),), admin_keys=(Secret("root"),))
+    headers = [] if key is None else [f"Authorization: Bearer {key}"]
+    async with house(config) as here:
+        answer = await here.ask(post(path, b"", *headers))
+        assert answer.status == status
+        assert bool(answer.get(b"www-authenticate")) is (status == 401)
+        assert len(here.own.asked) == (status == 202)
+        if status == 202:
+            assert here.own.asked[0].admin is (key == "root")
+
+
+async def test_another_method_is_refused() -> None:
+    async with house(a_config()) as here:
+        answer = await here.ask(get("/admin"))
+        assert answer.status == 405
+        record = await here.record()
+        assert record.code == "method_not_allowed"
+
+
+async def test_on_a_routes_host_the_launchers_own_paths_are_the_routes() -> None:
+    async with house(a_config(a_route(hosts=("launcher.test",))), ready=False) as here:
+        await here.client.send(get("/stats"))
+        here.client.half_close()
+        record = await here.record()
+        assert (record.route, here.own.asked) == ("coder", [])

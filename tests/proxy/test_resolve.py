@@ -1,0 +1,209 @@
+"""Which route a request belongs to, and in what shape its body goes there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from launcher.config import LauncherConfig, ModelSpec, RouteConfig, Secret
+from launcher.core.routing import RouteTable
+from launcher.errors import LauncherError
+from launcher.proxy.access import Access
+from launcher.proxy.body import KeptBody, StreamedBody
+from launcher.proxy.resolve import Resolved, Resolver, host_name
+from tests.proxy.fake_exchange import request
+from tests.proxy.house import a_config, a_route
+from tests.proxy.sending import Sending
+
+COMFY = a_route(name="comfy", prefixes=("/comfy",), hosts=("comfy.lan",), models=(), public=True)
+
+
+def a_resolver(config: LauncherConfig | None = None) -> Resolver:
+    config = config or a_config(a_route(), COMFY)
+    table: RouteTable[RouteConfig] = RouteTable(config.routes)
+    return Resolver(config, table, Access(config.api_keys, config.admin_keys))
+
+
+def sending(
+    path: bytes, body: bytes = b"", *headers: tuple[bytes, bytes], **fields: Any
+) -> Sending:
+    query: bytes | None
+    path, mark, query = path.partition(b"?")
+    exchange = Sending(*([body] if body else []))
+    length = fields.pop("content_length", len(body) or None)
+    exchange.head = request(
+        fields.pop("method", "POST" if body else "GET"),
+        path=path,
+        query=query if mark else None,
+        headers=headers,
+        content_length=length,
+        **fields,
+    )
+    return exchange
+
+
+async def resolved(exchange: Sending, config: LauncherConfig | None = None) -> Resolved:
+    return await a_resolver(config).on_path(exchange)
+
+
+async def refused(exchange: Sending, config: LauncherConfig | None = None) -> LauncherError:
+    resolver = a_resolver(config)
+    with pytest.raises(LauncherError) as caught:
+        await resolver.on_path(exchange)
+    assert resolver.budget.used == 0
+    return caught.value
+
+
+JSON = (b"Content-Type", b"application/json")
+FORM = (b"Content-Type", b"multipart/form-data; boundary=XX")
+
+
+async def test_by_model_in_json() -> None:
+    body = b'{"model":"coder-fast","stream":true}'
+    found = await resolved(sending(b"/openai/v1/chat/completions?x=%41", body, JSON))
+    assert (found.route.name, found.path, found.query) == (
+        "coder",
+        b"/v1/chat/completions",
+        b"x=%41",
+    )
+    assert found.model == ModelSpec("coder-fast")
+    assert found.stream is True
+    assert isinstance(found.body, KeptBody)
+    assert await found.body.whole() == body
+
+
+async def test_only_the_models_bytes_are_replaced() -> None:
+    body = b'{ "a" : 1.0,"model"\t: "gpt-\\u0034o" ,"z":[ ] }'
+    found = await resolved(sending(b"/v1/chat/completions", body, JSON))
+    assert isinstance(found.body, KeptBody)
+    assert await found.body.whole() == b'{ "a" : 1.0,"model"\t: "Qwen/Qwen2.5-7B" ,"z":[ ] }'
+    assert found.model is not None
+    assert found.model.id == "gpt-4o"
+
+
+async def test_by_model_in_a_form() -> None:
+    body = b'--XX\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt-4o\r\n--XX--\r\n'
+    found = await resolved(sending(b"/v1/audio/transcriptions", body, FORM))
+    assert isinstance(found.body, KeptBody)
+    assert await found.body.whole() == body.replace(b"gpt-4o", b"Qwen/Qwen2.5-7B")
+
+
+async def test_by_model_in_the_query() -> None:
+    found = await resolved(sending(b"/v1/realtime?a=%zz&mod%65l=gpt%2D4o&b"))
+    assert found.query == b"a=%zz&mod%65l=Qwen%2FQwen2.5-7B&b"
+    assert isinstance(found.body, StreamedBody)
+
+
+async def test_a_body_without_a_model_leaves_it_to_the_query() -> None:
+    body = b'{"input":"x"}'
+    found = await resolved(sending(b"/v1/embeddings?model=coder-fast", body, JSON))
+    assert found.model == ModelSpec("coder-fast")
+    assert isinstance(found.body, KeptBody)
+    assert await found.body.whole() == body
+
+
+@pytest.mark.parametrize("kind", [b"application/x-www-form-urlencoded", b"text/plain", b""])
+async def test_json_under_any_name(kind: bytes) -> None:
+    exchange = sending(b"/v1/x", b'{"model":"coder-fast"}', (b"Content-Type", kind))
+    assert (await resolved(exchange)).model == ModelSpec("coder-fast")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "code"),
+    [
+        (b"/v1/x", b"{nonsense", [JSON], "invalid_json"),
+        (b"/v1/x", b'{"model":"coder-fast","model":"coder-fast"}', [JSON], "invalid_json"),
+        (b"/v1/x", b"{}", [JSON], "missing_model"),
+        (b"/v1/x", b'{"model":7}', [JSON], "missing_model"),
+        (b"/v1/x", b'{"model":""}', [JSON], "missing_model"),
+        (b"/v1/x", b"", [], "missing_model"),
+        (b"/v1/x", b"RIFF", [(b"Content-Type", b"audio/wav")], "missing_model"),
+        (b"/v1/x", b'{"model":"gpt-5"}', [JSON], "unknown_model"),
+        (b"/v1/x?model=a&model=b", b"", [], "bad_request"),
+        (b"/v1/x", b"x", [(b"Content-Type", b"multipart/form-data")], "bad_request"),
+        (b"/v1/x", b"x", [JSON, (b"Content-Encoding", b"gzip")], "unsupported_encoding"),
+        (b"/openai/../x", b"", [], "bad_target"),
+        (b"/coder/../chat", b"", [], "bad_target"),
+        (b"/coder/%2e%2e/chat", b"", [], "bad_target"),
+        (b"/coderx", b"", [], "unknown_route"),
+        (b"/", b"", [], "unknown_route"),
+    ],
+)
+async def test_refused(path: bytes, body: bytes, headers: Any, code: str) -> None:
+    assert (await refused(sending(path, body, *headers))).code == code
+
+
+async def test_messages_say_what_there_is() -> None:
+    unknown = await refused(sending(b"/v1/x", b'{"model":"a\\nb"}', JSON))
+    assert "coder-fast, gpt-4o" in unknown.message
+    assert "\n" not in unknown.message
+    assert unknown.param == "model"
+    assert "/coder, /comfy" in (await refused(sending(b"/nowhere"))).message
+
+
+async def test_a_compressed_body_travels_where_the_query_names_the_model() -> None:
+    gzip = (b"Content-Encoding", b"gzip")
+    found = await resolved(sending(b"/v1/x?model=coder-fast", b"\x1f\x8b", JSON, gzip))
+    assert isinstance(found.body, StreamedBody)
+
+
+async def test_too_large_is_refused_unread() -> None:
+    config = a_config(max_body=100)
+    exchange = sending(b"/v1/x", b"x", JSON, content_length=101)
+    assert (await refused(exchange, config)).code == "body_too_large"
+    assert exchange.reads == 0
+
+
+async def test_on_a_routes_path_small_json_is_kept_and_all_else_streamed() -> None:
+    kept = await resolved(sending(b"/coder/v1/x", b"not json", JSON))
+    assert isinstance(kept.body, KeptBody)
+    assert (kept.path, kept.prefix, kept.stream) == (b"/v1/x", b"/coder", None)
+    kept.body.close()
+    large = await resolved(sending(b"/coder/x", b"x", JSON, content_length=2**20 + 1))
+    other = await resolved(sending(b"/coder/x", b"x", (b"Content-Type", b"image/png")))
+    chunked = await resolved(sending(b"/coder/x", b"x", JSON, content_length=None, chunked=True))
+    for one in (large, other, chunked):
+        assert isinstance(one.body, StreamedBody)
+        assert one.stream is False
+    exchange = sending(b"/coder/x", b"{}", JSON, (b"Expect", b"100-continue"))
+    waiting = await resolved(exchange)
+    assert waiting.keep_later
+    assert exchange.reads == 0
+
+
+async def test_keys_are_asked_for_before_a_byte_is_read() -> None:
+    config = a_config(a_route(), COMFY, api_keys=(Secret("k"),))
+    for path in (b"/v1/x", b"/coder/x", b"/nowhere"):
+        exchange = sending(path, b'{"model":"coder-fast"}', JSON)
+        assert (await refused(exchange, config)).code == "missing_key"
+        assert exchange.reads == 0
+    assert (await resolved(sending(b"/comfy/"), config)).route.public
+    key = (b"X-API-Key", b"k")
+    assert (await resolved(sending(b"/coder/", b"", key), config)).route.name == "coder"
+
+
+async def test_a_host_is_a_route() -> None:
+    resolver = a_resolver()
+    exchange = sending(b"/v1/models/../x", host=b"Comfy.LAN:8188")
+    route = resolver.by_host(exchange.head)
+    assert route is COMFY
+    found = await resolver.on_host(exchange, route)
+    assert (found.path, found.prefix) == (b"/v1/models/../x", b"")
+    assert resolver.by_host(request(host=b"other")) is None
+    with pytest.raises(LauncherError):
+        await resolver.on_host(sending(b"/../x", host=b"comfy.lan"), route)
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [(b"A.lan:80", "a.lan"), (b"[::1]:80", "[::1]"), (b"a.lan.", "a.lan"), (b"", "")],
+)
+def test_host_names(host: bytes, name: str) -> None:
+    assert host_name(host) == name
+
+
+async def test_long_lists_end_somewhere() -> None:
+    models = tuple(ModelSpec(f"model-{i}") for i in range(500))
+    error = await refused(sending(b"/v1/x"), a_config(a_route(models=models)))
+    assert "and 450 more" in error.message
