@@ -172,8 +172,7 @@ async def _knock(
         seen.last = verdict.seen
         if verdict.ready or verdict.fatal is not None:
             return verdict
-        if not awaited.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(began + PACE_ALONE):
-                    await awaited.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(began + PACE_ALONE):
+                await awaited.wait()
         await asyncio.sleep(max(0.0, began + PACE_AWAITED - loop.time()))

@@ -93,6 +93,16 @@ async def test_one_that_left_is_not_told_to_abort() -> None:
     assert cut == []
 
 
+async def test_one_cut_before_it_was_heard_is_told_when_it_asks() -> None:
+    place, _ = new()
+    wait = tasks.spawn(place.granted(), name="wait")
+    await asyncio.sleep(0)
+    place.give(GRANT)
+    place.abort(LauncherError("backend_stopped", "cut"))
+    with pytest.raises(LauncherError, match="cut"):
+        await wait
+
+
 async def test_progress_comes_from_its_keeper() -> None:
     place, _ = new()
     assert place.progress().phase == "queued"

@@ -37,7 +37,9 @@ async def test_a_death_is_known_when_it_returns() -> None:
         grant = await grant_of(house)
         house.driver.kill(A)
         assert house.state() is BackendState.READY
+        began = asyncio.get_running_loop().time()
         assert await house.dispatcher.suspect(grant) is False
+        assert asyncio.get_running_loop().time() == began, "the retry is not kept waiting"
         assert house.state() is BackendState.STOPPED
         with house.asking() as place:
             assert (await place.granted()).endpoint != grant.endpoint

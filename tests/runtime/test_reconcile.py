@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from launcher.core.effects import Adopt, Start
-from launcher.core.events import Observed, Reachable
+from launcher.core.events import Observed, Reachable, Started
 from launcher.core.types import BackendState
-from launcher.drivers.base import Changed, DriverEvent
+from launcher.drivers.base import Changed, Connected, DriverEvent
 from launcher.errors import LauncherError
-from tests.runtime.house import A, B, House, config, opened
+from tests.runtime.house import A, B, C, House, config, opened
 from tests.runtime.virtual_clock import virtual
 
 
@@ -120,6 +120,28 @@ async def test_a_look_that_began_before_an_operation_is_not_believed() -> None:
         await asyncio.sleep(5)
         assert house.state(A) is BackendState.READY
         assert house.driver.count("start", A) == 1
+
+
+@virtual
+async def test_what_is_under_way_is_looked_at_only_when_it_has_ended() -> None:
+    house = House()
+    house.driver.script(A).start_takes = 5.0
+    async with opened(house):
+        with house.asking(A) as place:
+            await asyncio.sleep(1)
+            told = len(house.ledger.events)
+            house.driver.tell(Connected())  # lists everything
+            house.driver.tell(Changed(A))
+            await asyncio.sleep(1)
+            assert [e.backend for e in house.ledger.events[told:] if isinstance(e, Observed)] == [
+                B,
+                C,
+            ]
+            await place.granted()
+            await asyncio.sleep(0.1)
+        kinds = [e for e in house.ledger.events if isinstance(e, Started | Observed)]
+        after = kinds[[isinstance(e, Started) for e in kinds].index(True) + 1 :]
+        assert [e.backend for e in after] == [A]
 
 
 @virtual
