@@ -51,7 +51,6 @@ class ResponseReader:
         "_head_bytes",
         "_headers",
         "_method",
-        "_no_body",
         "_parser",
         "_reason",
         "_upgrade",
@@ -64,6 +63,7 @@ class ResponseReader:
         "pieces",
         "started",
         "surplus",
+        "switched",
     )
 
     def __init__(self, method: str, *, upgrade: bool = False) -> None:
@@ -72,7 +72,6 @@ class ResponseReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._head_bytes = 0
-        self._no_body = False
         self.heads: deque[ResponseHead] = deque()
         """Not yet fetched, in order; the last one may be final."""
         self.pieces: list[bytes] = []
@@ -88,6 +87,8 @@ class ResponseReader:
         """The backend means to keep the connection."""
         self.surplus = False
         """More came than the response: the connection is not to be trusted any more."""
+        self.switched = False
+        """A 101 has come: the connection no longer speaks HTTP."""
         self.leftover = b""
         """What came behind a 101: not HTTP any more."""
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
@@ -142,11 +143,6 @@ class ResponseReader:
         self.buffered = 0
         return data
 
-    @property
-    def switched(self) -> bool:
-        """A 101 has come: the connection no longer speaks HTTP."""
-        return self._upgrade and self._no_body
-
     # -- called by the parser ----------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -192,10 +188,10 @@ class ResponseReader:
         if status < 200 and status != 101:
             return
         self.started = True
-        self._upgrade = status == 101
+        self.switched = status == 101
         if status == 101 or status in (204, 304) or self._method == "HEAD":
             # llhttp has no switch for this: what it reads behind such a head is surplus.
-            self._no_body = self.complete = True
+            self.complete = True
         else:
             self.close_delimited = not codings and fields.content_length is None
         if version == "1.1":
@@ -204,8 +200,8 @@ class ResponseReader:
             self.keep_alive = b"keep-alive" in fields.connection and not self.close_delimited
 
     def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
-        if self._no_body:
+        """A piece of the body; or of what nobody asked for, a second response in disguise."""
+        if self.complete:
             self.surplus = True
             return
         self.pieces.append(data)

@@ -1,0 +1,17 @@
+"""The core's nouns: one spelling for each need, and who counts as resident."""
+
+from __future__ import annotations
+
+from launcher.core.types import RESIDENT, BackendState, needs
+
+
+def test_needs_have_one_spelling() -> None:
+    assert needs(vram=24, gpu=1) == needs(gpu=1, vram=24) == (("gpu", 1), ("vram", 24))
+
+
+def test_a_need_of_nothing_is_none() -> None:
+    assert needs(gpu=0) == needs() == ()
+
+
+def test_whatever_may_hold_memory_is_resident() -> None:
+    assert set(BackendState) - RESIDENT == {BackendState.STOPPED, BackendState.FAILED}
