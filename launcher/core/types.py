@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import NewType
 
 BackendId = NewType("BackendId", str)
@@ -43,6 +43,25 @@ class Placement:
     needs: Needs = ()
 
 
+class Priority(IntEnum):
+    """A ticket's class; the lower goes first."""
+
+    INTERACTIVE = 0
+    NORMAL = 1
+    BATCH = 2
+
+
+class Wake(Enum):
+    """What a ticket may cause where its backend isn't up."""
+
+    ALWAYS = "always"
+    """Whatever it takes."""
+    IF_IDLE = "if-idle"
+    """A start in room that is free; nobody is stopped for it."""
+    NEVER = "never"
+    """Nothing: it is served where the backend is up or coming up anyway."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimates:
     """Exponentially weighted times of one backend, in seconds; None until measured."""
@@ -66,6 +85,11 @@ class BackendSpec:
     """Rank among the backends to start at boot; None: not prewarmed."""
     asks_busy: bool = False
     """It has a `busy` URL that must say no before an idle stop or an eviction."""
+    max_in_flight: int | None = None
+    """Tickets granted at a time, at most; None: no bound."""
+    linger: float = math.inf
+    """The longest that it may stay, idle, while others wait for its place; how long it pays is
+    learned. 0 turns that off."""
     estimates: Estimates = field(default_factory=Estimates)
     """What an earlier run measured."""
     start_guess: float = 30.0
@@ -87,6 +111,10 @@ class Ticket:
     """Neither wakes a backend nor keeps one: served where ready, else `not_resident`."""
     operator: bool = False
     """Asked for by an operator: clears a back-off."""
+    priority: Priority = Priority.NORMAL
+    ages: float = 1800.0
+    """Seconds waited after which it counts as one class higher, again and again."""
+    wake: Wake = Wake.ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
