@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from launcher.core.types import BackendId, Placement, StopReason, TicketId
 
@@ -96,4 +97,46 @@ class WakeAt:
     at: float
 
 
-Effect = Start | Adopt | Stop | Grant | Reject | Abort | AskBusy | Inspect | PrewarmSkipped | WakeAt
+class Deed(Enum):
+    """What the scheduler decided to do."""
+
+    START = "start"
+    STOP = "stop"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Why something is done, as data; comes right before the effects it explains."""
+
+    deed: Deed
+    backend: BackendId
+    why: str
+    """One of a few words: `wanted`, `prewarm`, `idle`, `evicted`, `overdue`, an error's code."""
+    wanted_by: BackendId | None = None
+    """For whom room is made."""
+    pays: tuple[BackendId, ...] = ()
+    """Who has to go with it, or was made to go for it."""
+    cost: float | None = None
+    """Seconds that it is expected to cost: swaps, and work still to be waited for."""
+    waiting: int = 0
+    """Tickets queued for whoever wants it."""
+    waited: float | None = None
+    """Seconds that the oldest of them has waited."""
+
+
+Effect = (
+    Decided
+    | Start
+    | Adopt
+    | Stop
+    | Grant
+    | Reject
+    | Abort
+    | AskBusy
+    | Inspect
+    | PrewarmSkipped
+    | WakeAt
+)

@@ -127,6 +127,17 @@ class Failure:
     """For operators: exit code, OOMKilled, the last log lines (already redacted)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How long a queued ticket will probably still wait."""
+
+    place: int
+    """1 for the next of its backend's queue to be served."""
+    seconds: float
+    spread: float
+    """Two times out of three the wait ends within so many seconds of that."""
+
+
 class StopReason(Enum):
     """Why a backend is stopped: the label of `launcher_stops_total`."""
 
