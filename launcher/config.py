@@ -9,11 +9,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from launcher.core.types import BackendId, Needs
+from launcher.core.types import BackendId, Needs, Priority, Wake
 from launcher.drivers.base import DriverSpec
 
 GIB = 1024**3
 MIB = 1024**2
+
+#: How the scheduler decides; `launcher.core.policy` holds what the names stand for.
+PolicyName = Literal["bounded", "arrival", "collation"]
 
 #: First path segments that no route may be named by, now and for what is to come.
 RESERVED = frozenset(
@@ -67,7 +70,12 @@ class BackendConfig:
     busy: str | None = None
     """Path that says whether work goes on which no request holds (ComfyUI's `/queue`)."""
     backend_key: Secret | None = None
+    max_in_flight: int | None = None
+    """Requests it is given at a time, at most; None: no bound."""
+    linger: float = math.inf
+    """The longest it stays, idle, while others wait for its place; 0: not at all."""
     start_guess: float = 30.0
+    """How long a start takes, until one was measured."""
     stop_guess: float = 3.0
 
 
@@ -86,12 +94,23 @@ class RouteConfig:
     host_header: Literal["client", "backend"] = "client"
     quiet: tuple[str, ...] = QUIET
     """Paths behind the prefix, matched whole."""
+    priority: Priority = Priority.NORMAL
+    wake: Wake = Wake.ALWAYS
     max_wait: float = 60.0
     queue_timeout: float = 1800.0
     response_timeout: float | None = None
     heartbeat: float = 10.0
     """Seconds a streaming request waits before SSE comments begin; 0 turns them off."""
     tunnel_idle: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class AliasConfig:
+    """A model id that stands for others: served by whichever is resident, else by the first."""
+
+    id: str
+    models: tuple[str, ...]
+    """Ids of models, in order of preference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +134,16 @@ class LauncherConfig:
 
     routes: tuple[RouteConfig, ...] = ()
     backends: tuple[BackendConfig, ...] = ()
+    aliases: tuple[AliasConfig, ...] = ()
     capacity: Needs = (("gpu", 1),)
     listen: tuple[Listen, ...] = (Listen("127.0.0.1", 8000),)
     tls_cert: str | None = None
     tls_key: str | None = None
     prewarm: tuple[BackendId, ...] = ()
+    policy: PolicyName = "bounded"
+    batch_max_wait: float = 1800.0
+    """The `max_wait` of requests of the class `batch`; and after each such time that it has
+    waited, any request counts as one class higher."""
     api_keys: tuple[Secret, ...] = ()
     admin_keys: tuple[Secret, ...] = ()
     trusted_proxies: tuple[str, ...] = ()

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     docker_host: str | None = None
     compose_project: str | None = None
     state_file: str | None = None
+    policy: str | None = None
+    batch_max_wait: str | None = None
     backend_key: str | None = None
     idle_timeout: str | None = None
     start_timeout: str | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.config import MIB, Health, LauncherConfig, Listen, ModelSpec, Secret
+from launcher.config import MIB, AliasConfig, Health, LauncherConfig, Listen, ModelSpec, Secret
 from launcher.drivers.base import ContainerSpec
 from launcher.errors import ConfigError
 from launcher.loading import load_config
@@ -25,6 +25,11 @@ api_keys = ["sk-client"]
 admin_keys = []
 trusted_proxies = ["10.0.0.0/8"]
 max_body = "32MiB"
+policy = "collation"
+batch_max_wait = "1h"
+
+[aliases]
+any-chat = ["chat-general", "reasoner"]
 
 [capacity]
 gpu = 1
@@ -74,6 +79,8 @@ def test_an_example_of_everything(tmp_path: Path) -> None:
     assert config.api_keys == (Secret("sk-client"),)
     assert config.trusted_proxies == ("10.0.0.0/8",)
     assert config.max_body == 32 * MIB
+    assert (config.policy, config.batch_max_wait) == ("collation", 3600.0)
+    assert config.aliases == (AliasConfig("any-chat", ("chat-general", "reasoner")),)
     assert [route.name for route in config.routes] == (
         ["coder", "chat", "searx", "tiny", "general", "reason"]
     )

@@ -10,10 +10,10 @@ import math
 import re
 from collections.abc import Mapping
 
-from launcher.config import BackendConfig, LauncherConfig
+from launcher.config import AliasConfig, BackendConfig, LauncherConfig
 from launcher.core.types import BackendId, Needs
 from launcher.errors import ConfigError
-from launcher.loading import backends, keys, read, routes, tables, units
+from launcher.loading import aliases, backends, keys, read, routes, tables, units
 from launcher.loading.backends import Described
 from launcher.loading.read import DEFAULT_PLACES, Document
 from launcher.loading.routes import Drafted
@@ -84,8 +84,9 @@ class _Loader:
         routes.check_unique(drafts)
         held = tuple({backend.id: backend for backend in by_id.values()}.values())
         prewarm = self._prewarm(drafts, by_id)
+        named = aliases.read(self._document, self._environ, [one.route for one in drafts])
         self._warn(drafts)
-        return self._assembled(capacity, drafts, held, prewarm)
+        return self._assembled(capacity, drafts, held, prewarm, named)
 
     def _capacity(self) -> Needs:
         value = self._document.capacity
@@ -175,6 +176,7 @@ class _Loader:
         drafts: list[Drafted],
         held: tuple[BackendConfig, ...],
         prewarm: tuple[BackendId, ...],
+        named: tuple[AliasConfig, ...],
     ) -> LauncherConfig:
         launcher = self._launcher
         cert, key = launcher.get(keys.TLS_CERT), launcher.get(keys.TLS_KEY)
@@ -186,11 +188,14 @@ class _Loader:
         return LauncherConfig(
             routes=tuple(one.route for one in drafts),
             backends=held,
+            aliases=named,
             capacity=capacity,
             listen=launcher.get(keys.LISTEN),
             tls_cert=cert,
             tls_key=key,
             prewarm=prewarm,
+            policy=launcher.get(keys.POLICY),
+            batch_max_wait=launcher.get(keys.BATCH_MAX_WAIT),
             api_keys=launcher.get(keys.API_KEYS),
             admin_keys=launcher.get(keys.ADMIN_KEYS),
             trusted_proxies=launcher.get(keys.TRUSTED_PROXIES),

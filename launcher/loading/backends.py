@@ -15,6 +15,12 @@ from launcher.loading.tables import Table
 #: vLLM's and most others'.
 DEFAULT_PORT = 8000
 
+#: Of the backend's own fields, those in which two descriptions of one container must agree.
+_SHARED = (
+    *("health", "needs", "idle_timeout", "start_timeout", "max_queue", "busy"),
+    *("max_in_flight", "linger", "start_guess", "stop_guess"),
+)
+
 _ONLY_COMMAND: tuple[Key[Any], ...] = (keys.ENV, keys.CWD)
 
 
@@ -50,6 +56,10 @@ def describe(name: str, table: Table) -> Described | None:
         max_queue=table.get(keys.MAX_QUEUE),
         busy=table.get(keys.BUSY),
         backend_key=table.get(keys.BACKEND_KEY),
+        max_in_flight=table.get(keys.MAX_IN_FLIGHT),
+        linger=table.get(keys.LINGER),
+        start_guess=table.get(keys.START_GUESS),
+        stop_guess=table.get(keys.STOP_GUESS),
     )
     return Described(backend, table) if driver is not None else None
 
@@ -123,11 +133,7 @@ def _differing(one: BackendConfig, other: BackendConfig, capacity: Needs) -> lis
     one, other = (
         replace(each, needs=capacity if each.needs is None else each.needs) for each in (one, other)
     )
-    found = [
-        name
-        for name in ("health", "needs", "idle_timeout", "start_timeout", "max_queue", "busy")
-        if getattr(one, name) != getattr(other, name)
-    ]
+    found = [name for name in _SHARED if getattr(one, name) != getattr(other, name)]
     if one.backend_key != other.backend_key:
         found.append("backend_key")
     found += [

@@ -5,12 +5,13 @@ The reader, the check for unknown keys, and the tables of the reference all come
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from launcher.config import MIB, QUIET, Health, Listen, ModelSpec, Secret
-from launcher.core.types import Needs
+from launcher.config import MIB, QUIET, Health, Listen, ModelSpec, PolicyName, Secret
+from launcher.core.types import Needs, Priority, Wake
 from launcher.loading import addresses, units
 
 T = TypeVar("T")
@@ -96,6 +97,17 @@ STATE_FILE: Key[str | None] = Key(
     "SQLite file for measured times; default: in the user's state directory; `\"none\"`: none.",
 )  # fmt: skip
 
+POLICY: Key[PolicyName] = Key(
+    "policy", HERE, units.policy, "bounded", '"bounded"',
+    'Who is resident when. `"arrival"` (in the order of arrival) and `"collation"` (the resident '
+    "backend is served while it has work, however long others wait) are there for comparison.",
+)  # fmt: skip
+BATCH_MAX_WAIT: Key[float] = Key(
+    "batch_max_wait", HERE, units.positive_seconds, 1800.0, '"30m"',
+    "The `max_wait` of requests of the class `batch`. After each such time of waiting, a request "
+    "of any class counts as one class higher, so that everybody has their turn.",
+)  # fmt: skip
+
 BACKEND_KEY: Key[Secret | None] = Key(
     "backend_key", BACKENDS, units.secret, None, "",
     'The key that the backend asks for, sent in place of the client\'s (`auth = "inject"`).',
@@ -170,6 +182,23 @@ HEALTH: Key[Health] = Key(
     'How readiness is asked: a path (any 2xx), `"docker"` (the container\'s HEALTHCHECK), '
     'or `"tcp"` (a connect).',
 )  # fmt: skip
+MAX_IN_FLIGHT: Key[int | None] = Key(
+    "max_in_flight", BACKEND, units.positive, None, "no bound",
+    "Requests that the backend is given at a time; those beyond wait for one of them to end.",
+)  # fmt: skip
+LINGER: Key[float] = Key(
+    "linger", BACKEND, units.seconds, math.inf, "as long as it was learned to pay",
+    "The longest that the backend, idle while others wait for its place, stays for the next "
+    "request of a client that asks, reads and asks again; 0: it leaves at once.",
+)  # fmt: skip
+START_GUESS: Key[float] = Key(
+    "start_guess", BACKEND, units.positive_seconds, 30.0, '"30s"',
+    "How long a start takes, until one was measured.",
+)  # fmt: skip
+STOP_GUESS: Key[float] = Key(
+    "stop_guess", BACKEND, units.seconds, 3.0, '"3s"',
+    "How long a stop takes, until one was measured.",
+)  # fmt: skip
 NEEDS: Key[Needs | None] = Key(
     "needs", BACKEND, units.needs, None, "all of the capacity",
     "What the backend occupies while it runs; `{}`: nothing, it lives beside everything else.",
@@ -204,6 +233,17 @@ HOST_HEADER: Key[Literal["client", "backend"]] = Key(
     "host_header", ROUTE, addresses.host_header, "client", '"client"',
     "Whose `Host` the backend sees.",
 )  # fmt: skip
+PRIORITY: Key[Priority] = Key(
+    "priority", ROUTE, units.priority, Priority.NORMAL, '"normal"',
+    'The class of the route\'s requests, `"interactive"`, `"normal"` or `"batch"`: of those who '
+    "wait, the higher goes first. A request may lower its own with `X-Launcher-Priority`.",
+)  # fmt: skip
+WAKE: Key[Wake] = Key(
+    "wake", ROUTE, units.wake, Wake.ALWAYS, '"always"',
+    'What a request may cause where the backend is down: `"always"` whatever it takes, '
+    '`"if-idle"` a start that stops nobody, `"never"` nothing (it is answered `not_resident`). '
+    "A request may ask for less with `X-Launcher-Wake`.",
+)  # fmt: skip
 QUIET_PATHS: Key[tuple[str, ...]] = Key(
     "quiet", ROUTE, addresses.quiet, QUIET, '["default"]',
     'Paths behind the prefix that neither wake the backend nor keep it; `"default"` stands '
@@ -214,9 +254,11 @@ QUIET_PATHS: Key[tuple[str, ...]] = Key(
 KEYS: tuple[Key[Any], ...] = (
     LISTEN, TLS_CERT, TLS_KEY, PREWARM, API_KEYS, ADMIN_KEYS, TRUSTED_PROXIES, MAX_BODY,
     MAX_BUFFERED, DRAIN_TIMEOUT, STOP_ON_EXIT, DOCKER_HOST, COMPOSE_PROJECT, STATE_FILE,
+    POLICY, BATCH_MAX_WAIT,
     CONTAINER, COMMAND, PORT, ADDRESS, SCHEME, BASE_PATH, ENV, CWD, HEALTH, NEEDS, BUSY,
-    BACKEND_KEY, IDLE_TIMEOUT, START_TIMEOUT, STOP_GRACE, MAX_QUEUE,
-    BACKEND_OF, PATH, HOST, MODELS, AUTH, PUBLIC, HOST_HEADER, QUIET_PATHS,
+    BACKEND_KEY, IDLE_TIMEOUT, START_TIMEOUT, STOP_GRACE, MAX_QUEUE, MAX_IN_FLIGHT, LINGER,
+    START_GUESS, STOP_GUESS,
+    BACKEND_OF, PATH, HOST, MODELS, AUTH, PUBLIC, HOST_HEADER, QUIET_PATHS, PRIORITY, WAKE,
     QUEUE_TIMEOUT, MAX_WAIT, RESPONSE_TIMEOUT, HEARTBEAT, TUNNEL_IDLE,
 )  # fmt: skip
 

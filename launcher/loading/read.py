@@ -18,6 +18,9 @@ from launcher import settings
 #: Where routes.toml is looked for, where nobody says.
 DEFAULT_PLACES = ("routes.toml", "/etc/launcher/routes.toml")
 
+#: The tables that a file may hold.
+TABLES = ("launcher", "capacity", "aliases", "routes", "backends")
+
 #: `MAP__<route>__<field>`: the fields, each a key of the route's table.
 MAP_FIELDS = ("container", "port", "health", "auth", "models")
 _MAP = re.compile(r"MAP__(.+?)__(\w+)")
@@ -49,6 +52,7 @@ class Document:
     capacity: Value | None = None
     routes: dict[str, Values] = field(default_factory=dict)
     backends: dict[str, Values] = field(default_factory=dict)
+    aliases: Values = field(default_factory=dict)
     at: dict[str, str] = field(default_factory=dict)
     """Table → where it stands: what a message about the whole table begins with."""
     problems: list[str] = field(default_factory=list)
@@ -89,16 +93,18 @@ def read_file(path: str) -> Document:
 
 def _sort_in(document: Document, data: dict[str, object], lines: _Lines) -> None:
     for name, content in data.items():
-        if name not in ("launcher", "capacity", "routes", "backends"):
-            hint = did_you_mean(name, ("launcher", "capacity", "routes", "backends"))
+        if name not in TABLES:
+            hint = did_you_mean(name, TABLES)
             document.problems.append(
                 f"{lines.at((name,))}: unknown{hint}: a file holds [launcher], [capacity], "
-                "[routes.NAME] and [backends.NAME]"
+                "[aliases], [routes.NAME] and [backends.NAME]"
             )
         elif not isinstance(content, dict):
             document.problems.append(f"{lines.at((name,))}: expected a table: [{name}]")
         elif name == "launcher":
             document.launcher = _values(content, ("launcher",), lines)
+        elif name == "aliases":
+            document.aliases = _values(content, ("aliases",), lines)
         elif name == "capacity":
             document.capacity = Value(content, lines.at(("capacity",)))
         else:

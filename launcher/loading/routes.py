@@ -54,6 +54,8 @@ def draft(name: str, table: Table, backends: tuple[str, ...]) -> Drafted:
         public=table.get(keys.PUBLIC),
         host_header=table.get(keys.HOST_HEADER),
         quiet=table.get(keys.QUIET_PATHS),
+        priority=table.get(keys.PRIORITY),
+        wake=table.get(keys.WAKE),
         max_wait=table.get(keys.MAX_WAIT),
         queue_timeout=table.get(keys.QUEUE_TIMEOUT),
         response_timeout=table.get(keys.RESPONSE_TIMEOUT),

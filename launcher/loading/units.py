@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
-from launcher.config import ModelSpec, Secret
-from launcher.core.types import Needs
+from launcher.config import ModelSpec, PolicyName, Secret
+from launcher.core.types import Needs, Priority, Wake
+
+T = TypeVar("T")
 
 _DURATION_UNITS = {
     "ms": 0.001,
@@ -251,13 +254,47 @@ def models(raw: object) -> tuple[ModelSpec, ...]:
     return tuple(model(one) for one in raw)
 
 
+def _one_of(raw: object, words: Mapping[str, T]) -> T:
+    """What one of some words stands for."""
+    if isinstance(raw, str) and (word := raw.strip().lower()) in words:
+        return words[word]
+    *others, last = (f'"{word}"' for word in words)
+    raise ValueError(f"expected {', '.join(others)} or {last}")
+
+
+_AUTH: dict[str, Literal["inject", "passthrough"]] = {
+    "inject": "inject",
+    "passthrough": "passthrough",
+}
+_POLICIES: dict[str, PolicyName] = {
+    "bounded": "bounded",
+    "arrival": "arrival",
+    "collation": "collation",
+}
+
+#: The words for a request's class and for what it may wake, in files and in headers.
+PRIORITIES = {one.name.lower(): one for one in Priority}
+WAKES = {one.value: one for one in Wake}
+
+
 def auth(raw: object) -> Literal["inject", "passthrough"]:
     """What happens to the client's credentials."""
-    if raw == "inject":
-        return "inject"
-    if raw == "passthrough":
-        return "passthrough"
-    raise ValueError('expected "inject" or "passthrough"')
+    return _one_of(raw, _AUTH)
+
+
+def policy(raw: object) -> PolicyName:
+    """How the scheduler decides."""
+    return _one_of(raw, _POLICIES)
+
+
+def priority(raw: object) -> Priority:
+    """A request's class."""
+    return _one_of(raw, PRIORITIES)
+
+
+def wake(raw: object) -> Wake:
+    """What a request may cause where its backend isn't up."""
+    return _one_of(raw, WAKES)
 
 
 def state_file(raw: object) -> str:

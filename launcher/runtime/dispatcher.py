@@ -20,6 +20,7 @@ from launcher.core.effects import (
     Abort,
     Adopt,
     AskBusy,
+    Decided,
     Effect,
     Inspect,
     PrewarmSkipped,
@@ -322,7 +323,7 @@ class Dispatcher:
                 self._reject(effect)
             case Abort():
                 self._abort(effect)
-            case PrewarmSkipped():
+            case Decided() | PrewarmSkipped():
                 pass  # the observers' business
             case _ if self._closing:
                 pass

@@ -19,6 +19,8 @@ def spec_of(
         max_queue=config.max_queue,
         prewarm=prewarm,
         asks_busy=config.busy is not None,
+        max_in_flight=config.max_in_flight,
+        linger=config.linger,
         estimates=estimates,
         start_guess=config.start_guess,
         stop_guess=config.stop_guess,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def test_a_container(tmp_path: Path) -> None:
     (backend,) = config.backends
     assert backend.id == "a"
     assert backend.driver == ContainerSpec("a1", 80, "https", "/x", "10.0.0.1:80", 3.0)
+
+
+def test_what_the_scheduler_is_told(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        '[routes.a]\ncontainer = "a"\nmax_in_flight = 8\nlinger = "0s"\nstart_guess = "1m30s"\n'
+        'stop_guess = 0\n[routes.b]\ncontainer = "b"\n',
+    )
+    a, b = config.backends
+    assert (a.max_in_flight, a.linger, a.start_guess, a.stop_guess) == (8, 0.0, 90.0, 0.0)
+    assert (b.max_in_flight, b.linger, b.start_guess, b.stop_guess) == (None, math.inf, 30.0, 3.0)
 
 
 def test_a_containers_port_is_8000_where_nobody_says(tmp_path: Path) -> None:
@@ -61,6 +73,18 @@ def test_a_command_is_told_its_port_some_way(tmp_path: Path, told: str) -> None:
             'command = ["{port}"]\nhealth = "docker"',
             'routes.toml:3: [routes.a] health: "docker" is a container\'s',
         ),
+        (
+            'container = "x"\nmax_in_flight = 0',
+            "routes.toml:3: [routes.a] max_in_flight: expected a whole number above zero, not 0",
+        ),
+        (
+            'container = "x"\nlinger = "never"',
+            "routes.toml:3: [routes.a] linger: expected a duration such as",
+        ),
+        (
+            'container = "x"\nstart_guess = "0s"',
+            "routes.toml:3: [routes.a] start_guess: expected a duration such as",
+        ),
     ],
 )
 def test_what_describes_no_backend(tmp_path: Path, table: str, problem: str) -> None:
@@ -95,11 +119,13 @@ def test_tables_that_disagree(tmp_path: Path) -> None:
     (found,) = problems(
         tmp_path,
         '[routes.a]\ncontainer = "x"\n'
-        '[routes.b]\ncontainer = "x"\nport = 80\nbackend_key = "sk"\nneeds = {}\nmodels = []\n',
+        '[routes.b]\ncontainer = "x"\nport = 80\nbackend_key = "sk"\nneeds = {}\nmodels = []\n'
+        "linger = 0\nmax_in_flight = 2\n",
     )
     assert found == (
         "routes.toml:3: [routes.b]: container x is also in [routes.a], with different needs, "
-        "backend_key, port: make them agree, or describe it once in [backends.NAME] and write "
+        "max_in_flight, linger, backend_key, port: make them agree, or describe it once in "
+        "[backends.NAME] and write "
         'backend = "NAME" in both routes'
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.config import RESERVED, ModelSpec
+from launcher.core.types import Priority, Wake
 from tests.loading.toml import load, problems
 
 
@@ -23,6 +24,8 @@ def test_all_of_a_route(tmp_path: Path) -> None:
         public = true
         host_header = "backend"
         quiet = ["/ws"]
+        priority = "Batch"
+        wake = "if-idle"
         max_wait = 5
         queue_timeout = "1m"
         response_timeout = "2m"
@@ -36,6 +39,7 @@ def test_all_of_a_route(tmp_path: Path) -> None:
     assert route.models == (ModelSpec("a"), ModelSpec("gpt-4o", "Qwen/Q"))
     assert (route.auth, route.public, route.host_header) == ("passthrough", True, "backend")
     assert route.quiet == ("/ws",)
+    assert (route.priority, route.wake) == (Priority.BATCH, Wake.IF_IDLE)
     assert (route.max_wait, route.queue_timeout, route.response_timeout) == (5, 60, 120)
     assert (route.heartbeat, route.tunnel_idle) == (0, float("inf"))
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.config import ModelSpec, Secret
+from launcher.core.types import Priority, Wake
 from launcher.loading import units
 
 
@@ -186,6 +187,13 @@ def test_words() -> None:
     assert units.auth("passthrough") == "passthrough"
     with pytest.raises(ValueError, match='"inject" or "passthrough"'):
         units.auth("none")
+    assert units.policy("arrival") == "arrival"
+    assert units.priority(" Batch ") is Priority.BATCH
+    assert units.wake("if-idle") is Wake.IF_IDLE
+    with pytest.raises(ValueError, match=r'expected "interactive", "normal" or "batch"$'):
+        units.priority("urgent")
+    with pytest.raises(ValueError, match=r'expected "always", "if-idle" or "never"$'):
+        units.wake(1)
     assert units.text(" x ") == "x"
     with pytest.raises(ValueError, match="isn't empty"):
         units.text(" ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from launcher.core.types import Estimates, Placement
 from launcher.runtime.specs import spec_of
 from tests.runtime.house import A, config
@@ -22,8 +24,10 @@ def test_with_empty_needs_it_takes_nothing() -> None:
 
 def test_everything_else_is_carried_over() -> None:
     one = config(A, needs=(("gpu", 1),), busy="/queue", idle_timeout=5.0, start_timeout=6.0)
+    one = replace(one, max_in_flight=8, linger=0.0)
     spec = spec_of(one, CAPACITY, 2, Estimates(start=3.0))
     assert (spec.id, spec.prewarm, spec.asks_busy) == (A, 2, True)
     assert (spec.idle_timeout, spec.start_timeout, spec.max_queue) == (5.0, 6.0, 512)
     assert spec.estimates.start == 3.0
+    assert (spec.max_in_flight, spec.linger) == (8, 0.0)
     assert (spec.start_guess, spec.stop_guess) == (one.start_guess, one.stop_guess)
