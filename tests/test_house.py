@@ -41,7 +41,7 @@ FLOORS = (
     ("api", "proxy"),
     ("logs", "metrics", "metrics_table"),
     ("app",),
-    ("demo", "reference", "client", "status_view"),
+    ("demo", "reference", "client", "status_view", "simulate"),
     ("attending",),
     ("cli", "__main__"),
 )
