@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import dataclass, field, replace
 
+from launcher.core.habits import Habits
+from launcher.core.queue import Queue
 from launcher.core.types import (
     RESIDENT,
     BackendId,
@@ -17,10 +18,12 @@ from launcher.core.types import (
     Needs,
     Placement,
     StopReason,
-    Ticket,
     TicketId,
 )
 
+#: Drains that end when nobody wants the place any more, and until whose beginning arrivals are
+#: still served.
+SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
 #: Weight of the newest measurement in the exponentially weighted times.
 WEIGHT = 0.3
 
@@ -28,14 +31,6 @@ WEIGHT = 0.3
 def weigh(old: float | None, new: float) -> float:
     """The weighted mean with one more measurement."""
     return new if old is None else old + WEIGHT * (new - old)
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """A ticket in a queue, and since when."""
-
-    ticket: Ticket
-    since: float
 
 
 @dataclass(slots=True)
@@ -62,16 +57,25 @@ class Backend:
     mute: set[TicketId] = field(default_factory=set)
     """Of the silent ones, those that stay so: quiet requests, and what was granted before the
     backend died."""
-    queue: dict[TicketId, Queued] = field(default_factory=dict)
-    overdue: list[tuple[float, TicketId]] = field(default_factory=list)
-    """Heap of (time from which it is overdue, ticket); entries of the departed stay in it."""
+    queue: Queue = field(default_factory=Queue)
+    habits: Habits = field(default_factory=Habits)
 
     ready_at: float = 0.0
+    ready_from: int = 0
+    """The number of the last arrival that waited for it to become ready."""
     last_used: float | None = None
     deadline: float = math.inf
     """Of a start: the time at which the scheduler itself gives up."""
 
     drain_reason: StopReason | None = None
+    drain_from: float = math.inf
+    """The number of the last arrival that is still served."""
+    wanted_by: BackendId | None = None
+    """For whom it drains."""
+    pays: tuple[BackendId, ...] = ()
+    """Who was made to go for it."""
+    price: float | None = None
+    """Seconds that its going was expected to cost."""
     stop_reason: StopReason | None = None
     cut_at: float | None = None
     """When its exchanges were told to end."""
@@ -129,25 +133,37 @@ class Backend:
         return max(due, self.ask_at) if self.busy else due
 
     @property
-    def swap_cost(self) -> float:
-        """Seconds that starting and stopping it take, as measured or guessed."""
+    def expected_start(self) -> float:
+        """Seconds that a start takes, as measured or guessed."""
         start = self.estimates.start
+        return self.spec.start_guess if start is None else start
+
+    @property
+    def expected_stop(self) -> float:
+        """Seconds that a stop takes, as measured or guessed."""
         stop = self.estimates.stop
-        return (self.spec.start_guess if start is None else start) + (
-            self.spec.stop_guess if stop is None else stop
-        )
+        return self.spec.stop_guess if stop is None else stop
 
-    def overdue_at(self) -> float:
-        """The earliest time at which one of its queued tickets is overdue."""
-        heap = self.overdue
-        while heap and heap[0][1] not in self.queue:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else math.inf
+    @property
+    def swap_cost(self) -> float:
+        """Seconds that starting and stopping it take."""
+        return self.expected_start + self.expected_stop
 
-    def enqueue(self, ticket: Ticket, now: float) -> None:
-        """Put a ticket at the end of the queue."""
-        self.queue[ticket.id] = Queued(ticket, now)
-        heapq.heappush(self.overdue, (now + ticket.max_wait, ticket.id))
+    @property
+    def room(self) -> bool:
+        """Whether it may be granted one more."""
+        most = self.spec.max_in_flight
+        return most is None or self.holding < most
+
+    @property
+    def promised(self) -> bool:
+        """Draining, it still has to serve somebody who came before that."""
+        return self.drain_reason in SOFT and self.queue.first(0.0, self.drain_from) is not None
+
+    def oldest_wait(self, now: float) -> float | None:
+        """Seconds that the first of its queue has waited; None where nobody waits."""
+        oldest = self.queue.oldest
+        return None if oldest == math.inf else now - oldest
 
     def measured(self, **times: float) -> None:
         """Fold new measurements (start, stop, service; seconds) into the estimates."""
@@ -159,7 +175,6 @@ class Backend:
     def snapshot(self, now: float) -> BackendSnapshot:
         """The backend at one moment."""
         idle = self.idle_stop_at
-        first = next(iter(self.queue.values()), None)
         return BackendSnapshot(
             id=self.id,
             state=self.state,
@@ -179,7 +194,7 @@ class Backend:
             stop_failure=self.stop_failure,
             busy=self.busy,
             estimates=self.estimates,
-            oldest_wait=None if first is None else now - first.since,
+            oldest_wait=self.oldest_wait(now),
         )
 
     def __repr__(self) -> str:

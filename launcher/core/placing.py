@@ -1,26 +1,33 @@
 """Who gets a place: one pass over demand, capacity and residents, after any event that may
 have changed one of them.
 
-Cold backends with queued tickets are taken in the order in which their oldest tickets become
-overdue. Each starts if it fits, waits if room is being made already, else stops idle
-residents, else, once overdue, makes busy ones drain that had their minimum residency. An
-overdue backend that waits holds a claim on its place, so that nobody slips in before it; one
-that isn't overdue only claims a place that is being freed for it.
+Cold backends with queued tickets are taken in the policy's order. Each starts if it fits,
+waits if room is being made already, else makes the cheapest set of residents go that makes
+room: idle ones that have lingered for as long as it pays, and, once its wait is urgent, busy
+ones that had their minimum residency. Who is already going for somebody is chosen anew each
+time, at half its price; who isn't chosen again goes on. An urgent backend that can't have a
+place yet holds a claim on one, so that nobody slips in before it; one that isn't urgent only
+claims a place that is being freed for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from launcher.core import eviction
-from launcher.core.backend import Backend
+from launcher.core.backend import SOFT, Backend
 from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
-from launcher.core.types import BackendState, Failure, StopReason
-from launcher.core.world import CUT_GRACE, SOFT, START_MARGIN, World, add
+from launcher.core.policy import Policy
+from launcher.core.types import BackendId, BackendState, Failure, StopReason
+from launcher.core.world import CUT_GRACE, START_MARGIN, World, add
 
 _COLD = (BackendState.STOPPED, BackendState.FAILED)
+
+#: "Soon", in seconds, where a backend's price depends on whether somebody will want it soon.
+SOON = 300.0
+#: Share of its price at which one that is going already may be chosen again.
+GOING = 0.5
 
 
 def over(world: World) -> frozenset[str]:
@@ -29,41 +36,43 @@ def over(world: World) -> frozenset[str]:
     return frozenset(name for name, n in used.items() if n > world.capacity.get(name, 0))
 
 
-def place(world: World, now: float) -> None:
+def place(world: World, policy: Policy, now: float) -> None:
     """Give places, take them back, and ask to be woken when time alone will change the answer."""
-    _Pass(world, now).run()
+    _Pass(world, policy, now).run()
 
 
 class _Pass:
     """One pass; what it knows is good for this moment only."""
 
-    def __init__(self, world: World, now: float) -> None:
+    def __init__(self, world: World, policy: Policy, now: float) -> None:
         self.world = world
+        self.policy = policy
         self.now = now
         self.used: dict[str, int] = {}
         """By whoever occupies a place now, or may (not seen yet)."""
         self.future: dict[str, int] = {}
-        """By whoever will once the stops and drains under way have ended, claims included."""
+        """By whoever will once the stops under way and those chosen have ended, claims
+        included."""
+        self.wanting: list[Backend] = []
+        self.rivals: dict[tuple[str, ...], tuple[int, float]] = {}
+        """Who waits for places, by the names of what they need: tickets, and swap costs."""
+        self.chosen: set[BackendId] = set()
+        self.immovable: list[Backend] = []
+        """Stuck while they stop, or not seen yet: no drain makes them go."""
         self.wake = math.inf
 
     def run(self) -> None:
         world, now = self.world, self.now
-        for backend in list(world.backends.values()):
-            world.settle(backend, now)
+        for backend in list(world.residents.values()):
+            if backend.state is BackendState.DRAINING:
+                world.settle(backend, now)
         self._count()
-        waiting = sorted(
-            (b for b in world.backends.values() if b.queue and b.state in _COLD),
-            key=lambda b: (b.overdue_at(), b.id),
-        )
-        late = [b for b in waiting if b.overdue_at() <= now]
-        for backend in late:
-            self._give(backend, overdue=True)
-        self._undrain(b for b in self._draining() if b.held(now))
-        for backend in waiting:
-            if backend.overdue_at() > now:
-                self._give(backend, overdue=False)
-                self._wake_at(backend.overdue_at())
-        self._undrain(self._draining())
+        for backend in sorted(self.wanting, key=lambda b: (*self.policy.rank(b, now), b.id)):
+            urgent_at = self.policy.urgent_at(backend)
+            self._give(backend, urgent=urgent_at <= now)
+            self._wake_at(urgent_at)
+            self._wake_at(backend.queue.ages_at(now))
+        self._undrain()
         self._prewarm()
         self._shed()
         self._timers()
@@ -71,40 +80,40 @@ class _Pass:
     # -- counting
 
     def _count(self) -> None:
-        for backend in self.world.backends.values():
-            if not backend.resident:
-                if not backend.known:
-                    add(self.used, backend.needs)
-                    add(self.future, backend.needs)
-                continue
+        world = self.world
+        for backend in world.residents.values():
             add(self.used, backend.needs)
-            leaving = backend.state is BackendState.DRAINING or (
-                backend.state is BackendState.STOPPING and backend.stop_failure is None
-            )
-            if not leaving:
+            if not _leaving(backend):
                 add(self.future, backend.needs)
-
-    def _draining(self) -> list[Backend]:
-        """Those whose drain may be taken back, the most recently used first."""
-        found = [
-            b
-            for b in self.world.backends.values()
-            if b.state is BackendState.DRAINING and b.drain_reason in SOFT and b.cut_at is None
-        ]
-        return sorted(found, key=lambda b: (-b.used_at, b.id))
-
-    def _undrain(self, draining: Iterable[Backend]) -> None:
-        """Let those go on whose place nobody needs any more."""
-        for backend in draining:
-            if backend.drain_reason is StopReason.IDLE and not backend.queue:
+            if backend.state is BackendState.STOPPING and backend.stop_failure is not None:
+                self.immovable.append(backend)
+        for backend in world.unseen.values():
+            self.immovable.append(backend)
+            if not backend.resident:
+                add(self.used, backend.needs)
+                add(self.future, backend.needs)
+        for backend in world.queues.values():
+            if backend.state in _COLD:
+                self.wanting.append(backend)
+            elif backend.state in (BackendState.STARTING, BackendState.READY):
                 continue
-            if fits(self.future, backend.needs, self.world.capacity):
-                add(self.future, backend.needs)
-                self.world.undrain(backend, self.now)
+            names = tuple(name for name, _ in backend.needs)
+            tickets, cost = self.rivals.get(names, (0, 0.0))
+            self.rivals[names] = tickets + len(backend.queue), cost + backend.swap_cost
+
+    def _rivals_of(self, resident: Backend) -> tuple[int, float]:
+        """How many tickets wait for its place, and the swap costs of all that they wait for."""
+        names = {name for name, _ in resident.needs}
+        tickets, cost = 0, 0.0
+        for others, (count, seconds) in self.rivals.items():
+            if not names.isdisjoint(others):
+                tickets += count
+                cost += seconds
+        return tickets, cost
 
     # -- giving
 
-    def _give(self, backend: Backend, *, overdue: bool) -> None:
+    def _give(self, backend: Backend, *, urgent: bool) -> None:
         """Start it, or make room for it, or let it wait."""
         world, now = self.world, self.now
         if self._hopeless(backend) or not backend.known:
@@ -113,64 +122,100 @@ class _Pass:
         if fits(self.future, needs, world.capacity):
             if fits(self.used, needs, world.capacity):
                 add(self.used, needs)
-                world.start(backend, now)
+                world.start(backend, "wanted", now)
             add(self.future, needs)
             return
-        chosen = eviction.choose(
-            self._candidates(backend, overdue=overdue), needs, self.future, world.capacity
-        )
-        if chosen is None:
+        if not backend.queue.pressing:
+            world.reject_queue(backend, not_resident(backend), now)
             return
-        for id in chosen:
-            victim = world.backends[id]
+        chosen = eviction.choose(
+            self._candidates(urgent=urgent), needs, self.future, world.capacity
+        )
+        for candidate in chosen or ():
+            victim = world.backends[candidate.id]
+            self.chosen.add(victim.id)
             add(self.future, victim.needs, -1)
-            world.drain(victim, StopReason.EVICTED, now)
-        add(self.future, needs)
+            world.evict(victim, backend, candidate.price, victim.held(now), now)
+        if chosen is not None or urgent:
+            add(self.future, needs)
 
-    def _candidates(self, wanting: Backend, *, overdue: bool) -> list[Candidate]:
-        """Who could make room: the idle, and for the overdue also the busy that have been
-        ready for their minimum residency."""
+    def _candidates(self, *, urgent: bool) -> list[Candidate]:
+        """Who could make room: the idle that have lingered, and for the urgent all who are
+        idle and the busy that have been ready for their minimum residency."""
         found = []
-        for backend in self.world.backends.values():
-            if backend.state is not BackendState.READY:
+        for backend in self.world.residents.values():
+            if backend.id in self.chosen:
                 continue
-            busy = backend.held(self.now)
-            if busy:
-                if not overdue:
+            if backend.state is BackendState.DRAINING:
+                if _leaving(backend) or (backend.held(self.now) and not urgent):
                     continue
-                until = backend.ready_at + self._residency(backend)
-                if self.now < until:
-                    self._wake_at(until)
+                price = self._price(backend) * GOING
+            elif backend.state is BackendState.READY:
+                if not self._may_go(backend, urgent=urgent):
                     continue
-            found.append(Candidate(backend.id, backend.needs, busy, backend.used_at))
+                price = self._price(backend)
+            else:
+                continue
+            found.append(Candidate(backend.id, backend.needs, price, backend.used_at))
         return found
 
-    def _residency(self, resident: Backend) -> float:
-        """Seconds that it keeps granting once ready: the sum of the swap costs of all who wait
-        for its place. Without this a `max_wait` shorter than a round of swaps would mean one
-        batch per swap for ever."""
-        names = {name for name, _ in resident.needs}
-        return sum(
-            b.swap_cost
-            for b in self.world.backends.values()
-            if b.queue and b is not resident and any(name in names for name, _ in b.needs)
-        )
+    def _may_go(self, backend: Backend, *, urgent: bool) -> bool:
+        """Whether its time is over; asks to be woken when it will be."""
+        busy = backend.held(self.now)
+        if not busy and urgent:
+            return True
+        tickets, cost = self._rivals_of(backend)
+        if busy:
+            if not urgent:
+                return False
+            until = backend.ready_at + self.policy.residency(cost)
+        else:
+            idle_at = backend.habits.idle_at
+            if idle_at is None:
+                return True
+            until = idle_at + self.policy.linger(backend, tickets)
+        self._wake_at(until)
+        return self.now >= until
+
+    def _price(self, backend: Backend) -> float:
+        """Seconds that its going is expected to cost: the work on it that has to be waited
+        for, and its reload if somebody wants it soon."""
+        price = backend.swap_cost * backend.habits.wanted(SOON, self.now)
+        if backend.held(self.now):
+            price += backend.swap_cost + (backend.estimates.service or 0.0)
+        return price
+
+    def _undrain(self) -> None:
+        """Let those go on whose place nobody needs any more."""
+        for backend in sorted(self.world.residents.values(), key=lambda b: b.id):
+            if (
+                backend.state is BackendState.DRAINING
+                and not _leaving(backend)
+                and backend.id not in self.chosen
+                and (backend.drain_reason is not StopReason.SURPLUS or not self._over(backend))
+            ):
+                self.world.undrain(backend, self.now)
+
+    def _over(self, backend: Backend) -> bool:
+        """Whether anything that it occupies is over the capacity."""
+        capacity = self.world.capacity
+        return any(self.future.get(name, 0) > capacity.get(name, 0) for name, _ in backend.needs)
 
     def _hopeless(self, backend: Backend) -> bool:
         """Reject its queue where no drain could make room: something doesn't stop, or nobody
         can say what runs."""
-        world = self.world
+        world, now = self.world, self.now
         fixed: dict[str, int] = {}
         if not fits(fixed, backend.needs, world.capacity):
             world.reject_queue(
                 backend,
                 Failure("backend_start_failed", f"{backend.id} needs more than there is."),
+                now,
             )
             return True
-        for other in world.backends.values():
-            stuck = other.state is BackendState.STOPPING and other.stop_failure is not None
-            unseen = not other.resident and not other.known and other is not backend
-            if not stuck and not unseen:
+        for other in self.immovable:
+            stuck = other.state is BackendState.STOPPING
+            if other is backend or (not stuck and other.resident):
                 continue
             add(fixed, other.needs)
             if fits(fixed, backend.needs, world.capacity):
@@ -185,6 +230,7 @@ class _Pass:
                     f"{backend.id} needs the place of {other.id}: {failure.message}",
                     failure.detail,
                 ),
+                now,
             )
             return True
         return False
@@ -194,9 +240,7 @@ class _Pass:
     def _prewarm(self) -> None:
         """Once, when everything has been seen: start in order what fits beside the rest."""
         world = self.world
-        if world.prewarmed or not world.backends:
-            return
-        if not all(b.known for b in world.backends.values()):
+        if world.prewarmed or not world.backends or world.unseen:
             return
         world.prewarmed = True
         ranked = [b for b in world.backends.values() if b.spec.prewarm is not None]
@@ -208,7 +252,7 @@ class _Pass:
             ):
                 add(self.used, backend.needs)
                 add(self.future, backend.needs)
-                world.start(backend, self.now)
+                world.start(backend, "prewarm", self.now)
             else:
                 world.effects.append(PrewarmSkipped(backend.id))
 
@@ -216,16 +260,14 @@ class _Pass:
         """While a resource is over its capacity (somebody started something), stop what is idle
         and uses it, prewarmed ones last."""
         world, now = self.world, self.now
-        if not all(b.known for b in world.backends.values()):
+        if world.unseen or not over(world):
             return
         idle = [
-            b for b in world.backends.values() if b.state is BackendState.READY and not b.held(now)
+            b for b in world.residents.values() if b.state is BackendState.READY and not b.held(now)
         ]
         idle.sort(key=lambda b: (b.spec.prewarm is not None, b.used_at, b.id))
         for backend in idle:
-            if any(
-                self.future.get(name, 0) > world.capacity.get(name, 0) for name, _ in backend.needs
-            ):
+            if self._over(backend):
                 add(self.future, backend.needs, -1)
                 world.drain(backend, StopReason.SURPLUS, now)
 
@@ -243,13 +285,13 @@ class _Pass:
     def _timers(self) -> None:
         world = self.world
         self._due(world.next_deadline())
-        for backend in world.backends.values():
+        for backend in world.residents.values():
             state = backend.state
             if state is BackendState.STARTING:
                 self._due(backend.deadline + START_MARGIN)
             elif state is BackendState.READY:
                 self._due(backend.idle_stop_at)
-                if backend.busy and world.waiting:
+                if backend.busy and world.queues:
                     self._wake_at(backend.ask_at)
             elif state is BackendState.DRAINING:
                 if backend.cut_at is not None:
@@ -259,3 +301,25 @@ class _Pass:
             elif backend.stop_retry_at is not None:
                 self._due(backend.stop_retry_at)
         world.wake_by(self.wake, self.now)
+
+
+def _leaving(backend: Backend) -> bool:
+    """Whether it goes whoever wants its place."""
+    if backend.state is BackendState.STOPPING:
+        return backend.stop_failure is None
+    if backend.state is not BackendState.DRAINING:
+        return False
+    reason = backend.drain_reason
+    return (
+        reason not in SOFT
+        or backend.cut_at is not None
+        or (reason is StopReason.IDLE and not backend.queue)
+    )
+
+
+def not_resident(backend: Backend) -> Failure:
+    """What those are told who may not wake it."""
+    return Failure(
+        "not_resident",
+        f"{backend.id} is {backend.state.value}, and this kind of request doesn't start it.",
+    )

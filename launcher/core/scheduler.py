@@ -31,6 +31,7 @@ from launcher.core.events import (
     StopRequested,
     Tick,
 )
+from launcher.core.policy import Bounded, Policy
 from launcher.core.types import (
     BackendId,
     BackendState,
@@ -39,6 +40,7 @@ from launcher.core.types import (
     Snapshot,
     StopReason,
     Ticket,
+    Wake,
 )
 from launcher.core.world import ASK_INTERVAL, START_MARGIN, World
 
@@ -48,8 +50,9 @@ _UP = (BackendState.READY, BackendState.DRAINING)
 class Scheduler:
     """Decides who is resident and who is served. One event at a time."""
 
-    def __init__(self, capacity: Needs) -> None:
+    def __init__(self, capacity: Needs, policy: Policy | None = None) -> None:
         self._world = World(capacity)
+        self._policy = policy or Bounded()
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in one event at `now` (seconds, never going back) and say what is to be done.
@@ -60,7 +63,7 @@ class Scheduler:
         world = self._world
         world.effects = []
         if self._take(event, now) and not world.closed:
-            placing.place(world, now)
+            placing.place(world, self._policy, now)
         return world.effects
 
     def snapshot(self, now: float) -> Snapshot:
@@ -83,7 +86,7 @@ class Scheduler:
             case Released(ticket_id, ok):
                 return self._released(self._world.release(ticket_id, ok, now), now)
             case Abandoned(ticket_id):
-                self._world.abandon(ticket_id)
+                self._world.abandon(ticket_id, now)
                 return True
             case Silenced():
                 return self._silenced(event, now)
@@ -92,7 +95,7 @@ class Scheduler:
             case Observed():
                 return self._observed(event, now)
             case Reachable():
-                return self._reachable(event)
+                return self._reachable(event, now)
             case Busy():
                 return self._busy(event, now)
             case Hung(id, epoch):
@@ -102,7 +105,7 @@ class Scheduler:
             case SpecsChanged():
                 return self._specs(event, now)
             case Closed():
-                return self._close()
+                return self._close(now)
             case Tick():
                 return self._tick(now)
 
@@ -112,24 +115,38 @@ class Scheduler:
         world = self._world
         backend = self._bind(ticket, now)
         if world.closed:
-            world.reject(backend, ticket.id, Failure("draining", "The launcher is shutting down."))
+            failure = Failure("draining", "The launcher is shutting down.")
+            world.reject(backend, ticket.id, failure, now)
             return False
         state = backend.state
-        if state is BackendState.READY:
+        if state is BackendState.READY and (backend.room or ticket.quiet):
+            if not ticket.quiet:
+                backend.habits.arrived(now)
             world.grant(backend, ticket, now, cold=False)
             return False
-        if ticket.quiet:
-            message = f"{backend.id} is {state.value}, and this kind of request doesn't start it."
-            world.reject(backend, ticket.id, Failure("not_resident", message))
+        if ticket.quiet or not self._may_wait(backend, ticket):
+            world.reject(backend, ticket.id, placing.not_resident(backend), now)
             return False
         if ticket.operator:
             backend.retry_at = None
         refusal = self._refusal(backend, now)
         if refusal is not None:
-            world.reject(backend, ticket.id, *refusal)
+            failure, retry_after = refusal
+            world.reject(backend, ticket.id, failure, now, retry_after)
             return False
+        backend.habits.arrived(now)
         world.enqueue(backend, ticket, now)
-        return True
+        world.wake_by(ticket.deadline, now)
+        return state is not BackendState.STARTING and state is not BackendState.READY
+
+    def _may_wait(self, backend: Backend, ticket: Ticket) -> bool:
+        """Whether a ticket that isn't to wake it may wait: it is up or coming up anyway, or
+        (`if-idle`) may turn out to have a free place."""
+        if ticket.wake is Wake.ALWAYS or backend.queue.pressing:
+            return True
+        if backend.state in (BackendState.STARTING, BackendState.READY):
+            return True
+        return ticket.wake is Wake.IF_IDLE and not backend.resident
 
     def _bind(self, ticket: Ticket, now: float) -> Backend:
         """Of the ticket's backends the one to serve it: ready, else starting, else the first
@@ -162,9 +179,11 @@ class Scheduler:
     def _released(self, backend: Backend, now: float) -> bool:
         """Whether a release matters to anyone but itself."""
         world = self._world
-        if backend.holding and backend.state is BackendState.READY:
+        if backend.queue:
+            world.serve(backend, now)
+        if backend.holding and backend.state in _UP:
             return False
-        if world.waiting or backend.state is not BackendState.READY or backend.busy:
+        if world.queues or backend.state is not BackendState.READY or backend.busy:
             return True
         if placing.over(world):
             return True
@@ -177,6 +196,7 @@ class Scheduler:
             return False
         if event.silent:
             backend.silent.add(event.ticket)
+            self._world.serve(backend, now)
         else:
             backend.silent.discard(event.ticket)
         backend.last_used = now
@@ -200,7 +220,7 @@ class Scheduler:
                 world.stopped(backend, now)
             case StopFailed(failure=failure):
                 world.stop_failed(backend, failure, now)
-                world.reject_queue(backend, stuck(backend))
+                world.reject_queue(backend, stuck(backend), now)
         return True
 
     def _observed(self, event: Observed, now: float) -> bool:
@@ -213,6 +233,7 @@ class Scheduler:
             return False
         first = not backend.known
         backend.known = True
+        world.unseen.pop(backend.id, None)
         if backend.state in _UP:
             if not event.running:
                 world.died(backend, now)
@@ -225,7 +246,7 @@ class Scheduler:
             return True
         return first
 
-    def _reachable(self, event: Reachable) -> bool:
+    def _reachable(self, event: Reachable, now: float) -> bool:
         world = self._world
         for id in event.backends:
             backend = world.backends.get(id)
@@ -237,7 +258,7 @@ class Scheduler:
                     "docker_unavailable", f"What holds {id} doesn't answer."
                 )
                 if backend.state not in _UP and backend.state is not BackendState.STARTING:
-                    world.reject_queue(backend, backend.unreachable)
+                    world.reject_queue(backend, backend.unreachable, now)
         return True
 
     def _busy(self, event: Busy, now: float) -> bool:
@@ -271,7 +292,7 @@ class Scheduler:
         world = self._world
         backend = world.backends[id]
         message = f"{id} was stopped by an operator."
-        world.reject_queue(backend, Failure("backend_stopped", message))
+        world.reject_queue(backend, Failure("backend_stopped", message), now)
         if backend.state is BackendState.STARTING:
             world.stop(backend, StopReason.OPERATOR, now)
         elif backend.state in _UP:
@@ -285,7 +306,8 @@ class Scheduler:
         for spec in event.added:
             again = world.backends.get(spec.id)
             if again is None:
-                world.backends[spec.id] = Backend(spec, spec.estimates, since=now)
+                new = Backend(spec, spec.estimates, since=now)
+                world.backends[spec.id] = world.unseen[spec.id] = new
             else:
                 again.spec, again.removed = spec, False
         for spec in event.changed:
@@ -294,20 +316,21 @@ class Scheduler:
             backend = world.backends[id]
             backend.removed = True
             world.reject_queue(
-                backend, Failure("backend_stopped", f"{id} is no longer configured.")
+                backend, Failure("backend_stopped", f"{id} is no longer configured."), now
             )
             if backend.state in _UP:
                 world.drain(backend, StopReason.REMOVED, now)
             elif not backend.resident and not backend.in_flight:
-                del world.backends[id]
+                world.forget(backend)
         world.backends = dict(sorted(world.backends.items()))
         return True
 
-    def _close(self) -> bool:
+    def _close(self, now: float) -> bool:
         world = self._world
         world.closed = True
         for backend in world.backends.values():
-            world.reject_queue(backend, Failure("draining", "The launcher is shutting down."))
+            failure = Failure("draining", "The launcher is shutting down.")
+            world.reject_queue(backend, failure, now)
         return False
 
     # -- time
@@ -321,10 +344,8 @@ class Scheduler:
             if waiting is not None and ticket in waiting.queue:
                 waited = now - waiting.queue[ticket].since
                 message = f"Waited {waited:.0f} s for {waiting.id}, which is {waiting.state.value}."
-                world.reject(waiting, ticket, Failure("queue_timeout", message))
-        for backend in world.backends.values():
-            if world.closed:
-                break
+                world.reject(waiting, ticket, Failure("queue_timeout", message), now)
+        for backend in () if world.closed else list(world.residents.values()):
             if backend.state is BackendState.STARTING and now >= backend.deadline + START_MARGIN:
                 message = f"{backend.id} was not ready within {backend.spec.start_timeout:.0f} s."
                 world.start_failed(backend, Failure("start_timeout", message), now)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import heapq
 import math
 
-from launcher.core.backend import Backend
+from launcher.core.backend import SOFT, Backend
 from launcher.core.effects import (
     Abort,
     Adopt,
     AskBusy,
+    Decided,
+    Deed,
     Effect,
     Grant,
     Reject,
@@ -43,8 +45,6 @@ ASK_INTERVAL = 10.0
 CUT_GRACE = 5.0
 FIRST_BACKOFF = 1.0
 LAST_BACKOFF = 300.0
-#: Drains that end when nobody wants the place any more.
-SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
 
 
 class World:
@@ -53,10 +53,13 @@ class World:
     def __init__(self, capacity: Needs) -> None:
         self.capacity: dict[str, int] = dict(capacity)
         self.backends: dict[BackendId, Backend] = {}
+        self.residents: dict[BackendId, Backend] = {}
+        self.queues: dict[BackendId, Backend] = {}
+        """Those that somebody waits for."""
+        self.unseen: dict[BackendId, Backend] = {}
+        """Those of which nobody has said yet whether they run."""
         self.tickets: dict[TicketId, Backend] = {}
         self.deadlines: list[tuple[float, TicketId]] = []
-        self.waiting = 0
-        """Queued tickets in all."""
         self.closed = False
         self.prewarmed = False
         self.wake = math.inf
@@ -68,9 +71,8 @@ class World:
     def usage(self) -> dict[str, int]:
         """Units of each resource that residents occupy."""
         used: dict[str, int] = {}
-        for backend in self.backends.values():
-            if backend.resident:
-                add(used, backend.needs)
+        for backend in self.residents.values():
+            add(used, backend.needs)
         return used
 
     def snapshot(self, now: float) -> Snapshot:
@@ -89,9 +91,34 @@ class World:
         backend.state = move(backend.state, cause)
         backend.epoch += 1
         backend.since = now
+        if backend.resident:
+            self.residents[backend.id] = backend
+        else:
+            self.residents.pop(backend.id, None)
 
-    def start(self, backend: Backend, now: float) -> None:
+    def decided(
+        self, deed: Deed, backend: Backend, why: str, now: float, cost: float | None = None
+    ) -> None:
+        """Say why; before the effects that it explains."""
+        wanted_by = backend.wanted_by
+        wanting = backend if wanted_by is None else self.backends.get(wanted_by, backend)
+        self.effects.append(
+            Decided(
+                deed=deed,
+                backend=backend.id,
+                why=why,
+                wanted_by=wanted_by,
+                pays=backend.pays,
+                cost=cost,
+                waiting=len(wanting.queue),
+                waited=wanting.oldest_wait(now),
+            )
+        )
+
+    def start(self, backend: Backend, why: str, now: float) -> None:
         """Begin a start; its needs are taken from now on."""
+        self.decided(Deed.START, backend, why, now, backend.expected_start)
+        backend.pays = ()
         self._move(backend, Cause.START, now)
         placement = backend.placement = backend.spec.placements[0]
         backend.adopted = False
@@ -102,8 +129,9 @@ class World:
     def adopt(self, backend: Backend, instance: str | None, running_for: float, now: float) -> None:
         """Somebody else started it (or an earlier launcher): it becomes ready by its probe."""
         replaced = backend.state in (BackendState.READY, BackendState.DRAINING)
-        self._move(backend, Cause.REPLACED if replaced else Cause.ADOPT, now)
         self._forget_drain(backend)
+        self.decided(Deed.START, backend, "restarted" if replaced else "found running", now)
+        self._move(backend, Cause.REPLACED if replaced else Cause.ADOPT, now)
         self._mute(backend)
         backend.placement = backend.spec.placements[0]
         backend.adopted = True
@@ -121,13 +149,34 @@ class World:
         self._move(backend, Cause.READY, now)
         backend.instance = instance
         backend.ready_at = now
+        backend.ready_from = backend.queue.arrivals
         backend.deadline = math.inf
-        self.grant_queue(backend, now, cold=True)
+        self.serve(backend, now)
 
-    def drain(self, backend: Backend, reason: StopReason, now: float) -> None:
-        """Serve what runs, queue what comes, then stop; `settle` sees to the end of it."""
+    def evict(
+        self, victim: Backend, wanting: Backend, price: float, urgent: bool, now: float
+    ) -> None:
+        """It drains for somebody else, or goes on doing so for another."""
+        if victim.wanted_by == wanting.id and victim.state is BackendState.DRAINING:
+            return
+        self._no_longer_wanted(victim)
+        wanting.pays = (*wanting.pays, victim.id)
+        victim.wanted_by, victim.price = wanting.id, price
+        if victim.state is BackendState.READY:
+            self.drain(victim, StopReason.EVICTED, now, "overdue" if urgent else "evicted")
+        else:
+            victim.drain_reason = StopReason.EVICTED
+
+    def drain(
+        self, backend: Backend, reason: StopReason, now: float, why: str | None = None
+    ) -> None:
+        """Serve what runs and who came before, queue what comes, then stop; `settle` sees to
+        the end of it."""
         if backend.state is BackendState.READY:
             self._move(backend, Cause.DRAIN, now)
+            backend.drain_from = backend.queue.arrivals
+            if backend.in_flight or backend.spec.asks_busy:
+                self.decided(Deed.DRAIN, backend, why or reason.value, now, backend.price)
         elif backend.state is not BackendState.DRAINING:
             return
         if backend.drain_reason is None or reason not in SOFT:
@@ -137,8 +186,15 @@ class World:
     def undrain(self, backend: Backend, now: float) -> None:
         """Nobody wants its place any more: it goes on."""
         self._move(backend, Cause.UNDRAIN, now)
+        self._no_longer_wanted(backend)
         self._forget_drain(backend)
-        self.grant_queue(backend, now, cold=False)
+        self.decided(Deed.UNDRAIN, backend, "no longer wanted", now)
+        self.serve(backend, now)
+
+    def _no_longer_wanted(self, victim: Backend) -> None:
+        wanting = None if victim.wanted_by is None else self.backends.get(victim.wanted_by)
+        if wanting is not None:
+            wanting.pays = tuple(id for id in wanting.pays if id != victim.id)
 
     def settle(self, backend: Backend, now: float) -> None:
         """Stop a draining backend once nothing holds it: ask whether it has work of its own,
@@ -147,7 +203,7 @@ class World:
             return
         soft = backend.drain_reason in SOFT
         overrun = backend.cut_at is not None and now >= backend.cut_at + CUT_GRACE
-        if backend.holding and not overrun:
+        if (backend.holding or backend.promised) and not overrun:
             return
         if soft and backend.spec.asks_busy and backend.clear_epoch != backend.epoch:
             if backend.asked_epoch != backend.epoch and not (backend.busy and now < backend.ask_at):
@@ -167,6 +223,7 @@ class World:
 
     def stop(self, backend: Backend, reason: StopReason, now: float) -> None:
         """Begin a stop; its needs stay taken until that is confirmed."""
+        self.decided(Deed.STOP, backend, reason.value, now, backend.price)
         self._move(backend, Cause.STOP, now)
         self._forget_drain(backend)
         backend.stop_reason = reason
@@ -196,12 +253,12 @@ class World:
         if backend.stop_failure is None and not failed:
             backend.measured(stop=now - backend.since)
         self._move(backend, Cause.GAVE_UP if failed else Cause.STOPPED, now)
-        self._forget_run(backend)
+        self._forget_run(backend, now)
 
     def died(self, backend: Backend, now: float) -> None:
         """It no longer runs, and not by our doing."""
         self._move(backend, Cause.DIED, now)
-        self._forget_run(backend)
+        self._forget_run(backend, now)
 
     def _mute(self, backend: Backend) -> None:
         """What ran on it ran on something that is gone: its tickets may take their time to
@@ -215,15 +272,16 @@ class World:
         backend.failed_start = True
         backend.backoff = grow(backend.backoff)
         backend.retry_at = now + backend.backoff
-        self.reject_queue(backend, failure, backend.backoff)
+        self.reject_queue(backend, failure, now, backend.backoff)
         self.stop(backend, StopReason.FAILED_START, now)
 
     def _forget_drain(self, backend: Backend) -> None:
-        backend.drain_reason = None
+        backend.drain_reason = backend.wanted_by = backend.price = None
+        backend.drain_from = math.inf
         backend.cut_at = None
         backend.asked_epoch = backend.clear_epoch = -1
 
-    def _forget_run(self, backend: Backend) -> None:
+    def _forget_run(self, backend: Backend, now: float) -> None:
         self._forget_drain(backend)
         self._mute(backend)
         backend.instance = backend.placement = backend.stop_reason = None
@@ -232,24 +290,30 @@ class World:
         backend.failed_start = backend.busy = False
         if backend.removed:
             self.reject_queue(
-                backend, Failure("backend_stopped", f"{backend.id} is no longer configured.")
+                backend, Failure("backend_stopped", f"{backend.id} is no longer configured."), now
             )
             if not backend.in_flight:
-                del self.backends[backend.id]
+                self.forget(backend)
+
+    def forget(self, backend: Backend) -> None:
+        """It is no longer configured, and nothing of it is left."""
+        self.backends.pop(backend.id, None)
+        self.unseen.pop(backend.id, None)
 
     # -- tickets
 
     def enqueue(self, backend: Backend, ticket: Ticket, now: float) -> None:
         """The ticket waits for this backend."""
-        backend.enqueue(ticket, now)
+        backend.queue.put(ticket, now)
+        self.queues[backend.id] = backend
         self.tickets[ticket.id] = backend
-        self.waiting += 1
         if ticket.deadline < math.inf:
             heapq.heappush(self.deadlines, (ticket.deadline, ticket.id))
 
     def _dequeue(self, backend: Backend, ticket: TicketId) -> None:
-        del backend.queue[ticket]
-        self.waiting -= 1
+        backend.queue.take(ticket)
+        if not backend.queue:
+            self.queues.pop(backend.id, None)
 
     def grant(self, backend: Backend, ticket: Ticket, now: float, *, cold: bool) -> None:
         """It counts as in flight from here on, whenever its waiter wakes."""
@@ -260,20 +324,31 @@ class World:
         self.tickets[ticket.id] = backend
         self.effects.append(Grant(ticket.id, backend.id, cold))
 
-    def grant_queue(self, backend: Backend, now: float, *, cold: bool) -> None:
-        """Everybody who waits may use it; `cold`: it was started for them."""
-        for queued in list(backend.queue.values()):
+    def serve(self, backend: Backend, now: float) -> None:
+        """Grant to those who wait for it as many as it takes: while it is ready to anybody,
+        while it drains to those who came before that."""
+        until = math.inf
+        if backend.state is BackendState.DRAINING and backend.drain_reason in SOFT:
+            until = backend.drain_from
+        elif backend.state is not BackendState.READY:
+            return
+        while backend.room:
+            queued = backend.queue.first(now, until)
+            if queued is None:
+                return
             self._dequeue(backend, queued.ticket.id)
-            self.grant(backend, queued.ticket, now, cold=cold)
+            self.grant(backend, queued.ticket, now, cold=queued.number <= backend.ready_from)
 
     def reject(
         self,
         backend: Backend,
         ticket: TicketId,
         failure: Failure,
+        now: float,
         retry_after: float | None = None,
     ) -> None:
         """End a ticket, queued or new."""
+        self.decided(Deed.REJECT, backend, failure.code, now)
         if ticket in backend.queue:
             self._dequeue(backend, ticket)
         self.tickets.pop(ticket, None)
@@ -282,17 +357,23 @@ class World:
         )
 
     def reject_queue(
-        self, backend: Backend, failure: Failure, retry_after: float | None = None
+        self,
+        backend: Backend,
+        failure: Failure,
+        now: float,
+        retry_after: float | None = None,
     ) -> None:
         """Nobody who waits for it will be served."""
         for ticket in list(backend.queue):
-            self.reject(backend, ticket, failure, retry_after)
+            self.reject(backend, ticket, failure, now, retry_after)
 
-    def abandon(self, ticket: TicketId) -> None:
+    def abandon(self, ticket: TicketId, now: float) -> None:
         """A queued ticket left. Raises KeyError where it isn't queued."""
         backend = self.tickets[ticket]
         self._dequeue(backend, ticket)
         del self.tickets[ticket]
+        if not backend.holding and not backend.queue:
+            backend.habits.fell_idle(now)
 
     def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
         """A granted ticket is done. Raises KeyError for one that isn't in flight."""
@@ -303,6 +384,8 @@ class World:
         backend.silent.discard(ticket)
         if not silent:
             backend.last_used = now
+            if not backend.holding and not backend.queue:
+                backend.habits.fell_idle(now)
             if ok:
                 backend.measured(service=now - granted)
         if ticket in backend.mute:
@@ -311,7 +394,7 @@ class World:
             backend.backoff = 0.0
             backend.failure = None
         if backend.removed and not backend.in_flight and not backend.resident:
-            self.backends.pop(backend.id, None)
+            self.forget(backend)
         return backend
 
     # -- time

@@ -12,7 +12,7 @@ from random import Random
 
 from launcher.core import events as ev
 from launcher.core.effects import Adopt, Start, Stop
-from launcher.core.types import BackendId
+from launcher.core.types import BackendId, Priority, Wake
 from tests.core.stage import Broken, Make, Stage, spec
 
 NAMES = ("a", "b", "c", "d")
@@ -34,6 +34,8 @@ class Chance:
                 prewarm=rng.choice((None, None, rng.randint(0, 3))),
                 asks_busy=rng.random() < 0.3,
                 start_guess=rng.choice((1.0, 20.0)),
+                max_in_flight=rng.choice((None, None, 1, 2)),
+                linger=rng.choice((0.0, 10.0, math.inf)),
             )
             for name in NAMES[: rng.randint(1, len(NAMES))]
         ]
@@ -69,6 +71,9 @@ class Chance:
         s.arrive(
             *backends,
             max_wait=rng.choice((1.0, 10.0, 60.0)),
+            priority=rng.choice(list(Priority)),
+            ages=rng.choice((30.0, 1800.0)),
+            wake=rng.choice((Wake.ALWAYS, Wake.ALWAYS, Wake.ALWAYS, *Wake)),
             deadline=rng.choice((math.inf, s.now + 15, s.now + 200)),
             quiet=rng.random() < 0.1,
             operator=rng.random() < 0.1,

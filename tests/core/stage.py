@@ -49,7 +49,8 @@ Make = Callable[[Needs], SchedulerLike]
 
 
 def spec(name: str, *, gpu: int = 1, **rest: object) -> BackendSpec:
-    """A backend that needs some of `gpu`."""
+    """A backend that needs some of `gpu`, and doesn't linger where nothing is said of it."""
+    rest.setdefault("linger", 0.0)
     need = (("gpu", gpu),) if gpu else ()
     return BackendSpec(BackendId(name), (Placement(need),), **rest)  # type: ignore[arg-type]
 
@@ -83,6 +84,8 @@ class Stage:
         self.silent: set[TicketId] = set()
         self.stale: set[TicketId] = set()
         """In flight on something that died since."""
+        self.spoke: set[BackendId] = set()
+        """Where a silent tunnel ever spoke again."""
         self.ended: dict[TicketId, str] = {}
         self.granted: list[tuple[TicketId, BackendId, bool]] = []
         self.rejected: dict[TicketId, Reject] = {}
@@ -199,8 +202,16 @@ class Stage:
             flying = sum(1 for x in self.flying.values() if x == id)
             if b.in_flight != flying:
                 raise Broken(f"{id}: {b.in_flight} in flight by the core, {flying} by count")
-            if b.queued and b.state is BackendState.READY:
-                raise Broken(f"{id} is ready and {b.queued} wait for it")
+            most = self.specs[id].max_in_flight if id in self.specs else None
+            holding = b.in_flight - b.silent
+            if most is not None and holding > most and not self.overfull(id):
+                raise Broken(f"{id} serves {holding}, {most} are allowed")
+            if b.queued and b.state is BackendState.READY and (most is None or holding < most):
+                raise Broken(f"{id} is ready, has room, and {b.queued} wait for it")
+
+    def overfull(self, backend: BackendId) -> bool:
+        """A silent tunnel that speaks again may make it one too many."""
+        return backend in self.spoke
 
     # -- the world's moves
 
@@ -229,6 +240,8 @@ class Stage:
     def silence(self, ticket: TicketId, silent: bool = True) -> None:
         """A tunnel falls silent or speaks again."""
         (self.silent.add if silent else self.silent.discard)(ticket)
+        if not silent:
+            self.spoke.add(self.flying[ticket])
         self.feed(ev.Silenced(ticket, silent))
 
     def started(self, backend: str) -> None:

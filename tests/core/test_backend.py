@@ -7,7 +7,7 @@ import math
 import pytest
 
 from launcher.core.backend import Backend, weigh
-from launcher.core.types import BackendState, Estimates, Ticket, TicketId
+from launcher.core.types import BackendState, Estimates, TicketId
 from tests.core.stage import spec
 
 
@@ -32,17 +32,6 @@ def test_swap_costs_are_guessed_until_measured() -> None:
 
 def test_what_an_earlier_run_measured_counts() -> None:
     assert backend(estimates=Estimates(start=7.0, stop=2.0)).swap_cost == 9.0
-
-
-def test_the_earliest_overdue_time_is_that_of_a_ticket_still_queued() -> None:
-    one = backend()
-    one.enqueue(Ticket(TicketId(1), (one.id,), max_wait=5.0), 0.0)
-    one.enqueue(Ticket(TicketId(2), (one.id,), max_wait=60.0), 0.0)
-    assert one.overdue_at() == 5.0
-    del one.queue[TicketId(1)]
-    assert one.overdue_at() == 60.0
-    del one.queue[TicketId(2)]
-    assert one.overdue_at() == math.inf
 
 
 def test_an_idle_stop_is_due_only_for_what_is_ready_and_unused() -> None:

@@ -1,0 +1,110 @@
+"""When a place changes hands: the questions that `placing` asks, and three ways to answer.
+
+`bounded` is the product's. The other two are there to compare it with: `arrival` serves in
+the order of arrival, `collation` never takes a place from one that is in use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from launcher.core.backend import Backend
+
+#: The order among the cold backends that somebody waits for: the least first.
+Rank = tuple[float, ...]
+
+
+class Policy(Protocol):
+    """Answers about one backend at one moment. Seconds; absolute times are on the core's clock."""
+
+    @property
+    def name(self) -> str:
+        """As in the configuration."""
+        ...
+
+    def rank(self, wanting: Backend, now: float) -> Rank:
+        """The place of a cold backend among those that wait to be started."""
+        ...
+
+    def urgent_at(self, wanting: Backend) -> float:
+        """From when on it may make others drain that are in use."""
+        ...
+
+    def residency(self, rivals_cost: float) -> float:
+        """How long after it became ready one in use keeps its place, if the swap costs of all
+        that wait for it add up to `rivals_cost`."""
+        ...
+
+    def linger(self, idle: Backend, waiting: int) -> float:
+        """How long after it fell idle a backend keeps its place while so many tickets wait
+        for it and none of them is urgent."""
+        ...
+
+
+class Bounded:
+    """Collation with a bound: who is up goes on being served, until somebody has waited for
+    `max_wait`; who fell idle stays for as long as its habits say that it pays."""
+
+    name = "bounded"
+
+    def rank(self, wanting: Backend, now: float) -> Rank:
+        due = wanting.queue.overdue_at()
+        rank = float(wanting.queue.rank(now))
+        if due <= now:
+            return (rank, 0.0, due)
+        return (rank, 1.0, -len(wanting.queue) / max(wanting.swap_cost, 1e-3))
+
+    def urgent_at(self, wanting: Backend) -> float:
+        return wanting.queue.overdue_at()
+
+    def residency(self, rivals_cost: float) -> float:
+        return rivals_cost
+
+    def linger(self, idle: Backend, waiting: int) -> float:
+        if idle.spec.linger <= 0:
+            return 0.0
+        return min(idle.spec.linger, idle.habits.linger(waiting, idle.swap_cost))
+
+
+class Arrival:
+    """First come, first served: the place goes to whoever waits longest, at once."""
+
+    name = "arrival"
+
+    def rank(self, wanting: Backend, now: float) -> Rank:
+        return (wanting.queue.oldest,)
+
+    def urgent_at(self, wanting: Backend) -> float:
+        return wanting.queue.oldest
+
+    def residency(self, rivals_cost: float) -> float:
+        return 0.0
+
+    def linger(self, idle: Backend, waiting: int) -> float:
+        return 0.0
+
+
+class Collation:
+    """Who is up is served for as long as it has work; then whoever waits longest."""
+
+    name = "collation"
+
+    def rank(self, wanting: Backend, now: float) -> Rank:
+        return (wanting.queue.oldest,)
+
+    def urgent_at(self, wanting: Backend) -> float:
+        return math.inf
+
+    def residency(self, rivals_cost: float) -> float:
+        return 0.0
+
+    def linger(self, idle: Backend, waiting: int) -> float:
+        return 0.0
+
+
+POLICIES: Mapping[str, Callable[[], Policy]] = MappingProxyType(
+    {"bounded": Bounded, "arrival": Arrival, "collation": Collation}
+)

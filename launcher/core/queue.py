@@ -1,0 +1,127 @@
+"""Who waits for one backend: by class, and within a class first come, first served."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from launcher.core.types import Priority, Ticket, TicketId, Wake
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A ticket in a queue, and since when."""
+
+    ticket: Ticket
+    since: float
+    number: int
+    """Counts the arrivals, so that what came before something else can be told exactly."""
+
+    def rank(self, now: float) -> int:
+        """Its class at `now`: one higher for each `ages` that it has waited."""
+        return max(0, self.ticket.priority - int((now - self.since) / self.ticket.ages))
+
+
+class Queue:
+    """Every operation costs the same however many wait, up to the logarithm of a heap."""
+
+    __slots__ = ("_all", "_classes", "_meek", "_overdue", "arrivals")
+
+    def __init__(self) -> None:
+        self._all: dict[TicketId, Queued] = {}
+        self._classes: tuple[dict[TicketId, Queued], ...] = tuple({} for _ in Priority)
+        self._overdue: list[tuple[float, TicketId]] = []
+        """Heap of (time from which it is overdue, ticket); entries of the departed stay in it."""
+        self._meek = 0
+        self.arrivals = 0
+        """The number of the last that came."""
+
+    def __repr__(self) -> str:
+        return f"<Queue {len(self._all)}>"
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __contains__(self, ticket: TicketId) -> bool:
+        return ticket in self._all
+
+    def __iter__(self) -> Iterator[TicketId]:
+        """In the order of arrival."""
+        return iter(self._all)
+
+    def __getitem__(self, ticket: TicketId) -> Queued:
+        return self._all[ticket]
+
+    def put(self, ticket: Ticket, now: float) -> None:
+        """The ticket waits from `now` on."""
+        self.arrivals += 1
+        queued = Queued(ticket, now, self.arrivals)
+        self._all[ticket.id] = queued
+        self._classes[ticket.priority][ticket.id] = queued
+        self._meek += ticket.wake is not Wake.ALWAYS
+        heapq.heappush(self._overdue, (now + ticket.max_wait, ticket.id))
+
+    def take(self, ticket: TicketId) -> Queued:
+        """It waits no longer. Raises KeyError where it doesn't wait."""
+        queued = self._all.pop(ticket)
+        del self._classes[queued.ticket.priority][ticket]
+        self._meek -= queued.ticket.wake is not Wake.ALWAYS
+        return queued
+
+    @property
+    def pressing(self) -> bool:
+        """Whether anybody waits for whom others may be made to go."""
+        return len(self._all) > self._meek
+
+    @property
+    def oldest(self) -> float:
+        """When the first of those who wait came."""
+        for queued in self._all.values():
+            return queued.since
+        return math.inf
+
+    def first(self, now: float, until: float = math.inf) -> Queued | None:
+        """Who is served next, of those up to the arrival with the number `until`."""
+        best = None
+        for one in self._heads():
+            if one.number <= until and (
+                best is None or (one.rank(now), one.since) < (best.rank(now), best.since)
+            ):
+                best = one
+        return best
+
+    def rank(self, now: float) -> int:
+        """The highest class (the least number) of those who wait."""
+        return min((one.rank(now) for one in self._heads()), default=int(max(Priority)))
+
+    def ages_at(self, now: float) -> float:
+        """When its class may rise for time alone."""
+        return min(
+            (
+                one.since + (int((now - one.since) / one.ticket.ages) + 1) * one.ticket.ages
+                for one in self._heads()
+                if one.rank(now) > 0
+            ),
+            default=math.inf,
+        )
+
+    def overdue_at(self) -> float:
+        """The earliest time at which one of them is overdue."""
+        heap = self._overdue
+        while heap and heap[0][1] not in self._all:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else math.inf
+
+    def ahead_of(self, ticket: TicketId, now: float) -> int:
+        """How many are served before it."""
+        mine = self._all[ticket]
+        place = (mine.rank(now), mine.since, ticket)
+        return sum((one.rank(now), one.since, one.ticket.id) < place for one in self._all.values())
+
+    def _heads(self) -> Iterator[Queued]:
+        for members in self._classes:
+            for queued in members.values():
+                yield queued
+                break
