@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from launcher.core.habits import Habits
+from launcher.core.habits import Habits, weigh
 from launcher.core.queue import Queue
 from launcher.core.types import (
     RESIDENT,
@@ -24,13 +24,6 @@ from launcher.core.types import (
 #: Drains that end when nobody wants the place any more, and until whose beginning arrivals are
 #: still served.
 SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
-#: Weight of the newest measurement in the exponentially weighted times.
-WEIGHT = 0.3
-
-
-def weigh(old: float | None, new: float) -> float:
-    """The weighted mean with one more measurement."""
-    return new if old is None else old + WEIGHT * (new - old)
 
 
 @dataclass(slots=True)
@@ -59,6 +52,8 @@ class Backend:
     backend died."""
     queue: Queue = field(default_factory=Queue)
     habits: Habits = field(default_factory=Habits)
+    spreads: dict[str, float] = field(default_factory=dict)
+    """How far the last starts, stops and services were from what was expected; weighted."""
 
     ready_at: float = 0.0
     ready_from: int = 0
@@ -132,6 +127,15 @@ class Backend:
         due = self.used_at + self.spec.idle_timeout
         return max(due, self.ask_at) if self.busy else due
 
+    def spread_of(self, name: str) -> float:
+        """How far a `start`, `stop` or `service` is from what is expected, in the mean; a
+        third of it until that is known. Seconds."""
+        known = self.spreads.get(name)
+        if known is not None:
+            return known
+        expected = {"start": self.expected_start, "stop": self.expected_stop}
+        return expected.get(name, self.estimates.service or 0.0) / 3
+
     @property
     def expected_start(self) -> float:
         """Seconds that a start takes, as measured or guessed."""
@@ -168,6 +172,10 @@ class Backend:
     def measured(self, **times: float) -> None:
         """Fold new measurements (start, stop, service; seconds) into the estimates."""
         old = self.estimates
+        for name, time in times.items():
+            before = getattr(old, name)
+            if before is not None:
+                self.spreads[name] = weigh(self.spreads.get(name), abs(time - before))
         self.estimates = replace(
             old, **{name: weigh(getattr(old, name), time) for name, time in times.items()}
         )

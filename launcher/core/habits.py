@@ -17,16 +17,23 @@ FEWEST: Final = 4
 UNKNOWN: Final = 1.0
 #: A gap as long as one seen before is expected to end within this much more.
 SLACK: Final = 1.1
-#: Weight of the newest time between two arrivals.
+#: Weight of the newest measurement in exponentially weighted times.
 WEIGHT: Final = 0.3
+
+
+def weigh(old: float | None, new: float) -> float:
+    """The weighted mean with one more measurement."""
+    return new if old is None else old + WEIGHT * (new - old)
 
 
 class Habits:
     """Gaps between falling idle and the next arrival, and how often somebody asks. Seconds."""
 
-    __slots__ = ("_every", "_gaps", "_idle_at", "_last")
+    __slots__ = ("_busy_at", "_every", "_gaps", "_idle_at", "_last", "_run")
 
     def __init__(self) -> None:
+        self._busy_at: float | None = None
+        self._run: float | None = None
         self._gaps: deque[float] = deque(maxlen=REMEMBERED)
         self._idle_at: float | None = None
         self._last: float | None = None
@@ -51,14 +58,29 @@ class Habits:
             self._gaps.append(now - self._idle_at)
             self._idle_at = None
         if self._last is not None:
-            between = now - self._last
-            old = self._every
-            self._every = between if old is None else old + WEIGHT * (between - old)
+            self._every = weigh(self._every, now - self._last)
         self._last = now
+
+    def began(self, now: float) -> None:
+        """The first one uses it."""
+        self._busy_at = now
 
     def fell_idle(self, now: float) -> None:
         """The last one who used it or waited for it is gone."""
         self._idle_at = now
+        if self._busy_at is not None:
+            self._run = weigh(self._run, now - self._busy_at)
+            self._busy_at = None
+
+    def stays(self, linger: float) -> float:
+        """Seconds until, once in use, it has been idle for longer than `linger`: a geometric
+        number of runs, each followed by a gap. `inf` where no gap was ever so long."""
+        run = self._run or 0.0
+        if len(self._gaps) < FEWEST:
+            return run + linger
+        short = [gap for gap in self._gaps if gap <= linger]
+        left = len(self._gaps) - len(short)
+        return math.inf if not left else run + linger + (len(short) * run + sum(short)) / left
 
     def linger(self, waiting: int, cost: float) -> float:
         """Seconds that it pays to stay idle while `waiting` tickets wait for the place and a

@@ -6,6 +6,7 @@ the event Tick. The same events give the same effects; ties break on sorted ids.
 
 from __future__ import annotations
 
+import copy
 import heapq
 import math
 
@@ -31,15 +32,18 @@ from launcher.core.events import (
     StopRequested,
     Tick,
 )
+from launcher.core.forecast import Outlook
 from launcher.core.policy import Bounded, Policy
 from launcher.core.types import (
     BackendId,
     BackendState,
     Failure,
+    Forecast,
     Needs,
     Snapshot,
     StopReason,
     Ticket,
+    TicketId,
     Wake,
 )
 from launcher.core.world import ASK_INTERVAL, START_MARGIN, World
@@ -69,6 +73,19 @@ class Scheduler:
     def snapshot(self, now: float) -> Snapshot:
         """Everything at one moment."""
         return self._world.snapshot(now)
+
+    def plan(self, ticket: Ticket, now: float) -> list[Effect]:
+        """What would come of the arrival of `ticket`, without its coming."""
+        return copy.deepcopy(self).handle(Arrived(ticket), now)
+
+    def forecast(self, ticket: TicketId, now: float) -> Forecast | None:
+        """How long a queued ticket will probably still wait; None for one that isn't queued."""
+        return Outlook(self._world, self._policy, now).of_ticket(ticket)
+
+    def forecasts(self, now: float) -> dict[BackendId, Forecast]:
+        """What one more ticket for each backend would wait, where it wouldn't be served at
+        once."""
+        return Outlook(self._world, self._policy, now).of_new()
 
     def epoch(self, backend: BackendId) -> int:
         """The epoch that an observation beginning now has to carry."""

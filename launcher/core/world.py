@@ -317,10 +317,12 @@ class World:
 
     def grant(self, backend: Backend, ticket: Ticket, now: float, *, cold: bool) -> None:
         """It counts as in flight from here on, whenever its waiter wakes."""
-        backend.in_flight[ticket.id] = now
         if ticket.quiet:
             backend.silent.add(ticket.id)
             backend.mute.add(ticket.id)
+        elif not backend.holding:
+            backend.habits.began(now)
+        backend.in_flight[ticket.id] = now
         self.tickets[ticket.id] = backend
         self.effects.append(Grant(ticket.id, backend.id, cold))
 
