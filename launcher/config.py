@@ -27,6 +27,10 @@ RESERVED = frozenset(
 #: Paths that neither wake a backend nor keep it, where the route doesn't say otherwise.
 QUIET = ("/health", "/healthz", "/ready", "/readyz", "/ping", "/metrics", "/v1/health")
 
+#: The words for a request's class and for what it may wake, in routes.toml and in headers.
+PRIORITIES = {one.name.lower(): one for one in Priority}
+WAKES = {one.value: one for one in Wake}
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:

@@ -31,7 +31,9 @@ ERROR_KINDS: dict[str, ErrorKind] = {
     "invalid_json": ErrorKind(400, "The body isn't the JSON object that the path needs."),
     "missing_model": ErrorKind(400, "No `model` in the JSON, the form, or the query."),
     "bad_target": ErrorKind(400, "The request target can't be forwarded safely."),
-    "bad_request": ErrorKind(400, "The request breaks HTTP's rules and was not forwarded."),
+    "bad_request": ErrorKind(
+        400, "The request breaks HTTP's rules, or holds a value that means nothing here."
+    ),
     "missing_key": ErrorKind(401, "An API key is needed and none was sent."),
     "wrong_key": ErrorKind(403, "The key that was sent opens nothing here."),
     "unknown_route": ErrorKind(404, "No route matches the path or host."),

@@ -1,6 +1,9 @@
-"""`/openai/v1/models` and its like: every model that can be had, without starting any."""
+"""`/openai/v1/models` and its like: every model that can be had, aliases included,
+without starting any."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from launcher.api.answers import json_answer
 from launcher.api.contract import ApiRequest, ApiResponse
@@ -11,20 +14,27 @@ from launcher.errors import LauncherError
 MAX_NAMED = 50
 
 
+def _ids(config: LauncherConfig) -> Iterator[str]:
+    for route in config.routes:
+        for model in route.models:
+            yield model.id
+    for alias in config.aliases:
+        yield alias.id
+
+
 class Models:
     """OpenAI's list and its single objects."""
 
     def __init__(self, config: LauncherConfig, created: float) -> None:
         self._models: dict[str, dict[str, object]] = {
-            model.id: {
-                "id": model.id,
+            id: {
+                "id": id,
                 "object": "model",
                 # OpenAI's clients require a time; ours is that of the configuration's loading.
                 "created": int(created),
                 "owned_by": "launcher",
             }
-            for route in config.routes
-            for model in route.models
+            for id in _ids(config)
         }
 
     async def list(self, request: ApiRequest) -> ApiResponse:

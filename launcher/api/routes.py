@@ -19,10 +19,13 @@ class Routes:
 
     def __init__(self, config: LauncherConfig, redact: Callable[[str], str]) -> None:
         self._table = [_describe(route, config, redact) for route in config.routes]
+        self._aliases = [
+            {"alias": alias.id, "models": list(alias.models)} for alias in config.aliases
+        ]
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         """GET /routes"""
-        return json_answer({"routes": self._table})
+        return json_answer({"routes": self._table, "aliases": self._aliases})
 
 
 def _describe(
@@ -38,8 +41,11 @@ def _describe(
         "models": [model.id for model in route.models],
         "prefixes": list(route.prefixes),
         "hosts": list(route.hosts),
+        "priority": route.priority.name.lower(),
+        "wake": route.wake.value,
         "backends": list(route.backends),
         "needs": dict(config.capacity if first.needs is None else first.needs),
+        "maxInFlight": first.max_in_flight,
         "idleTimeoutSeconds": first.idle_timeout if math.isfinite(first.idle_timeout) else None,
         "public": route.public,
     }

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
-from launcher.config import ModelSpec, PolicyName, Secret
+from launcher.config import PRIORITIES, WAKES, ModelSpec, PolicyName, Secret
 from launcher.core.types import Needs, Priority, Wake
 
 T = TypeVar("T")
@@ -271,10 +271,6 @@ _POLICIES: dict[str, PolicyName] = {
     "arrival": "arrival",
     "collation": "collation",
 }
-
-#: The words for a request's class and for what it may wake, in files and in headers.
-PRIORITIES = {one.name.lower(): one for one in Priority}
-WAKES = {one.value: one for one in Wake}
 
 
 def auth(raw: object) -> Literal["inject", "passthrough"]:

@@ -17,7 +17,8 @@ from launcher.proxy.exchange import ClientGone, Exchange
 from launcher.proxy.own import OwnPaths, send_error
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
-from launcher.proxy.resolve import Resolved, Resolver
+from launcher.proxy.resolve import Resolver
+from launcher.proxy.resolved import Resolved
 from launcher.proxy.serving import Serving, Visit
 from launcher.proxy.target import check_path, printable
 from launcher.proxy.timing import timing_headers
@@ -110,8 +111,7 @@ class ProxyHandler:
     @staticmethod
     def _name(record: ExchangeRecord, found: Resolved) -> None:
         record.route = found.route.name
-        if found.model is not None:
-            record.model = found.model.id
+        record.model = found.asked
 
     async def _fail(self, visit: Visit, error: LauncherError) -> None:
         record = visit.record

@@ -15,6 +15,7 @@ from typing import Final
 from launcher.errors import LauncherError
 from launcher.proxy.exchange import RawHeaders, RequestHead
 from launcher.proxy.plan import Plan
+from launcher.proxy.wishes import PRIORITY_HEADER, WAKE_HEADER
 
 #: Our name in Via. The ending differs between launchers, so that a chain of them is no loop.
 PSEUDONYM: Final = b"lazy-launcher-" + secrets.token_hex(4).encode()
@@ -29,7 +30,9 @@ _WRITTEN_ANEW: Final = frozenset({b"host", b"content-length", b"expect", b"http2
 _FORWARDED: Final = frozenset(
     {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-prefix"}
 )
-_NOT_FORWARDED: Final = _HOP_BY_HOP | _WRITTEN_ANEW
+#: Meant for the launcher, and for nobody behind it.
+_OURS: Final = frozenset({PRIORITY_HEADER, WAKE_HEADER})
+_NOT_FORWARDED: Final = _HOP_BY_HOP | _WRITTEN_ANEW | _OURS
 
 #: RFC 9110 §5.5: of the control characters a field value holds only HTAB.
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

@@ -15,10 +15,11 @@ class ExchangeRecord:
     """Printable: the raw path with anything odd escaped; never the query (may hold keys)."""
     peer: str
     route: str = ""
-    """Configured route name, `-` for the launcher's own paths, empty where none matched."""
+    """Configured name of the route (of an alias' the one that served it), `-` for the
+    launcher's own paths, empty where none matched."""
     backend: str = ""
     model: str = ""
-    """Configured model id (never the client's own words)."""
+    """Configured model id or alias (never the client's own words)."""
     status: int = 0
     """The real outcome, also where a heartbeat had answered 200 before; 499: client left."""
     code: str = ""

@@ -6,18 +6,18 @@ it, and starts nothing. It must not know the gate or backends' state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
-from launcher.config import MIB, LauncherConfig, ModelSpec, RouteConfig
+from launcher.config import MIB, LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
-from launcher.proxy.body import Body, Budget, KeptBody, StreamedBody, keep
+from launcher.proxy.body import Budget, KeptBody, StreamedBody, keep
 from launcher.proxy.exchange import Exchange, RequestHead
 from launcher.proxy.model_scan import JsonScan, Scanner
 from launcher.proxy.multipart import FormScan, boundary_of
+from launcher.proxy.resolved import Candidate, InBody, InQuery, Resolved
 from launcher.proxy.target import behind, unified
 
 #: On a route's own path: JSON up to here is kept, so that it can be looked at and sent again.
@@ -30,23 +30,6 @@ _NO_JSON: Final = ("audio/", "image/", "video/", "application/octet-stream")
 _LISTED: Final = 50
 
 
-@dataclass(slots=True)
-class Resolved:
-    """A request that has found its route."""
-
-    route: RouteConfig
-    path: bytes
-    """The backend's, raw."""
-    query: bytes | None
-    prefix: bytes
-    body: Body
-    model: ModelSpec | None = None
-    stream: bool | None = None
-    """Whether a JSON body asks for a stream; None: nobody has looked."""
-    keep_later: bool = False
-    """Its JSON body is read after the admission: the client waits for a 100 Continue."""
-
-
 class Resolver:
     """Routes by host, path and model."""
 
@@ -54,6 +37,10 @@ class Resolver:
         self, config: LauncherConfig, table: RouteTable[RouteConfig], access: Access
     ) -> None:
         self._table = table
+        self._aliases = {
+            alias.id: tuple(_candidate(table, model) for model in alias.models)
+            for alias in config.aliases
+        }
         self._access = access
         self._max_body = config.max_body
         self.budget = Budget(config.max_buffered)
@@ -100,7 +87,7 @@ class Resolver:
         self, exchange: Exchange, route: RouteConfig, prefix: bytes, path: bytes
     ) -> Resolved:
         head = exchange.head
-        found = Resolved(route, path, head.query, prefix, StreamedBody(exchange))
+        found = Resolved((Candidate(route),), path, head.query, prefix, StreamedBody(exchange))
         if _is_json(media_type(head)) and 0 < (head.content_length or 0) <= KEPT_JSON:
             # To read is to send the 100 Continue, which has to wait for the admission.
             if head.get(b"expect") is None:
@@ -116,24 +103,25 @@ class Resolver:
         in_query = _model_in_query(head.query)
         scanner = self._scanner(head, needed=in_query is None)
         if scanner is None:
-            route, spec = self._known(in_query[0] if in_query else None)
-            query = _with_model(head.query, in_query, spec)
-            return Resolved(route, path, query, prefix, StreamedBody(exchange), spec, False)
-        body = await keep(exchange, self.budget, self._max_body, scanner)
+            asked, at = in_query or (None, None)
+            known = self._known(asked)
+            body = StreamedBody(exchange)
+            return Resolved(known, path, head.query, prefix, body, asked or "", at, stream=False)
+        kept = await keep(exchange, self.budget, self._max_body, scanner)
         try:
             scanned = scanner.finish()
+            where: InQuery | InBody
             if scanned.model is None and in_query is not None:
-                route, spec = self._known(in_query[0])
-                query = _with_model(head.query, in_query, spec)
+                asked, where = in_query
             else:
-                route, spec = self._known(scanned.model)
-                query = head.query
-                if spec.upstream is not None:
-                    body.replace(scanned.span, scanner.encode(spec.upstream))
+                asked, where = scanned.model, InBody(kept, scanned.span, scanner.encode)
+            known = self._known(asked)
         except BaseException:
-            body.close()
+            kept.close()
             raise
-        return Resolved(route, path, query, prefix, body, spec, scanned.stream)
+        return Resolved(
+            known, path, head.query, prefix, kept, asked or "", where, stream=scanned.stream
+        )
 
     def _scanner(self, head: RequestHead, *, needed: bool) -> Scanner | None:
         """What finds the model in this request's body; None where it isn't to be read."""
@@ -159,23 +147,29 @@ class Resolver:
             raise LauncherError("bad_request", "The multipart form's Content-Type has no boundary.")
         return FormScan(boundary)
 
-    def _known(self, model: str | None) -> tuple[RouteConfig, ModelSpec]:
-        if not model:
+    def _known(self, asked: str | None) -> tuple[Candidate, ...]:
+        """Who may serve a model id or alias. Raises `missing_model`, `unknown_model`."""
+        if not asked:
             raise LauncherError(
                 "missing_model",
                 "No `model` in the request: put it into the JSON body, a form field, or the"
-                f" query (`?model=…`). Known: {_listed(self._table.models)}.",
+                f" query (`?model=…`). Known: {_listed(self._models)}.",
                 param="model",
             )
-        route = self._table.by_model(model)
-        if route is None:
+        members = self._aliases.get(asked)
+        if members is not None:
+            return members
+        if self._table.by_model(asked) is None:
             raise LauncherError(
                 "unknown_model",
-                f"No route serves the model {_quoted(model)}. Known:"
-                f" {_listed(self._table.models)}.",
+                f"No route serves the model {_quoted(asked)}. Known: {_listed(self._models)}.",
                 param="model",
             )
-        return route, next(spec for spec in route.models if spec.id == model)
+        return (_candidate(self._table, asked),)
+
+    @property
+    def _models(self) -> tuple[str, ...]:
+        return (*self._table.models, *self._aliases)
 
     def _unknown_route(self) -> LauncherError:
         prefixes = [prefix for route in self._table.routes for prefix in route.prefixes]
@@ -206,11 +200,16 @@ def _is_json(media: str) -> bool:
     )
 
 
-InQuery = tuple[str, int, int]
+def _candidate(table: RouteTable[RouteConfig], model: str) -> Candidate:
+    """A model's own route. Raises KeyError where no route serves it."""
+    route = table.by_model(model)
+    if route is None:
+        raise KeyError(model)
+    return Candidate(route, next(spec for spec in route.models if spec.id == model))
 
 
-def _model_in_query(query: bytes | None) -> InQuery | None:
-    """The `model` of a query and where its raw value begins and ends."""
+def _model_in_query(query: bytes | None) -> tuple[str, InQuery] | None:
+    """The `model` of a query and where it stands."""
     found = None
     at = 0
     for pair in (query or b"").split(b"&"):
@@ -221,17 +220,9 @@ def _model_in_query(query: bytes | None) -> InQuery | None:
                     "bad_request", "The query has more than one `model`.", param="model"
                 )
             start = at + len(name) + 1
-            found = _decoded(value), start, start + len(value)
+            found = _decoded(value), InQuery(query or b"", start, start + len(value))
         at += len(pair) + 1
     return found
-
-
-def _with_model(query: bytes | None, found: InQuery | None, spec: ModelSpec) -> bytes | None:
-    """The query with the backend's own name for its model; only that value's bytes differ."""
-    if query is None or found is None or spec.upstream is None:
-        return query
-    _, start, end = found
-    return query[:start] + quote(spec.upstream, safe="").encode() + query[end:]
 
 
 def _decoded(raw: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Final
@@ -23,9 +24,12 @@ from launcher.proxy.heartbeat import INTERVAL, HeartbeatExchange, comment, diale
 from launcher.proxy.plan import Carried, Plan, UpstreamFailed
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
-from launcher.proxy.resolve import Resolved, Resolver
+from launcher.proxy.resolve import Resolver
+from launcher.proxy.resolved import Resolved
 from launcher.proxy.timing import TimedExchange, timing_headers
+from launcher.proxy.wishes import wishes
 from launcher.runtime.admission import Admission, Ask, Gate, Grant
+from launcher.runtime.asking import ask_for
 
 #: RFC 9110 §9.2.2.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -85,6 +89,7 @@ class Serving:
         self._pool = pool
         self._access = access
         self._resolver = resolver
+        self._config = config
         self._keys = {backend.id: backend.backend_key for backend in config.backends}
         self._trusted = Trusted(config.trusted_proxies)
 
@@ -92,29 +97,34 @@ class Serving:
         """To the end of the response. Raises LauncherError, ClientGone."""
         # Known to be refused later: nothing is started for it.
         wanted_upgrade(visit.exchange.head)
+        ask = self._ask(visit, found)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + found.route.queue_timeout
+        deadline = loop.time() + ask.queue_timeout
         again = False
-        while not await self._once(visit, found, deadline - loop.time(), again=again):
+        while not await self._once(visit, found, ask, again=again):
             again = visit.record.retried = True
+            ask = replace(ask, queue_timeout=max(0.0, deadline - loop.time()))
 
-    async def _once(
-        self, visit: Visit, found: Resolved, queue_timeout: float, *, again: bool
-    ) -> bool:
+    def _ask(self, visit: Visit, found: Resolved) -> Ask:
+        """What is asked of the gate: as the route says, or meeker where the request says so."""
+        route = found.first
+        priority, wake = wishes(visit.exchange.head, route.priority, route.wake)
+        ask = ask_for(self._config, route, backends=found.backends, priority=priority, wake=wake)
+        return replace(ask, quiet=True) if _is_quiet(found) else ask
+
+    async def _once(self, visit: Visit, found: Resolved, ask: Ask, *, again: bool) -> bool:
         """Ask for a place and use it; False where it has to be done once more."""
-        route, head = found.route, visit.exchange.head
-        quiet = found.path.decode("latin-1") in route.quiet
-        ask = Ask(route.backends, route.max_wait, max(0.0, queue_timeout), quiet)
+        record = visit.record
         with ExitStack() as held:
-            if not quiet and found.model is None and opened_by_own_page(head):
+            if not ask.quiet and not found.asked and opened_by_own_page(visit.exchange.head):
                 # Held besides the place proper: it is refused where that would wake somebody.
-                first = held.enter_context(self._gate.admit(Ask(route.backends, quiet=True)))
+                first = held.enter_context(self._gate.admit(Ask(ask.backends, quiet=True)))
                 if first.grant is None:
                     await first.granted()
             admission = held.enter_context(self._gate.admit(ask))
             grant = admission.grant or await self._granted(admission, visit, found)
-            record = visit.record
-            record.backend = grant.backend
+            found.settle(grant.backend)
+            record.route, record.backend = found.route.name, grant.backend
             record.cold = record.cold or grant.cold
             record.queued += grant.queued
             record.starting += grant.starting
@@ -127,7 +137,8 @@ class Serving:
                 try:
                     carried = await self._forward(visit, found, grant, admission)
                 except UpstreamFailed as failed:
-                    if not await self._may_try_again(failed, grant, route, began) or again:
+                    may = await self._may_try_again(failed, grant, found.route, began)
+                    if again or not may:
                         raise _unserved(failed, grant) from failed
                     return False
                 self._note(record, carried)
@@ -138,7 +149,7 @@ class Serving:
         """Wait, with heartbeats where the client asked for a stream."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
-        every = found.route.heartbeat
+        every = found.first.heartbeat
         try:
             if not every or not await self._streams(visit, found):
                 return await admission.granted()
@@ -156,7 +167,7 @@ class Serving:
 
     async def _beat(self, admission: Admission, visit: Visit, found: Resolved) -> None:
         progress = admission.progress()
-        name = found.model.id if found.model is not None else progress.backend
+        name = found.asked or progress.backend
         if visit.heart is None:
             visit.heart = HeartbeatExchange(visit.exchange, dialect_of(found.path))
             visit.answer = visit.heart
@@ -304,6 +315,10 @@ class Trusted:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self._networks)
+
+
+def _is_quiet(found: Resolved) -> bool:
+    return found.path.decode("latin-1") in found.first.quiet
 
 
 def stateless(path: bytes) -> bool:

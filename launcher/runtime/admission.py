@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from launcher.core.types import BackendId
+from launcher.core.types import BackendId, Priority, Wake
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
 
@@ -30,6 +30,9 @@ class Ask:
     queue_timeout: float = math.inf
     quiet: bool = False
     operator: bool = False
+    priority: Priority = Priority.NORMAL
+    ages: float = 1800.0
+    wake: Wake = Wake.ALWAYS
 
 
 @dataclass(frozen=True, slots=True)

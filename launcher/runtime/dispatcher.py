@@ -181,6 +181,9 @@ class Dispatcher:
             deadline=now + ask.queue_timeout,
             quiet=ask.quiet,
             operator=ask.operator,
+            priority=ask.priority,
+            ages=ask.ages,
+            wake=ask.wake,
         )
         place = self._places[ticket.id] = Place(self, ticket, now)
         self.feed(Arrived(ticket))

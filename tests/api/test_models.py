@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.api.models import Models
-from launcher.config import LauncherConfig
+from launcher.config import AliasConfig, LauncherConfig
 from launcher.errors import LauncherError
 from tests.api.world import CONFIG, read, request
 
@@ -27,6 +29,13 @@ async def test_one_model_whose_id_holds_a_slash() -> None:
     body = read(await Models(CONFIG, 0).one(request(id="Qwen/Qwen2.5-Coder")))
 
     assert body["id"] == "Qwen/Qwen2.5-Coder"
+
+
+async def test_an_alias_is_a_model_like_any() -> None:
+    config = replace(CONFIG, aliases=(AliasConfig("any", ("chat",)),))
+
+    assert read(await Models(config, 0).one(request(id="any")))["id"] == "any"
+    assert read(await Models(config, 0).list(request()))["data"][-1]["id"] == "any"
 
 
 async def test_an_unknown_model_names_those_known() -> None:

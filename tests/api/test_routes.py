@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from launcher.api.routes import Routes, mask
+from launcher.config import AliasConfig
 from tests.api.world import CONFIG, read, request
 
 
@@ -19,8 +22,11 @@ async def test_the_table_as_configured() -> None:
         "models": ["coder-fast", "Qwen/Qwen2.5-Coder"],
         "prefixes": ["/coder"],
         "hosts": [],
+        "priority": "normal",
+        "wake": "always",
         "backends": ["coder"],
         "needs": {"gpu": 1},
+        "maxInFlight": None,
         "idleTimeoutSeconds": 1800.0,
         "public": False,
     }
@@ -29,6 +35,13 @@ async def test_the_table_as_configured() -> None:
     assert tiny["idleTimeoutSeconds"] is None
     assert tiny["port"] is None
     assert tiny["public"] is True
+
+
+async def test_aliases_stand_beside_the_routes() -> None:
+    config = replace(CONFIG, aliases=(AliasConfig("any", ("chat", "coder-fast")),))
+    body = read(await Routes(config, lambda text: text).list(request()))
+
+    assert body["aliases"] == [{"alias": "any", "models": ["chat", "coder-fast"]}]
 
 
 async def test_a_command_shows_no_secrets() -> None:

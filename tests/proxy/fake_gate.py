@@ -70,6 +70,8 @@ class FakeGate:
         self.suspected: list[Grant] = []
         self.watched: list[Grant] = []
         self.progress: tuple[str, float, float | None] = ("starting", 12.4, 38.2)
+        self.resident: BackendId | None = None
+        """Granted where it is among those asked for; else the first of them is."""
         self.on_suspect: Callable[[], bool] = lambda: True
 
     @property
@@ -83,7 +85,8 @@ class FakeGate:
 
     def a_grant(self, ask: Ask, *, cold: bool) -> Grant:
         queued, starting = (2.0, 1.5) if cold else (0.0, 0.0)
-        return Grant(ask.backends[0], 1, self.endpoint, cold, queued, starting)
+        granted = self.resident if self.resident in ask.backends else None
+        return Grant(granted or ask.backends[0], 1, self.endpoint, cold, queued, starting)
 
     def admit(self, ask: Ask) -> FakeAdmission:
         admission = FakeAdmission(self, ask)

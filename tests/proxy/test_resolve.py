@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from launcher.config import LauncherConfig, ModelSpec, RouteConfig, Secret
+from launcher.config import AliasConfig, LauncherConfig, ModelSpec, RouteConfig, Secret
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
 from launcher.proxy.body import KeptBody, StreamedBody
-from launcher.proxy.resolve import Resolved, Resolver, host_name
+from launcher.proxy.resolve import Resolver, host_name
+from launcher.proxy.resolved import Candidate, Resolved
 from tests.proxy.fake_exchange import request
-from tests.proxy.house import a_config, a_route
+from tests.proxy.house import CODER, a_config, a_route
 from tests.proxy.sending import Sending
 
 COMFY = a_route(name="comfy", prefixes=("/comfy",), hosts=("comfy.lan",), models=(), public=True)
@@ -44,7 +45,10 @@ def sending(
 
 
 async def resolved(exchange: Sending, config: LauncherConfig | None = None) -> Resolved:
-    return await a_resolver(config).on_path(exchange)
+    """As it is when its one backend has been granted."""
+    found = await a_resolver(config).on_path(exchange)
+    found.settle(CODER)
+    return found
 
 
 async def refused(exchange: Sending, config: LauncherConfig | None = None) -> LauncherError:
@@ -67,7 +71,7 @@ async def test_by_model_in_json() -> None:
         b"/v1/chat/completions",
         b"x=%41",
     )
-    assert found.model == ModelSpec("coder-fast")
+    assert found.chosen.model == ModelSpec("coder-fast")
     assert found.stream is True
     assert isinstance(found.body, KeptBody)
     assert await found.body.whole() == body
@@ -78,8 +82,7 @@ async def test_only_the_models_bytes_are_replaced() -> None:
     found = await resolved(sending(b"/v1/chat/completions", body, JSON))
     assert isinstance(found.body, KeptBody)
     assert await found.body.whole() == b'{ "a" : 1.0,"model"\t: "Qwen/Qwen2.5-7B" ,"z":[ ] }'
-    assert found.model is not None
-    assert found.model.id == "gpt-4o"
+    assert found.asked == "gpt-4o"
 
 
 async def test_by_model_in_a_form() -> None:
@@ -98,7 +101,7 @@ async def test_by_model_in_the_query() -> None:
 async def test_a_body_without_a_model_leaves_it_to_the_query() -> None:
     body = b'{"input":"x"}'
     found = await resolved(sending(b"/v1/embeddings?model=coder-fast", body, JSON))
-    assert found.model == ModelSpec("coder-fast")
+    assert found.chosen.model == ModelSpec("coder-fast")
     assert isinstance(found.body, KeptBody)
     assert await found.body.whole() == body
 
@@ -106,7 +109,7 @@ async def test_a_body_without_a_model_leaves_it_to_the_query() -> None:
 @pytest.mark.parametrize("kind", [b"application/x-www-form-urlencoded", b"text/plain", b""])
 async def test_json_under_any_name(kind: bytes) -> None:
     exchange = sending(b"/v1/x", b'{"model":"coder-fast"}', (b"Content-Type", kind))
-    assert (await resolved(exchange)).model == ModelSpec("coder-fast")
+    assert (await resolved(exchange)).chosen.model == ModelSpec("coder-fast")
 
 
 @pytest.mark.parametrize(
@@ -207,3 +210,18 @@ async def test_long_lists_end_somewhere() -> None:
     models = tuple(ModelSpec(f"model-{i}") for i in range(500))
     error = await refused(sending(b"/v1/x"), a_config(a_route(models=models)))
     assert "and 450 more" in error.message
+
+
+async def test_an_alias_is_all_its_models_in_their_order() -> None:
+    other = a_route(name="chat", prefixes=("/chat",), models=(ModelSpec("chat"),))
+    config = a_config(a_route(), other, aliases=(AliasConfig("any", ("chat", "gpt-4o")),))
+    for exchange in (sending(b"/v1/x", b'{"model":"any"}', JSON), sending(b"/v1/x?model=any")):
+        found = await a_resolver(config).on_path(exchange)
+        found.body.close()
+        assert found.asked == "any"
+        assert found.candidates == (
+            Candidate(other, ModelSpec("chat")),
+            Candidate(a_route(), ModelSpec("gpt-4o", "Qwen/Qwen2.5-7B")),
+        )
+    unknown = await refused(sending(b"/v1/x?model=anything"), config)
+    assert "coder-fast, gpt-4o, chat, any." in unknown.message

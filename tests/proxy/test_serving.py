@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
-from launcher.config import RouteConfig
+from launcher.config import AliasConfig, BackendConfig, ModelSpec, RouteConfig, Secret
+from launcher.core.types import BackendId, Priority, Wake
+from launcher.drivers.base import ContainerSpec
 from launcher.errors import LauncherError
 from launcher.proxy.serving import Cut as CutBlock
 from launcher.proxy.serving import Trusted, opened_by_own_page, stateless
@@ -18,6 +21,7 @@ from tests.proxy.house import House, Saying, a_config, a_route, get, house, post
 from tests.proxy.raw_client import Cut
 from tests.proxy.serving import until
 
+CHAT = BackendId("chat")
 STREAM = b'{"model":"coder-fast","stream":true}'
 ONCE = b'{"model":"coder-fast"}'
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\ndata: 1\n\n"
@@ -59,6 +63,57 @@ async def test_what_is_asked_of_the_gate() -> None:
         assert (ask.backends, ask.max_wait, ask.quiet) == (("coder",), 7.0, False)
         assert 49.0 < ask.queue_timeout <= 50.0
         assert quiet.quiet
+
+
+async def test_a_request_may_ask_for_less_than_its_route_has() -> None:
+    route = a_route(max_wait=7.0, priority=Priority.INTERACTIVE)
+    saying, config = Saying(), a_config(route, batch_max_wait=900.0)
+    async with backend(saying) as model, house(config, model.endpoint) as here:
+        await here.ask(get("/coder/x", "X-Launcher-Wake: always"))
+        await here.ask(get("/coder/x", "X-Launcher-Priority: batch", "X-Launcher-Wake: if-idle"))
+        own, meek = (one.ask for one in here.gate.admissions)
+        assert (own.priority, own.wake, own.max_wait) == (route.priority, Wake.ALWAYS, 7.0)
+        assert (meek.priority, meek.wake, meek.max_wait) == (Priority.BATCH, Wake.IF_IDLE, 900.0)
+        assert own.ages == meek.ages == 900.0
+        assert all(b"x-launcher" not in head.lower() for head in saying.heads)
+        answer = await here.ask(get("/coder/x", "X-Launcher-Priority: urgent"))
+        assert (answer.status, orjson.loads(answer.body)["error"]["code"]) == (400, "bad_request")
+        assert b"interactive, normal, batch" in answer.body
+        assert len(here.gate.admissions) == 2
+
+
+async def test_an_alias_is_served_as_its_granted_member() -> None:
+    chat = a_route(
+        name="chat",
+        backends=(CHAT,),
+        prefixes=("/chat",),
+        models=(ModelSpec("chat", upstream="org/Chat"),),
+        host_header="backend",
+    )
+    base = a_config(
+        a_route(max_wait=7.0, auth="passthrough"),
+        chat,
+        aliases=(AliasConfig("any", ("coder-fast", "chat")),),
+    )
+    key = BackendConfig(CHAT, ContainerSpec("chat", 8000), backend_key=Secret("sk-chat"))
+    config = replace(base, backends=(*base.backends, key))
+    saying = Saying()
+    async with backend(saying) as model, house(config, model.endpoint) as here:
+        sent = post("/v1/chat/completions", b'{"model":"any"}', "Authorization: Bearer mine")
+        await here.ask(sent)
+        assert saying.bodies == [ONCE]
+        assert saying.header(b"authorization") == b"Bearer mine"
+        assert (await here.record()).route == "coder"
+        here.gate.resident = CHAT
+        await here.ask(sent)
+        assert saying.bodies[1] == b'{"model":"org/Chat"}'
+        assert saying.header(b"authorization") == b"Bearer sk-chat"
+        assert saying.header(b"host") == model.endpoint.authority.encode()
+        await until(lambda: len(here.records) == 2)
+        record = here.records[-1]
+        assert (record.route, record.backend, record.model) == ("chat", "chat", "any")
+        assert here.gate.admissions[-1].ask.backends == ("coder", "chat")
+        assert here.gate.admissions[-1].ask.max_wait == 7.0
 
 
 async def test_quiet_paths_wake_nobody() -> None:

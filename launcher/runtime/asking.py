@@ -1,0 +1,29 @@
+"""From a route's configuration to what is asked of the gate for one of its requests. Pure."""
+
+from __future__ import annotations
+
+from launcher.config import LauncherConfig, RouteConfig
+from launcher.core.types import BackendId, Priority, Wake
+from launcher.runtime.admission import Ask
+
+
+def ask_for(
+    config: LauncherConfig,
+    route: RouteConfig,
+    *,
+    backends: tuple[BackendId, ...] | None = None,
+    priority: Priority | None = None,
+    wake: Wake | None = None,
+) -> Ask:
+    """What a request that waits as the route says asks for. `backends` where others may serve
+    it, too; `priority` and `wake` where it has its own."""
+    priority = route.priority if priority is None else priority
+    batch = priority is Priority.BATCH
+    return Ask(
+        backends=route.backends if backends is None else backends,
+        max_wait=config.batch_max_wait if batch else route.max_wait,
+        queue_timeout=route.queue_timeout,
+        priority=priority,
+        ages=config.batch_max_wait,
+        wake=route.wake if wake is None else wake,
+    )

@@ -1,0 +1,24 @@
+"""What is asked of the gate for a route's requests."""
+
+from __future__ import annotations
+
+from launcher.config import LauncherConfig, RouteConfig
+from launcher.core.types import Priority, Wake
+from launcher.runtime.admission import Ask
+from launcher.runtime.asking import ask_for
+from tests.runtime.house import A, B
+
+CONFIG = LauncherConfig(batch_max_wait=900.0)
+ROUTE = RouteConfig("r", (A,), ("/r",), max_wait=5.0, queue_timeout=50.0, wake=Wake.IF_IDLE)
+
+
+def test_as_the_route_says() -> None:
+    assert ask_for(CONFIG, ROUTE) == Ask(
+        (A,), max_wait=5.0, queue_timeout=50.0, ages=900.0, wake=Wake.IF_IDLE
+    )
+
+
+def test_batch_has_a_patience_of_its_own() -> None:
+    ask = ask_for(CONFIG, ROUTE, backends=(B, A), priority=Priority.BATCH, wake=Wake.NEVER)
+    assert (ask.backends, ask.priority, ask.max_wait) == ((B, A), Priority.BATCH, 900.0)
+    assert ask.wake is Wake.NEVER
