@@ -13,10 +13,11 @@ import math
 from dataclasses import dataclass
 
 from launcher.core.backend import Backend
+from launcher.core.books import add
 from launcher.core.eviction import fits
 from launcher.core.policy import Policy
 from launcher.core.types import BackendId, BackendState, Forecast, Needs, TicketId
-from launcher.core.world import World, add
+from launcher.core.world import World
 
 
 @dataclass(frozen=True, slots=True, order=True)

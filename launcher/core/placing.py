@@ -16,11 +16,12 @@ import math
 
 from launcher.core import eviction
 from launcher.core.backend import SOFT, Backend
+from launcher.core.books import add
 from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
 from launcher.core.policy import Policy
 from launcher.core.types import BackendId, BackendState, Failure, StopReason
-from launcher.core.world import CUT_GRACE, START_MARGIN, World, add
+from launcher.core.world import CUT_GRACE, START_MARGIN, World
 
 _COLD = (BackendState.STOPPED, BackendState.FAILED)
 

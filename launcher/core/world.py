@@ -1,4 +1,4 @@
-"""The scheduler's state and the verbs that change it: each keeps the books and emits effects.
+"""What may be done to a backend: verbs that keep the books and emit effects.
 
 Verbs don't decide. They are called by the scheduler (what an event means) and by `placing`
 (who gets a place).
@@ -6,34 +6,13 @@ Verbs don't decide. They are called by the scheduler (what an event means) and b
 
 from __future__ import annotations
 
-import heapq
 import math
 
 from launcher.core.backend import SOFT, Backend
-from launcher.core.effects import (
-    Abort,
-    Adopt,
-    AskBusy,
-    Decided,
-    Deed,
-    Effect,
-    Grant,
-    Reject,
-    Start,
-    Stop,
-    WakeAt,
-)
+from launcher.core.books import Books
+from launcher.core.effects import Abort, Adopt, AskBusy, Deed, Start, Stop
 from launcher.core.lifecycle import Cause, move
-from launcher.core.types import (
-    BackendId,
-    BackendState,
-    Failure,
-    Needs,
-    Snapshot,
-    StopReason,
-    Ticket,
-    TicketId,
-)
+from launcher.core.types import BackendState, Failure, StopReason
 
 #: Seconds that a start may overrun its deadline before the scheduler itself ends it.
 START_MARGIN = 5.0
@@ -47,45 +26,8 @@ FIRST_BACKOFF = 1.0
 LAST_BACKOFF = 300.0
 
 
-class World:
-    """Backends, tickets and capacity, and the effects of the event being handled."""
-
-    def __init__(self, capacity: Needs) -> None:
-        self.capacity: dict[str, int] = dict(capacity)
-        self.backends: dict[BackendId, Backend] = {}
-        self.residents: dict[BackendId, Backend] = {}
-        self.queues: dict[BackendId, Backend] = {}
-        """Those that somebody waits for."""
-        self.unseen: dict[BackendId, Backend] = {}
-        """Those of which nobody has said yet whether they run."""
-        self.tickets: dict[TicketId, Backend] = {}
-        self.deadlines: list[tuple[float, TicketId]] = []
-        self.closed = False
-        self.prewarmed = False
-        self.wake = math.inf
-        """The time last asked for with WakeAt."""
-        self.effects: list[Effect] = []
-
-    # -- looking
-
-    def usage(self) -> dict[str, int]:
-        """Units of each resource that residents occupy."""
-        used: dict[str, int] = {}
-        for backend in self.residents.values():
-            add(used, backend.needs)
-        return used
-
-    def snapshot(self, now: float) -> Snapshot:
-        """Everything at one moment."""
-        return Snapshot(
-            now=now,
-            capacity=tuple(sorted(self.capacity.items())),
-            used=tuple(sorted(self.usage().items())),
-            backends={id: backend.snapshot(now) for id, backend in self.backends.items()},
-            closed=self.closed,
-        )
-
-    # -- the lifecycle
+class World(Books):
+    """The books, and what may be done to the backends in them."""
 
     def _move(self, backend: Backend, cause: Cause, now: float) -> None:
         backend.state = move(backend.state, cause)
@@ -95,25 +37,6 @@ class World:
             self.residents[backend.id] = backend
         else:
             self.residents.pop(backend.id, None)
-
-    def decided(
-        self, deed: Deed, backend: Backend, why: str, now: float, cost: float | None = None
-    ) -> None:
-        """Say why; before the effects that it explains."""
-        wanted_by = backend.wanted_by
-        wanting = backend if wanted_by is None else self.backends.get(wanted_by, backend)
-        self.effects.append(
-            Decided(
-                deed=deed,
-                backend=backend.id,
-                why=why,
-                wanted_by=wanted_by,
-                pays=backend.pays,
-                cost=cost,
-                waiting=len(wanting.queue),
-                waited=wanting.oldest_wait(now),
-            )
-        )
 
     def start(self, backend: Backend, why: str, now: float) -> None:
         """Begin a start; its needs are taken from now on."""
@@ -294,135 +217,6 @@ class World:
             )
             if not backend.in_flight:
                 self.forget(backend)
-
-    def forget(self, backend: Backend) -> None:
-        """It is no longer configured, and nothing of it is left."""
-        self.backends.pop(backend.id, None)
-        self.unseen.pop(backend.id, None)
-
-    # -- tickets
-
-    def enqueue(self, backend: Backend, ticket: Ticket, now: float) -> None:
-        """The ticket waits for this backend."""
-        backend.queue.put(ticket, now)
-        self.queues[backend.id] = backend
-        self.tickets[ticket.id] = backend
-        if ticket.deadline < math.inf:
-            heapq.heappush(self.deadlines, (ticket.deadline, ticket.id))
-
-    def _dequeue(self, backend: Backend, ticket: TicketId) -> None:
-        backend.queue.take(ticket)
-        if not backend.queue:
-            self.queues.pop(backend.id, None)
-
-    def grant(self, backend: Backend, ticket: Ticket, now: float, *, cold: bool) -> None:
-        """It counts as in flight from here on, whenever its waiter wakes."""
-        if ticket.quiet:
-            backend.silent.add(ticket.id)
-            backend.mute.add(ticket.id)
-        elif not backend.holding:
-            backend.habits.began(now)
-        backend.in_flight[ticket.id] = now
-        self.tickets[ticket.id] = backend
-        self.effects.append(Grant(ticket.id, backend.id, cold))
-
-    def serve(self, backend: Backend, now: float) -> None:
-        """Grant to those who wait for it as many as it takes: while it is ready to anybody,
-        while it drains to those who came before that."""
-        until = math.inf
-        if backend.state is BackendState.DRAINING and backend.drain_reason in SOFT:
-            until = backend.drain_from
-        elif backend.state is not BackendState.READY:
-            return
-        while backend.room:
-            queued = backend.queue.first(now, until)
-            if queued is None:
-                return
-            self._dequeue(backend, queued.ticket.id)
-            self.grant(backend, queued.ticket, now, cold=queued.number <= backend.ready_from)
-
-    def reject(
-        self,
-        backend: Backend,
-        ticket: TicketId,
-        failure: Failure,
-        now: float,
-        retry_after: float | None = None,
-    ) -> None:
-        """End a ticket, queued or new."""
-        self.decided(Deed.REJECT, backend, failure.code, now)
-        if ticket in backend.queue:
-            self._dequeue(backend, ticket)
-        self.tickets.pop(ticket, None)
-        self.effects.append(
-            Reject(ticket, backend.id, failure.code, failure.message, retry_after, failure.detail)
-        )
-
-    def reject_queue(
-        self,
-        backend: Backend,
-        failure: Failure,
-        now: float,
-        retry_after: float | None = None,
-    ) -> None:
-        """Nobody who waits for it will be served."""
-        for ticket in list(backend.queue):
-            self.reject(backend, ticket, failure, now, retry_after)
-
-    def abandon(self, ticket: TicketId, now: float) -> None:
-        """A queued ticket left. Raises KeyError where it isn't queued."""
-        backend = self.tickets[ticket]
-        self._dequeue(backend, ticket)
-        del self.tickets[ticket]
-        if not backend.holding and not backend.queue:
-            backend.habits.fell_idle(now)
-
-    def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
-        """A granted ticket is done. Raises KeyError for one that isn't in flight."""
-        backend = self.tickets[ticket]
-        granted = backend.in_flight.pop(ticket)
-        del self.tickets[ticket]
-        silent = ticket in backend.silent
-        backend.silent.discard(ticket)
-        if not silent:
-            backend.last_used = now
-            if not backend.holding and not backend.queue:
-                backend.habits.fell_idle(now)
-            if ok:
-                backend.measured(service=now - granted)
-        if ticket in backend.mute:
-            backend.mute.discard(ticket)
-        elif ok:
-            backend.backoff = 0.0
-            backend.failure = None
-        if backend.removed and not backend.in_flight and not backend.resident:
-            self.forget(backend)
-        return backend
-
-    # -- time
-
-    def next_deadline(self) -> float:
-        """The earliest deadline of a queued ticket."""
-        heap = self.deadlines
-        while heap:
-            at, ticket = heap[0]
-            backend = self.tickets.get(ticket)
-            if backend is not None and ticket in backend.queue:
-                return at
-            heapq.heappop(heap)
-        return math.inf
-
-    def wake_by(self, at: float, now: float) -> None:
-        """Ask for a Tick at `at`, unless an earlier one is on its way."""
-        if at < self.wake:
-            self.wake = max(at, now)
-            self.effects.append(WakeAt(self.wake))
-
-
-def add(usage: dict[str, int], needs: Needs, sign: int = 1) -> None:
-    """Add needs to a usage, or take them out with `sign=-1`."""
-    for name, n in needs:
-        usage[name] = usage.get(name, 0) + sign * n
 
 
 def grow(backoff: float) -> float:
