@@ -20,9 +20,11 @@ from launcher.api.router import OwnApi
 from launcher.api.stats import History
 from launcher.config import LauncherConfig, Listen
 from launcher.core.events import Closed
+from launcher.core.policy import POLICIES
 from launcher.core.routing import RouteTable
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId
+from launcher.decisions import DecisionLog
 from launcher.drivers.base import ContainerSpec, Driver, Endpoint
 from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
@@ -48,15 +50,21 @@ class App:
 
     def __init__(self, config: LauncherConfig, store: StateStore) -> None:
         redactor = Redactor(secrets_of(config))
-        scheduler = Scheduler(config.capacity)
+        scheduler = Scheduler(config.capacity, POLICIES[config.policy]())
         loop = asyncio.get_running_loop()
         self.config = config
         self.metrics = Metrics(config, lambda: scheduler.snapshot(loop.time()))
         self.history = History(config, store.load_starts(), store.save_starts)
+        self.decisions = DecisionLog()
         self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
         self.pool = UpstreamPool()
         narrator = Narrator(
-            self.metrics.fact, self.history.fact, self.keeper.fact, logs.log_fact, self._forget
+            self.metrics.fact,
+            self.history.fact,
+            self.keeper.fact,
+            self.decisions.fact,
+            logs.log_fact,
+            self._forget,
         )
         driver_of = _drivers(config)
         self.dispatcher = Dispatcher(
@@ -70,7 +78,14 @@ class App:
             estimates=store.load_estimates(),
             redactor=redactor,
         )
-        self.own = OwnApi(config, self.dispatcher, self.metrics, self.history, redact=redactor.text)
+        self.own = OwnApi(
+            config,
+            self.dispatcher,
+            self.metrics,
+            self.history,
+            self.decisions,
+            redact=redactor.text,
+        )
         handler = ProxyHandler(
             config,
             RouteTable(config.routes),

@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from launcher.core.effects import Abort, Adopt, Effect, Grant, PrewarmSkipped, Reject, Start, Stop
+from launcher.core.effects import (
+    Abort,
+    Adopt,
+    Decided,
+    Effect,
+    Grant,
+    PrewarmSkipped,
+    Reject,
+    Start,
+    Stop,
+)
 from launcher.core.events import (
     Abandoned,
     Arrived,
@@ -97,6 +107,7 @@ Fact = (
     | StopBegan
     | StopEnded
     | StopStuck
+    | Decided
     | Reject
     | Abort
     | PrewarmSkipped
@@ -172,7 +183,7 @@ class Narrator:
                 self._start_began(effect, now)
             case Stop():
                 self._stop_began(effect, now)
-            case Abort() | PrewarmSkipped():
+            case Decided() | Abort() | PrewarmSkipped():
                 self._tell(effect)
             case _:
                 pass

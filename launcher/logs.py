@@ -21,11 +21,11 @@ from typing import Literal
 
 import orjson
 
-from launcher.core.effects import Abort, PrewarmSkipped, Reject
+from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
-from launcher.core.types import StopReason
+from launcher.decisions import sentence
 from launcher.facts import Fact, Granted, StartBegan, StartEnded, StopBegan, StopEnded, StopStuck
-from launcher.printable import printable
+from launcher.printable import printable, seconds
 from launcher.proxy.record import ExchangeRecord
 
 LogFormat = Literal["auto", "json", "human"]
@@ -263,22 +263,18 @@ def _sentence(fields: Fields) -> str:
     if "cold" in fields:
         notes.append("cold")
     if "queued" in fields:
-        notes.append(f"waited {seconds(fields['queued'])}")
+        notes.append(f"waited {_seconds(fields['queued'])}")
     if "retried" in fields:
         notes.append("sent twice")
     if fields["outcome"] not in ("ok", "error"):
         notes.append(str(fields["outcome"]).replace("_", " "))
     behind = f"  ({', '.join(notes)})" if notes else ""
-    taken = seconds(fields["duration"])
+    taken = _seconds(fields["duration"])
     return f"{fields['method']} {fields['path']} → {fields['status']} in {taken}{behind}"
 
 
-def seconds(value: object) -> str:
-    """Seconds for people: `4 ms`, `1.2 s`, `38 s`."""
-    number = value if isinstance(value, (int, float)) else 0.0
-    if number < 1:
-        return f"{number * 1000:.0f} ms"
-    return f"{number:.1f} s" if number < 10 else f"{number:.0f} s"
+def _seconds(field: object) -> str:
+    return seconds(field if isinstance(field, (int, float)) else 0.0)
 
 
 def log_exchange(record: ExchangeRecord) -> None:
@@ -290,17 +286,6 @@ def log_exchange(record: ExchangeRecord) -> None:
         exchanges.handle(line)
 
 
-_STOPPING: dict[StopReason, str] = {
-    StopReason.IDLE: "it was idle",
-    StopReason.EVICTED: "evicted to make room",
-    StopReason.OPERATOR: "an operator asked",
-    StopReason.FAILED_START: "its start failed",
-    StopReason.HUNG: "it hung",
-    StopReason.SURPLUS: "more runs than fits",
-    StopReason.REMOVED: "the configuration no longer has it",
-}
-
-
 def log_fact(fact: Fact) -> None:
     """One line per decision, and per outcome of one. Grants only at debug level."""
     match fact:
@@ -308,15 +293,12 @@ def log_fact(fact: Fact) -> None:
             if decisions.isEnabledFor(logging.DEBUG):
                 waited = seconds(fact.waited)
                 _say("debug", f"granted {fact.backend} after {waited}", backend=fact.backend)
-        case StartBegan():
-            text = f"found {fact.backend} running" if fact.adopted else f"starting {fact.backend}"
-            _say("info", text, backend=fact.backend, decision="adopt" if fact.adopted else "start")
+        case Decided():
+            _decided(fact)
+        case StartBegan() | StopBegan():
+            pass  # what was decided has just been said
         case StartEnded():
             _start_ended(fact)
-        case StopBegan():
-            text = f"stopping {fact.backend}: {_STOPPING[fact.reason]}"
-            reason = fact.reason.value
-            _say("info", text, backend=fact.backend, decision="stop", reason=reason)
         case StopEnded():
             taken = round(fact.seconds, 3)
             text = f"{fact.backend} stopped after {seconds(taken)}"
@@ -354,6 +336,23 @@ def _news(fact: Hung | Reachable | StopRequested | Closed | PrewarmSkipped) -> N
             _say("warning", text, backends=list(fact.backends))
         case Closed():
             _say("info", "shutting down: nothing starts or stops any more")
+
+
+def _decided(fact: Decided) -> None:
+    if fact.deed is Deed.REJECT:
+        return  # the Reject that it explains knows better words
+    _say(
+        "info",
+        sentence(fact),
+        backend=fact.backend,
+        decision=fact.deed.value,
+        reason=fact.why,
+        wantedBy=fact.wanted_by,
+        pays=list(fact.pays) or None,
+        cost=None if fact.cost is None else round(fact.cost, 3),
+        waiting=fact.waiting or None,
+        waited=None if fact.waited is None else round(fact.waited, 3),
+    )
 
 
 def _start_ended(fact: StartEnded) -> None:

@@ -64,6 +64,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/metrics", "observe", "Prometheus; the table is below."),
     Endpoint("GET", "/api/status", "observe", "What `launcher status` shows."),
     Endpoint(
+        "GET", "/api/decisions", "observe",
+        "Every start, stop, drain and rejection with its reason and its cost, the newest first; "
+        "1,000 are kept. `?limit=` (100), `?backend=` those that name it.",
+    ),
+    Endpoint(
         "POST", "/api/routes/{name}/start", "admin",
         "Start a route's backend; `?wait=1` answers when it is ready.",
     ),

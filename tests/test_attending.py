@@ -10,6 +10,7 @@ from launcher.api.router import OwnApi
 from launcher.api.stats import History
 from launcher.attending import attend, connect, explained
 from launcher.client import Call, ClientError, LauncherClient, StatusReport
+from launcher.decisions import DecisionLog
 from launcher.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CONFIG, FakeControl
@@ -75,7 +76,9 @@ def test_a_look_that_fails_does_not_end_the_wait(
         return f"starting coder, {looks} s"
 
     def make() -> OwnApi:
-        return OwnApi(CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG))
+        return OwnApi(
+            CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+        )
 
     with served(make) as url:
         client = LauncherClient(url)
@@ -95,7 +98,9 @@ def test_an_interruption_hangs_up(
         raise KeyboardInterrupt
 
     def make() -> OwnApi:
-        return OwnApi(CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG))
+        return OwnApi(
+            CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+        )
 
     with served(make) as url:
         client = LauncherClient(url)

@@ -20,6 +20,7 @@ from launcher import __version__
 from launcher.api.router import OwnApi
 from launcher.api.stats import History
 from launcher.core.types import BackendState, Failure
+from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
 from tests.api.serving import served
@@ -73,7 +74,9 @@ def control() -> FakeControl:
 @pytest.fixture
 def url(control: FakeControl) -> Iterator[str]:
     def make() -> OwnApi:
-        return OwnApi(CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG))
+        return OwnApi(
+            CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+        )
 
     with served(make) as where:
         yield where
@@ -166,7 +169,9 @@ class TestStatus:
         self, control: FakeControl, args: tuple[str, ...], environ: dict[str, str], code: int
     ) -> None:
         def make() -> OwnApi:
-            return OwnApi(CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG))
+            return OwnApi(
+                CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+            )
 
         with served(make, key="good") as url:
             done = run("status", "--url", url, *args, cwd=None, **environ)

@@ -15,6 +15,7 @@ from launcher.api.router import OwnApi
 from launcher.api.stats import History
 from launcher.client import ClientError, LauncherClient, Trouble
 from launcher.core.types import BackendState, Failure
+from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
 from tests.api.serving import served
@@ -27,7 +28,9 @@ def control() -> FakeControl:
 
 
 def api(control: FakeControl) -> OwnApi:
-    return OwnApi(CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG))
+    return OwnApi(
+        CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+    )
 
 
 @contextmanager

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from launcher.core.effects import Abort, Adopt, Effect, Grant, PrewarmSkipped, Reject, Start, Stop
+from launcher.core.effects import (
+    Abort,
+    Adopt,
+    Decided,
+    Deed,
+    Effect,
+    Grant,
+    PrewarmSkipped,
+    Reject,
+    Start,
+    Stop,
+)
 from launcher.core.events import (
     Abandoned,
     Arrived,
@@ -173,7 +184,14 @@ def test_some_events_are_facts_themselves(story: Story, event: Event) -> None:
     assert story.tell(event) == [event]
 
 
-@pytest.mark.parametrize("effect", [PrewarmSkipped(A), Abort(A, "backend_stopped", "by force")])
+@pytest.mark.parametrize(
+    "effect",
+    [
+        PrewarmSkipped(A),
+        Abort(A, "backend_stopped", "by force"),
+        Decided(Deed.UNDRAIN, A, "no longer wanted"),
+    ],
+)
 def test_some_effects_are_facts_themselves(story: Story, effect: Effect) -> None:
     assert story.tell(Tick(), effect) == [effect]
 

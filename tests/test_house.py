@@ -35,7 +35,7 @@ NO_TEST_OF_ITS_OWN = {
 FLOORS = (
     ("", "errors", "tasks", "printable"),
     ("core",),
-    ("facts", "drivers"),
+    ("facts", "decisions", "drivers"),
     ("config", "settings", "loading", "redact"),
     ("runtime", "state", "check"),
     ("api", "proxy"),

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from launcher import logs
-from launcher.core.effects import Abort, PrewarmSkipped, Reject
+from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.core.types import BackendId, Failure, StopReason, TicketId
 from launcher.facts import Fact, Granted, StartBegan, StartEnded, StopBegan, StopEnded, StopStuck
@@ -130,8 +130,7 @@ def test_an_exchange_for_people() -> None:
 
 
 FACTS: list[tuple[Fact, str, str]] = [
-    (StartBegan(A, 1, False, True), "info", "starting a"),
-    (StartBegan(A, 1, True, False), "info", "found a running"),
+    (Decided(Deed.START, A, "found running"), "info", "starts a: it was found running"),
     (StartEnded(A, 1, False, False, "ready", 38.2), "info", "a is ready after 38 s"),
     (StartEnded(A, 1, False, False, "cancelled", 3.0), "info", "the start of a was called off"),
     (
@@ -139,8 +138,7 @@ FACTS: list[tuple[Fact, str, str]] = [
         "error",
         "a failed to start after 250 ms: exit code 1",
     ),
-    (StopBegan(A, StopReason.EVICTED), "info", "stopping a: evicted to make room"),
-    (StopBegan(A, StopReason.IDLE), "info", "stopping a: it was idle"),
+    (Decided(Deed.STOP, A, "idle"), "info", "stops a: it was idle"),
     (StopEnded(A, StopReason.IDLE, 1.23), "info", "a stopped after 1.2 s"),
     (StopStuck(A, FAILURE), "error", "a does not stop: exit code 1"),
     (Reject(TicketId(1), A, "queue_full", "too many"), "warning", "rejected a request for a"),
@@ -166,6 +164,7 @@ def test_a_line_per_decision(fact: Fact, level: str, start: str) -> None:
 
 def test_a_stop_has_its_reason_and_a_failure_its_code_and_detail() -> None:
     def speak() -> None:
+        log_fact(Decided(Deed.STOP, A, "hung"))
         log_fact(StopBegan(A, StopReason.HUNG))
         log_fact(StartEnded(A, 1, False, False, "failed", 1.0, FAILURE))
 
@@ -174,6 +173,28 @@ def test_a_stop_has_its_reason_and_a_failure_its_code_and_detail() -> None:
     assert (stop["decision"], stop["reason"]) == ("stop", "hung")
     assert (failed["code"], failed["seconds"]) == ("backend_start_failed", 1.0)
     assert failed["detail"] == "Traceback:\n  out of memory"
+
+
+def test_a_decision_is_one_line_with_all_it_knows() -> None:
+    b = BackendId("b")
+
+    def speak() -> None:
+        log_fact(Decided(Deed.DRAIN, A, "overdue", b, cost=41.23456, waiting=3, waited=61.5))
+        log_fact(Decided(Deed.START, b, "wanted", pays=(A,), cost=25.0, waiting=1))
+        log_fact(StartBegan(b, 1, False, True))
+        log_fact(Decided(Deed.REJECT, A, "queue_full"))
+        log_fact(Reject(TicketId(1), A, "queue_full", "too many"))
+
+    drain, start, reject = lines(speak)
+
+    assert drain["message"] == (
+        "drains a: b waits too long for its place (3 requests, the oldest for 62 s); "
+        "expected to cost 41 s"
+    )
+    assert (drain["decision"], drain["reason"], drain["wantedBy"]) == ("drain", "overdue", "b")
+    assert (drain["cost"], drain["waiting"], drain["waited"]) == (41.235, 3, 61.5)
+    assert (start["decision"], start["pays"]) == ("start", ["a"])
+    assert (reject["decision"], reject["code"]) == ("reject", "queue_full")
 
 
 def test_details_are_indented_for_people() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from launcher.printable import printable
+import pytest
+
+from launcher.printable import printable, seconds
 
 
 def test_ordinary_text_is_left_alone() -> None:
@@ -15,3 +17,10 @@ def test_what_a_terminal_acts_on_is_escaped() -> None:
 
 def test_bytes_that_were_no_text_are_escaped() -> None:
     assert printable(b"\xff".decode(errors="surrogateescape")) == "\\udcff"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0.0042, "4 ms"), (0, "0 ms"), (1.23, "1.2 s"), (38.4, "38 s")]
+)
+def test_durations(number: float, words: str) -> None:
+    assert seconds(number) == words

@@ -8,6 +8,7 @@ import pytest
 
 from launcher.api.router import OwnApi
 from launcher.api.stats import History
+from launcher.decisions import DecisionLog
 from launcher.errors import ERROR_KINDS
 from launcher.loading.keys import KEYS
 from launcher.metrics import Metrics
@@ -35,7 +36,9 @@ def test_it_has_every_key_error_and_metric() -> None:
 @pytest.fixture
 def api() -> OwnApi:
     control = FakeControl()
-    return OwnApi(CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG))
+    return OwnApi(
+        CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+    )
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: f"{one.method} {one.path}")

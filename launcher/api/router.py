@@ -10,12 +10,14 @@ from urllib.parse import unquote
 from launcher.api.answers import json_answer
 from launcher.api.contract import Answer, ApiRequest, ApiResponse, Found, Need
 from launcher.api.control import Control, Switches
+from launcher.api.decisions import Decisions
 from launcher.api.health import Health
 from launcher.api.models import Models
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
 from launcher.api.status import Status
 from launcher.config import LauncherConfig
+from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 
 #: Where lists of models are asked for.
@@ -50,6 +52,7 @@ class OwnApi:
         control: Control,
         metrics: Scrape,
         history: History,
+        decisions: DecisionLog,
         *,
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
@@ -69,6 +72,7 @@ class OwnApi:
             "/stats": {"GET": ("observe", stats.show)},
             "/metrics": {"GET": ("observe", self._scrape)},
             "/api/status": {"GET": ("observe", status.show)},
+            "/api/decisions": {"GET": ("observe", Decisions(config, decisions, wall).show)},
         }
         for path in MODEL_LISTS:
             self._exact[path] = {"GET": ("observe", models.list)}

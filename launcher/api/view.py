@@ -1,11 +1,13 @@
-"""One backend's state as plain data, the same for `/stats` and `/api/status`."""
+"""States and decisions as plain data, the same for every endpoint that shows them."""
 
 from __future__ import annotations
 
 import math
 
 from launcher.api.answers import milliseconds, timestamp
+from launcher.core.effects import Decided
 from launcher.core.types import BackendSnapshot, Failure
+from launcher.decisions import sentence
 
 
 def describe(one: BackendSnapshot, now: float, wall: float) -> dict[str, object]:
@@ -38,6 +40,21 @@ def describe(one: BackendSnapshot, now: float, wall: float) -> dict[str, object]
         "expectedStartMs": milliseconds(one.estimates.start),
         "expectedStopMs": milliseconds(one.estimates.stop),
         "expectedServiceMs": milliseconds(one.estimates.service),
+    }
+
+
+def decision(what: Decided) -> dict[str, object]:
+    """A decision, with everything it knows, and as a sentence."""
+    return {
+        "deed": what.deed.value,
+        "backend": what.backend,
+        "why": what.why,
+        "wantedBy": what.wanted_by,
+        "pays": list(what.pays),
+        "costMs": milliseconds(what.cost),
+        "waiting": what.waiting,
+        "waitedMs": milliseconds(what.waited),
+        "text": sentence(what),
     }
 
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from launcher.api.contract import OwnEndpoints
 from launcher.api.router import OwnApi
 from launcher.api.stats import History
+from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
 from tests.api.world import CONFIG, FakeControl, read, request
@@ -21,7 +22,7 @@ def control() -> FakeControl:
 @pytest.fixture
 def api(control: FakeControl) -> OwnApi:
     metrics = Metrics(CONFIG, control.snapshot)
-    return OwnApi(CONFIG, control, metrics, History(CONFIG))
+    return OwnApi(CONFIG, control, metrics, History(CONFIG), DecisionLog())
 
 
 def test_it_keeps_the_contract(api: OwnApi) -> None:

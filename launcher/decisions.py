@@ -1,0 +1,110 @@
+"""The last decisions of the scheduler, and each as a sentence: why was my model stopped?
+
+Listens to `launcher.facts.Narrator`. It must not know who asks, or how answers are written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from launcher.core.effects import Decided, Deed
+from launcher.core.types import BackendId
+from launcher.facts import Fact
+from launcher.printable import seconds
+
+#: How many are kept.
+MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision as it was kept."""
+
+    number: int
+    """Counts from 1 since the launcher came up."""
+    at: float
+    """Seconds since 1970."""
+    what: Decided
+
+
+class DecisionLog:
+    """The last `MOST` decisions."""
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._kept: deque[Decision] = deque(maxlen=MOST)
+        self._wall = wall
+        self._count = 0
+
+    def fact(self, fact: Fact) -> None:
+        """Keeps it, if it is one."""
+        if isinstance(fact, Decided):
+            self._count += 1
+            self._kept.append(Decision(self._count, self._wall(), fact))
+
+    def newest(self, backend: BackendId | None = None) -> Iterator[Decision]:
+        """The newest first; of one `backend` those that were about it, for it, or at its cost."""
+        for one in reversed(self._kept):
+            what = one.what
+            if backend is None or backend in (what.backend, what.wanted_by, *what.pays):
+                yield one
+
+
+_VERBS: dict[Deed, str] = {
+    Deed.START: "starts",
+    Deed.STOP: "stops",
+    Deed.DRAIN: "drains",
+    Deed.UNDRAIN: "serves on with",
+    Deed.REJECT: "rejects a request for",
+}
+
+#: The scheduler's words for a reason, where a person would use others.
+_REASONS: dict[str, str] = {
+    "idle": "it was idle",
+    "operator": "an operator asked",
+    "failed_start": "its start failed",
+    "hung": "it hung",
+    "surplus": "more runs than fits",
+    "removed": "the configuration no longer has it",
+    "prewarm": "it is to be prewarmed",
+    "found running": "it was found running",
+    "restarted": "somebody else restarted it",
+    "no longer wanted": "its place is no longer wanted",
+}
+
+
+def sentence(what: Decided) -> str:
+    """Such as `stops chat: coder waits for its place (3 requests, the oldest for 61 s);
+    expected to cost 41 s`."""
+    text = f"{_VERBS[what.deed]} {what.backend}: {_reason(what)}"
+    if what.deed is Deed.START and what.pays:
+        text += f", in the place of {', '.join(what.pays)}"
+    if what.cost is not None and (what.deed is Deed.START or what.wanted_by is not None):
+        verb = "take" if what.deed is Deed.START else "cost"
+        text += f"; expected to {verb} {seconds(what.cost)}"
+    return text
+
+
+def _reason(what: Decided) -> str:
+    if what.deed is Deed.START and what.why == "wanted":
+        return _waiting(what) or "it is wanted"
+    if what.deed in (Deed.STOP, Deed.DRAIN) and what.wanted_by is not None:
+        overdue = "waits too long" if what.why == "overdue" else "waits"
+        behind = f" ({waiting})" if (waiting := _waiting(what)) else ""
+        return f"{what.wanted_by} {overdue} for its place{behind}"
+    if what.why == "evicted":
+        return "to make room"
+    return _REASONS.get(what.why, what.why)
+
+
+def _waiting(what: Decided) -> str:
+    if not what.waiting:
+        return ""
+    some = "1 request" if what.waiting == 1 else f"{what.waiting} requests"
+    if what.waited is None or what.waited < 1:
+        return f"{some} waiting" if what.deed is Deed.START else some
+    if what.waiting == 1:
+        return f"{some}, for {seconds(what.waited)}"
+    return f"{some}, the oldest for {seconds(what.waited)}"

@@ -1,0 +1,64 @@
+"""`GET /api/decisions`."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.api.decisions import Decisions
+from launcher.core.effects import Decided, Deed
+from launcher.decisions import DecisionLog
+from launcher.errors import LauncherError
+from tests.api.world import CHAT, CODER, CONFIG, TINY, read, request
+
+WALL = 1_800_000_000.0
+
+
+@pytest.fixture
+def decisions() -> Decisions:
+    log = DecisionLog(lambda: WALL)
+    log.fact(Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=3, waited=61.0))
+    log.fact(Decided(Deed.START, TINY, "prewarm"))
+    return Decisions(CONFIG, log, lambda: WALL)
+
+
+async def test_everything_that_is_known(decisions: Decisions) -> None:
+    body = read(await decisions.show(request()))
+
+    assert body["serverTime"] == "2027-01-15T08:00:00.000Z"
+    assert [one["number"] for one in body["decisions"]] == [2, 1]
+    assert body["decisions"][1] == {
+        "number": 1,
+        "at": "2027-01-15T08:00:00.000Z",
+        "deed": "stop",
+        "backend": "chat",
+        "why": "evicted",
+        "wantedBy": "coder",
+        "pays": [],
+        "costMs": 41_000,
+        "waiting": 3,
+        "waitedMs": 61_000,
+        "text": "stops chat: coder waits for its place (3 requests, the oldest for 61 s); "
+        "expected to cost 41 s",
+    }
+
+
+async def test_fewer_of_them(decisions: Decisions) -> None:
+    newest = read(await decisions.show(request(limit="1")))["decisions"]
+    of_coder = read(await decisions.show(request(backend="coder", limit="9999")))["decisions"]
+
+    assert [one["number"] for one in newest] == [2]
+    assert [one["number"] for one in of_coder] == [1]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"limit": "-1"}, "whole number"),
+        ({"limit": "x"}, "whole number"),
+        ({"backend": "codr"}, "Known: coder, chat, tiny"),
+    ],
+)
+async def test_what_is_asked_wrongly(decisions: Decisions, args: dict[str, str], said: str) -> None:
+    with pytest.raises(LauncherError, match=said) as caught:
+        await decisions.show(request(**args))
+    assert caught.value.code == "bad_request"
