@@ -21,10 +21,6 @@ from launcher.core.types import (
     TicketId,
 )
 
-#: Drains that end when nobody wants the place any more, and until whose beginning arrivals are
-#: still served.
-SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
-
 
 @dataclass(slots=True)
 class Backend:
@@ -158,11 +154,6 @@ class Backend:
         """Whether it may be granted one more."""
         most = self.spec.max_in_flight
         return most is None or self.holding < most
-
-    @property
-    def promised(self) -> bool:
-        """Draining, it still has to serve somebody who came before that."""
-        return self.drain_reason in SOFT and self.queue.first(0.0, self.drain_from) is not None
 
     def oldest_wait(self, now: float) -> float | None:
         """Seconds that the first of its queue has waited; None where nobody waits."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import heapq
 import math
 
-from launcher.core.backend import SOFT, Backend
+from launcher.core.backend import Backend
 from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, WakeAt
 from launcher.core.types import (
     BackendId,
@@ -15,15 +15,22 @@ from launcher.core.types import (
     Failure,
     Needs,
     Snapshot,
+    StopReason,
     Ticket,
     TicketId,
 )
+
+#: Drains that end when nobody wants the place any more, and until whose beginning arrivals are
+#: still served.
+SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
 
 
 class Books:
     """Backends, tickets and capacity, and the effects of the event being handled."""
 
-    def __init__(self, capacity: Needs) -> None:
+    def __init__(self, capacity: Needs, *, strict: bool) -> None:
+        """`strict`: see `Policy.strict`."""
+        self.strict = strict
         self.capacity: dict[str, int] = dict(capacity)
         self.backends: dict[BackendId, Backend] = {}
         self.residents: dict[BackendId, Backend] = {}
@@ -105,6 +112,21 @@ class Books:
         self.tickets[ticket.id] = backend
         self.effects.append(Grant(ticket.id, backend.id, cold))
 
+    def first_rival(self, backend: Backend) -> float:
+        """When the first came of those who wait for its place."""
+        names = {name for name, _ in backend.needs}
+        up = (BackendState.READY, BackendState.STARTING)
+        return min(
+            (
+                other.queue.oldest
+                for other in self.queues.values()
+                if other is not backend
+                and other.state not in up
+                and not names.isdisjoint(name for name, _ in other.needs)
+            ),
+            default=math.inf,
+        )
+
     def serve(self, backend: Backend, now: float) -> None:
         """Grant to those who wait for it as many as it takes: while it is ready to anybody,
         while it drains to those who came before that."""
@@ -113,9 +135,10 @@ class Books:
             until = backend.drain_from
         elif backend.state is not BackendState.READY:
             return
+        first = self.first_rival(backend) if self.strict else math.inf
         while backend.room:
             queued = backend.queue.first(now, until)
-            if queued is None:
+            if queued is None or queued.since > first:
                 return
             self._dequeue(backend, queued.ticket.id)
             self.grant(backend, queued.ticket, now, cold=queued.number <= backend.ready_from)

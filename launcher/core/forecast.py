@@ -53,7 +53,7 @@ class Outlook:
         self._ready: dict[BackendId, _Time] = {}
         waiting = [b for b in world.queues.values() if not b.resident]
         waiting.sort(key=lambda b: (*policy.rank(b, now), b.id))
-        again = [b for b in world.queues.values() if b.state in _GOING and not b.promised]
+        again = [b for b in world.queues.values() if b.state in _GOING]
         self._waiting = sum(len(b.queue) for b in (*waiting, *again))
         self._urgent_at = min((policy.urgent_at(b) for b in waiting), default=math.inf)
         self._cost = sum(b.swap_cost for b in (*waiting, *again))
@@ -153,7 +153,7 @@ class Outlook:
             left = 0.0 if idle_at is None else max(0.0, idle_at + linger - now)
             return _Time(min(left, urgent))
         served = _served(_Time(0.0), backend)
-        latest = max(urgent, backend.ready_at + policy.residency(self._cost) - now)
+        latest = max(urgent, backend.ready_at + policy.residency(self._cost, overdue=False) - now)
         by_habit = backend.habits.stays(linger)
         longest = latest + served.seconds
         if by_habit >= longest:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 
 from launcher.core import eviction
-from launcher.core.backend import SOFT, Backend
-from launcher.core.books import add
+from launcher.core.backend import Backend
+from launcher.core.books import SOFT, add
 from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
 from launcher.core.policy import Policy
@@ -67,6 +67,8 @@ class _Pass:
         for backend in list(world.residents.values()):
             if backend.state is BackendState.DRAINING:
                 world.settle(backend, now)
+            elif world.strict and backend.queue:
+                world.serve(backend, now)
         self._count()
         for backend in sorted(self.wanting, key=lambda b: (*self.policy.rank(b, now), b.id)):
             urgent_at = self.policy.urgent_at(backend)
@@ -163,18 +165,18 @@ class _Pass:
     def _may_go(self, backend: Backend, *, urgent: bool) -> bool:
         """Whether its time is over; asks to be woken when it will be."""
         busy = backend.held(self.now)
-        if not busy and urgent:
+        idle_at = backend.habits.idle_at
+        if busy and not urgent:
+            return False
+        if not busy and idle_at is None:
             return True
         tickets, cost = self._rivals_of(backend)
-        if busy:
-            if not urgent:
-                return False
-            until = backend.ready_at + self.policy.residency(cost)
-        else:
-            idle_at = backend.habits.idle_at
-            if idle_at is None:
-                return True
-            until = idle_at + self.policy.linger(backend, tickets)
+        until = math.inf
+        if urgent:
+            overdue = backend.queue.overdue_at() <= self.now
+            until = backend.ready_at + self.policy.residency(cost, overdue=overdue)
+        if not busy and idle_at is not None:
+            until = min(until, idle_at + self.policy.linger(backend, tickets))
         self._wake_at(until)
         return self.now >= until
 

@@ -13,6 +13,10 @@ from typing import Protocol
 
 from launcher.core.backend import Backend
 
+#: How many times its minimum residency a backend may keep its place while it serves tickets
+#: that are overdue themselves.
+ROUNDS = 4.0
+
 #: The order among the cold backends that somebody waits for: the least first.
 Rank = tuple[float, ...]
 
@@ -33,9 +37,16 @@ class Policy(Protocol):
         """From when on it may make others drain that are in use."""
         ...
 
-    def residency(self, rivals_cost: float) -> float:
-        """How long after it became ready one in use keeps its place, if the swap costs of all
-        that wait for it add up to `rivals_cost`."""
+    @property
+    def strict(self) -> bool:
+        """Whether nobody is served before somebody who came earlier and waits for the same
+        place."""
+        ...
+
+    def residency(self, rivals_cost: float, *, overdue: bool) -> float:
+        """How long after it became ready one keeps its place, however long others have waited,
+        if the swap costs of all that wait for it add up to `rivals_cost`. `overdue`: somebody
+        who waits for his turn with it has waited for `max_wait` too."""
         ...
 
     def linger(self, idle: Backend, waiting: int) -> float:
@@ -49,6 +60,7 @@ class Bounded:
     `max_wait`; who fell idle stays for as long as its habits say that it pays."""
 
     name = "bounded"
+    strict = False
 
     def rank(self, wanting: Backend, now: float) -> Rank:
         due = wanting.queue.overdue_at()
@@ -60,8 +72,10 @@ class Bounded:
     def urgent_at(self, wanting: Backend) -> float:
         return wanting.queue.overdue_at()
 
-    def residency(self, rivals_cost: float) -> float:
-        return rivals_cost
+    def residency(self, rivals_cost: float, *, overdue: bool) -> float:
+        # To leave overdue tickets behind is to swap once more for them: where all are overdue,
+        # to serve a queue to its end is what keeps the mean wait down.
+        return rivals_cost * ROUNDS if overdue else rivals_cost
 
     def linger(self, idle: Backend, waiting: int) -> float:
         if idle.spec.linger <= 0:
@@ -73,6 +87,7 @@ class Arrival:
     """First come, first served: the place goes to whoever waits longest, at once."""
 
     name = "arrival"
+    strict = True
 
     def rank(self, wanting: Backend, now: float) -> Rank:
         return (wanting.queue.oldest,)
@@ -80,7 +95,7 @@ class Arrival:
     def urgent_at(self, wanting: Backend) -> float:
         return wanting.queue.oldest
 
-    def residency(self, rivals_cost: float) -> float:
+    def residency(self, rivals_cost: float, *, overdue: bool) -> float:
         return 0.0
 
     def linger(self, idle: Backend, waiting: int) -> float:
@@ -91,6 +106,7 @@ class Collation:
     """Who is up is served for as long as it has work; then whoever waits longest."""
 
     name = "collation"
+    strict = False
 
     def rank(self, wanting: Backend, now: float) -> Rank:
         return (wanting.queue.oldest,)
@@ -98,7 +114,7 @@ class Collation:
     def urgent_at(self, wanting: Backend) -> float:
         return math.inf
 
-    def residency(self, rivals_cost: float) -> float:
+    def residency(self, rivals_cost: float, *, overdue: bool) -> float:
         return 0.0
 
     def linger(self, idle: Backend, waiting: int) -> float:

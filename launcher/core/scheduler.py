@@ -55,8 +55,8 @@ class Scheduler:
     """Decides who is resident and who is served. One event at a time."""
 
     def __init__(self, capacity: Needs, policy: Policy | None = None) -> None:
-        self._world = World(capacity)
         self._policy = policy or Bounded()
+        self._world = World(capacity, strict=self._policy.strict)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in one event at `now` (seconds, never going back) and say what is to be done.
@@ -136,7 +136,7 @@ class Scheduler:
             world.reject(backend, ticket.id, failure, now)
             return False
         state = backend.state
-        if state is BackendState.READY and (backend.room or ticket.quiet):
+        if state is BackendState.READY and (ticket.quiet or self._serves(backend, now)):
             if not ticket.quiet:
                 backend.habits.arrived(now)
             world.grant(backend, ticket, now, cold=False)
@@ -154,7 +154,13 @@ class Scheduler:
         backend.habits.arrived(now)
         world.enqueue(backend, ticket, now)
         world.wake_by(ticket.deadline, now)
-        return state is not BackendState.STARTING and state is not BackendState.READY
+        return state is not BackendState.STARTING and (
+            state is not BackendState.READY or backend.room
+        )
+
+    def _serves(self, backend: Backend, now: float) -> bool:
+        """Whether one that is ready serves a new ticket at once."""
+        return backend.room and (not self._policy.strict or self._world.first_rival(backend) >= now)
 
     def _may_wait(self, backend: Backend, ticket: Ticket) -> bool:
         """Whether a ticket that isn't to wake it may wait: it is up or coming up anyway, or

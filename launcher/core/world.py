@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from launcher.core.backend import SOFT, Backend
-from launcher.core.books import Books
+from launcher.core.backend import Backend
+from launcher.core.books import SOFT, Books
 from launcher.core.effects import Abort, Adopt, AskBusy, Deed, Start, Stop
 from launcher.core.lifecycle import Cause, move
 from launcher.core.types import BackendState, Failure, StopReason
@@ -126,7 +126,7 @@ class World(Books):
             return
         soft = backend.drain_reason in SOFT
         overrun = backend.cut_at is not None and now >= backend.cut_at + CUT_GRACE
-        if (backend.holding or backend.promised) and not overrun:
+        if backend.holding and not overrun:
             return
         if soft and backend.spec.asks_busy and backend.clear_epoch != backend.epoch:
             if backend.asked_epoch != backend.epoch and not (backend.busy and now < backend.ask_at):

@@ -11,7 +11,18 @@ from types import ModuleType
 from tests.core.stage import Make
 
 #: The modules that decide, in the order of their imports. Types and events stay shared.
-MODULES = ("eviction", "backend", "world", "placing", "scheduler")
+MODULES = (
+    "habits",
+    "queue",
+    "backend",
+    "eviction",
+    "policy",
+    "books",
+    "world",
+    "placing",
+    "forecast",
+    "scheduler",
+)
 
 
 @dataclass(frozen=True)
@@ -55,38 +66,38 @@ MUTANTS = [
     Mutant(
         "capacity: a start waits until it fits",
         "placing",
-        "            if fits(self.used, needs, world.capacity):\n                add(self.used, needs)\n                world.start(backend, now)\n            add(self.future, needs)",
-        "            if True:\n                add(self.used, needs)\n                world.start(backend, now)\n            add(self.future, needs)",
+        '            if fits(self.used, needs, world.capacity):\n                add(self.used, needs)\n                world.start(backend, "wanted", now)\n',
+        '            if True:\n                add(self.used, needs)\n                world.start(backend, "wanted", now)\n',
     ),
     Mutant(
         "needs are kept until the stop is confirmed",
         "placing",
-        "            add(self.used, backend.needs)\n            leaving",
-        "            if backend.state is not BackendState.STOPPING:\n                add(self.used, backend.needs)\n            leaving",
+        "            add(self.used, backend.needs)\n            if not _leaving",
+        "            if backend.state is not BackendState.STOPPING:\n                add(self.used, backend.needs)\n            if not _leaving",
     ),
     Mutant(
         "nothing starts before everything has been seen",
         "placing",
-        "                if not backend.known:\n                    add(self.used, backend.needs)\n                    add(self.future, backend.needs)\n                continue",
-        "                continue",
+        "            if not backend.resident:\n                add(self.used, backend.needs)\n                add(self.future, backend.needs)\n",
+        "            pass\n",
     ),
     Mutant(
         "arrivals join a start under way",
         "placing",
-        "b.queue and b.state in _COLD",
-        "b.queue and b.state in (*_COLD, BackendState.STARTING)",
+        "            if backend.state in _COLD:\n                self.wanting",
+        "            if backend.state in (*_COLD, BackendState.STARTING):\n                self.wanting",
     ),
     Mutant(
         "a ticket counts as in flight from its grant on",
-        "world",
+        "books",
         "        backend.in_flight[ticket.id] = now\n",
         "        backend.in_flight.setdefault(ticket.id, now) if not cold else None\n",
     ),
     Mutant(
         "a newly ready backend carries its waiters' tickets",
         "world",
-        "        self.grant_queue(backend, now, cold=True)\n",
-        "",
+        "        backend.deadline = math.inf\n        self.serve(backend, now)\n",
+        "        backend.deadline = math.inf\n",
     ),
     Mutant(
         "nobody is stopped under a request",
@@ -97,26 +108,26 @@ MUTANTS = [
     Mutant(
         "the busy drain only for the overdue",
         "placing",
-        "                if not overdue:\n                    continue\n",
+        "        if busy and not urgent:\n            return False\n",
         "",
     ),
     Mutant(
         "the overdue do make the busy drain",
         "placing",
-        "            self._give(backend, overdue=True)",
-        "            self._give(backend, overdue=False)",
+        "self._give(backend, urgent=urgent_at <= now)",
+        "self._give(backend, urgent=False)",
     ),
     Mutant(
         "minimum residency",
         "placing",
-        "until = backend.ready_at + self._residency(backend)",
+        "until = backend.ready_at + self.policy.residency(cost, overdue=overdue)",
         "until = backend.ready_at",
     ),
     Mutant(
         "minimum residency is the sum of all who wait",
         "placing",
-        "        return sum(\n            b.swap_cost",
-        "        return max(\n            b.swap_cost",
+        "cost + backend.swap_cost",
+        "max(cost, backend.swap_cost)",
     ),
     Mutant(
         "a drain ends when those it was for leave",
@@ -127,26 +138,26 @@ MUTANTS = [
     Mutant(
         "the least recently used goes first",
         "eviction",
-        "(c.busy, c.last_used, c.id)",
-        "(c.busy, -c.last_used, c.id)",
+        "(c.price, c.last_used, c.id)",
+        "(c.price, -c.last_used, c.id)",
     ),
     Mutant(
         "nobody goes who need not",
         "eviction",
-        "            chosen.remove(candidate)\n",
+        "            kept.remove(candidate)\n",
         "            pass\n",
     ),
     Mutant(
         "the overdue are not overtaken",
         "placing",
-        "            world.drain(victim, StopReason.EVICTED, now)\n        add(self.future, needs)",
-        "            world.drain(victim, StopReason.EVICTED, now)",
+        "        if chosen is not None or urgent:\n",
+        "        if chosen is None:\n",
     ),
     Mutant(
         "idle time counts from the end of the last ticket",
-        "world",
-        "            backend.last_used = now\n            if ok:",
-        "            if ok:",
+        "books",
+        "            backend.last_used = now\n            if not backend.holding",
+        "            if not backend.holding",
     ),
     Mutant(
         "a ticket in flight is activity",
@@ -169,14 +180,14 @@ MUTANTS = [
     Mutant(
         "quiet requests wake nothing",
         "scheduler",
-        "        if ticket.quiet:\n",
-        "        if ticket.quiet and state is BackendState.STARTING:\n",
+        "        if ticket.quiet or not self._may_wait",
+        "        if not self._may_wait",
     ),
     Mutant(
         "quiet requests keep nothing",
-        "world",
-        "        if ticket.quiet:\n            backend.silent.add(ticket.id)",
-        "        if ticket.quiet:\n            backend.silent.discard(ticket.id)",
+        "books",
+        "            backend.silent.add(ticket.id)\n            backend.mute",
+        "            backend.silent.discard(ticket.id)\n            backend.mute",
     ),
     Mutant(
         "a backend with work of its own is asked before an eviction",
@@ -193,8 +204,8 @@ MUTANTS = [
     Mutant(
         "a request takes an idle stop back",
         "placing",
-        "if backend.drain_reason is StopReason.IDLE and not backend.queue:",
-        "if backend.drain_reason is StopReason.IDLE:",
+        "(reason is StopReason.IDLE and not backend.queue)",
+        "reason is StopReason.IDLE",
     ),
     Mutant(
         "what ran on something dead holds nothing",
@@ -205,7 +216,7 @@ MUTANTS = [
     Mutant(
         "a failed start tells all who wait",
         "world",
-        "        self.reject_queue(backend, failure, backend.backoff)\n",
+        "        self.reject_queue(backend, failure, now, backend.backoff)\n",
         "",
     ),
     Mutant(
@@ -228,7 +239,7 @@ MUTANTS = [
     ),
     Mutant(
         "a good exchange resets the back-off",
-        "world",
+        "books",
         "            backend.backoff = 0.0\n            backend.failure = None\n",
         "            pass\n",
     ),
@@ -253,7 +264,7 @@ MUTANTS = [
     Mutant(
         "a wait ends at its deadline",
         "scheduler",
-        '                world.reject(waiting, ticket, Failure("queue_timeout", message))\n',
+        '                world.reject(waiting, ticket, Failure("queue_timeout", message), now)\n',
         "                pass\n",
     ),
     Mutant(
@@ -345,5 +356,191 @@ MUTANTS = [
         "scheduler",
         "        world.closed = True\n",
         "",
+    ),
+    Mutant(
+        "so many at a time",
+        "books",
+        "        while backend.room:\n",
+        "        while True:\n",
+    ),
+    Mutant(
+        "an arrival finds the bound too",
+        "scheduler",
+        "(ticket.quiet or self._serves(backend, now))",
+        "True",
+    ),
+    Mutant(
+        "who waits its turn has it when one ends",
+        "scheduler",
+        "        if backend.queue:\n            world.serve(backend, now)\n        if backend.holding",
+        "        if backend.holding",
+    ),
+    Mutant(
+        "a drain serves who came before it",
+        "books",
+        "            until = backend.drain_from\n",
+        "            return\n",
+    ),
+    Mutant(
+        "a drain serves nobody who came later",
+        "books",
+        "            until = backend.drain_from\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a tunnel fallen silent gives its turn away",
+        "scheduler",
+        "            backend.silent.add(event.ticket)\n            self._world.serve(backend, now)\n",
+        "            backend.silent.add(event.ticket)\n",
+    ),
+    Mutant(
+        "an idle one lingers",
+        "placing",
+        "            until = min(until, idle_at + self.policy.linger(backend, tickets))\n",
+        "            return True\n",
+    ),
+    Mutant(
+        "lingering ends when somebody is urgent",
+        "placing",
+        "        if urgent:\n            overdue",
+        "        if urgent and busy:\n            overdue",
+    ),
+    Mutant(
+        "lingering is learned",
+        "habits",
+        "        return best * SLACK",
+        "        return UNKNOWN",
+    ),
+    Mutant(
+        "lingering counts those who wait",
+        "habits",
+        "price = waiting * (below",
+        "price = (below",
+    ),
+    Mutant(
+        "gaps count from falling idle",
+        "books",
+        "                backend.habits.fell_idle(now)\n            if ok:",
+        "                pass\n            if ok:",
+    ),
+    Mutant(
+        "lingering has a bound of its own",
+        "policy",
+        "return min(idle.spec.linger, idle.habits",
+        "return max(0.0, idle.habits",
+    ),
+    Mutant(
+        "lingering can be turned off",
+        "policy",
+        "        if idle.spec.linger <= 0:\n            return 0.0\n        return min(idle.spec.linger, idle.habits",
+        "        return max(0.0, idle.habits",
+    ),
+    Mutant(
+        "what loads slowly is spared",
+        "placing",
+        "price = backend.swap_cost * backend.habits.wanted",
+        "price = backend.habits.wanted",
+    ),
+    Mutant(
+        "who is wanted soon is spared",
+        "placing",
+        "backend.swap_cost * backend.habits.wanted(SOON, self.now)",
+        "backend.swap_cost",
+    ),
+    Mutant(
+        "who hasn't been asked for long is spared less",
+        "habits",
+        "every = max(self._every or 0.0, now - self._last)",
+        "every = self._every or 60.0",
+    ),
+    Mutant(
+        "work that has to be waited for has a price",
+        "placing",
+        "            price += backend.swap_cost + (backend.estimates.service or 0.0)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "one that is going is chosen anew each time",
+        "placing",
+        "price = self._price(backend) * GOING",
+        "price = -1.0",
+    ),
+    Mutant(
+        "the higher class goes first",
+        "policy",
+        "rank = float(wanting.queue.rank(now))",
+        "rank = 0.0",
+    ),
+    Mutant(
+        "the overdue go before the rest of their class",
+        "policy",
+        "        if due <= now:\n            return (rank, 0.0, due)\n",
+        "",
+    ),
+    Mutant(
+        "the most tickets for the cost",
+        "policy",
+        "-len(wanting.queue) / max(wanting.swap_cost, 1e-3)",
+        "-len(wanting.queue)",
+    ),
+    Mutant(
+        "a class rises with time",
+        "queue",
+        "return max(0, self.ticket.priority - int((now - self.since) / self.ticket.ages))",
+        "return self.ticket.priority",
+    ),
+    Mutant(
+        "by class within a queue",
+        "queue",
+        "(one.rank(now), one.since) < (best.rank(now), best.since)",
+        "one.since < best.since",
+    ),
+    Mutant(
+        "who may wake nothing wakes nothing",
+        "scheduler",
+        "return ticket.wake is Wake.IF_IDLE and not backend.resident",
+        "return True",
+    ),
+    Mutant(
+        "who may wake only the idle evicts nobody",
+        "placing",
+        "        if not backend.queue.pressing:\n            world.reject_queue(backend, not_resident(backend), now)\n            return\n",
+        "",
+    ),
+    Mutant(
+        "an urgent one has a claim",
+        "placing",
+        "        if chosen is not None or urgent:\n",
+        "        if chosen is not None:\n",
+    ),
+    Mutant(
+        "who drains whom is told",
+        "world",
+        "        victim.wanted_by, victim.price = wanting.id, price\n",
+        "        victim.price = price\n",
+    ),
+    Mutant(
+        "who paid is told",
+        "world",
+        "        wanting.pays = (*wanting.pays, victim.id)\n",
+        "",
+    ),
+    Mutant(
+        "lingering is protected by the minimum residency",
+        "placing",
+        "        if not busy and idle_at is None:\n",
+        "        if not busy and (urgent or idle_at is None):\n",
+    ),
+    Mutant(
+        "overdue tickets of its own are served first",
+        "policy",
+        "rivals_cost * ROUNDS if overdue else rivals_cost",
+        "rivals_cost",
+    ),
+    Mutant(
+        "but not for ever",
+        "policy",
+        "rivals_cost * ROUNDS if overdue else rivals_cost",
+        "math.inf if overdue else rivals_cost",
     ),
 ]

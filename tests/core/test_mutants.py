@@ -9,7 +9,7 @@ import pytest
 from launcher.core.lifecycle import IllegalTransition
 from tests.core.broken import MUTANTS, Mutant, load
 from tests.core.chance import Chance
-from tests.core.scenarios import SCENARIOS
+from tests.core.policy_scenarios import SCENARIOS
 from tests.core.stage import Make
 
 

@@ -1,0 +1,451 @@
+"""What the policy must do, one rule a scenario: who makes way for whom, and when."""
+
+from __future__ import annotations
+
+import math
+
+from launcher.core import events as ev
+from launcher.core.effects import Decided, Deed
+from launcher.core.types import Estimates, Priority, Wake
+from tests.core.scenarios import SCENARIOS, pair, scenario
+from tests.core.stage import Make, Stage, spec
+
+__all__ = ["SCENARIOS"]
+
+
+def told(s: Stage, deed: Deed) -> Decided:
+    """The last decision of a kind among the last effects."""
+    found = [e for e in s.last if isinstance(e, Decided) and e.deed is deed]
+    assert found, s.last
+    return found[-1]
+
+
+def warm(s: Stage, name: str, took: float = 30.0) -> None:
+    """Bring a stopped backend up in so many seconds, with nothing in flight."""
+    ticket = s.arrive(name)
+    s.pass_time(took)
+    s.started(name)
+    s.release(ticket)
+
+
+def loop(s: Stage, name: str, think: float, times: int) -> None:
+    """Somebody who asks, is served at once, and thinks before asking again."""
+    for _ in range(times):
+        s.release(s.arrive(name))
+        s.pass_time(think)
+
+
+# -- a bound on what is served at a time
+
+
+@scenario
+def so_many_at_a_time_and_no_more(make: Make) -> None:
+    s = pair(make, max_in_flight=2)
+    tickets = [s.arrive("a") for _ in range(4)]
+    s.started("a")
+    assert [t for t, _, _ in s.granted] == tickets[:2]
+    late = s.arrive("a")
+    s.release(tickets[1])
+    s.release(tickets[0])
+    assert [t for t, _, _ in s.granted] == tickets
+    assert s.granted[-1][2], "it waited for the start"
+    s.release(tickets[2])
+    assert s.granted[-1] == (late, "a", False), "it only waited its turn"
+
+
+@scenario
+def a_tunnel_fallen_silent_takes_no_turn(make: Make) -> None:
+    s = pair(make, max_in_flight=1)
+    tunnel = s.arrive("a")
+    s.started("a")
+    waiting = s.arrive("a")
+    s.silence(tunnel)
+    assert s.granted[-1][0] == waiting
+
+
+@scenario
+def a_drain_serves_who_came_before_it(make: Make) -> None:
+    s = pair(make, max_in_flight=1)
+    first = s.arrive("a")
+    s.started("a")
+    s.pass_time(100)
+    s.arrive("b")
+    s.pass_time(59)
+    before = s.arrive("a")
+    s.pass_time(2)
+    assert s.state("a") == "draining"
+    after = s.arrive("a", priority=Priority.INTERACTIVE)
+    s.release(first)
+    assert s.granted[-1][0] == before
+    assert s.stops == []
+    s.release(before)
+    assert s.stops == [("a", "evicted")]
+    assert after in s.queued
+
+
+@scenario
+def the_higher_class_has_the_next_turn(make: Make) -> None:
+    s = pair(make, max_in_flight=1)
+    running = s.arrive("a")
+    s.started("a")
+    s.arrive("a", priority=Priority.BATCH)
+    s.pass_time(1.0)
+    chat = s.arrive("a", priority=Priority.INTERACTIVE)
+    s.release(running)
+    assert s.granted[-1][0] == chat
+
+
+# -- lingering
+
+
+@scenario
+def an_idle_one_stays_a_second_while_nothing_is_known_of_it(make: Make) -> None:
+    s = pair(make, linger=math.inf)
+    ticket = s.arrive("a")
+    s.started("a")
+    s.arrive("b")
+    s.release(ticket)
+    s.pass_time(0.9)
+    assert s.state("a") == "ready"
+    s.pass_time(0.2)
+    assert s.stops == [("a", "evicted")]
+
+
+@scenario
+def who_comes_back_soon_is_waited_for(make: Make) -> None:
+    s = pair(make, linger=math.inf)
+    warm(s, "a")
+    s.pass_time(3.0)
+    loop(s, "a", 3.0, 5)
+    s.arrive("b")
+    s.pass_time(0.2)
+    loop(s, "a", 3.0, 5)
+    assert s.stops == [], "somebody came back in time, again and again"
+    s.pass_time(0.7)
+    assert s.stops == [("a", "evicted")]
+
+
+@scenario
+def who_stays_away_is_not_waited_for(make: Make) -> None:
+    s = pair(make, linger=math.inf)
+    s.up("a")
+    s.pass_time(200.0)
+    loop(s, "a", 200.0, 5)
+    ticket = s.arrive("a")
+    s.arrive("b")
+    s.release(ticket)
+    assert s.stops == [("a", "evicted")]
+
+
+@scenario
+def lingering_is_protected_by_the_minimum_residency(make: Make) -> None:
+    s = pair(make, linger=math.inf)
+    warm(s, "a")
+    s.pass_time(3.0)
+    loop(s, "a", 3.0, 6)
+    s.dies("a")
+    s.observe("a")
+    warm(s, "a")
+    s.pass_time(1.0)
+    s.arrive("b", max_wait=0.0)
+    s.pass_time(0.5)
+    loop(s, "a", 3.0, 3)
+    assert s.stops == [], "b is overdue, but a has only just become ready, and is asked often"
+    s.pass_time(5.0)
+    assert s.stops == [("a", "evicted")]
+
+
+@scenario
+def overdue_tickets_of_its_own_are_served_first_but_not_for_ever(make: Make) -> None:
+    s = pair(make, max_in_flight=1)
+    mine = [s.arrive("a", max_wait=10.0) for _ in range(30)]
+    s.started("a")
+    s.arrive("b", max_wait=10.0)
+    s.pass_time(40.0)
+    assert s.state("a") == "ready", "33 s are over, but its own queue is overdue too"
+    for ticket in mine[:9]:
+        s.release(ticket)
+        s.pass_time(10.0)
+    assert s.state("a") == "ready"
+    s.pass_time(10.0)
+    assert s.state("a") == "draining"
+
+
+@scenario
+def the_more_wait_the_shorter_it_lingers(make: Make) -> None:
+    s = pair(make, linger=math.inf)
+    warm(s, "a")
+    s.pass_time(10.0)
+    loop(s, "a", 10.0, 6)
+    ticket = s.arrive("a")
+    for _ in range(4):
+        s.arrive("b")
+    s.release(ticket)
+    assert s.stops == [("a", "evicted")], "four times ten seconds are more than a swap"
+
+
+@scenario
+def lingering_has_a_bound_of_its_own(make: Make) -> None:
+    s = pair(make, linger=0.5)
+    ticket = s.arrive("a")
+    s.started("a")
+    s.arrive("b")
+    s.release(ticket)
+    assert s.stops == []
+    s.pass_time(0.6)
+    assert s.stops == [("a", "evicted")]
+
+
+@scenario
+def lingering_ends_when_somebody_is_overdue(make: Make) -> None:
+    s = pair(make, linger=math.inf)
+    warm(s, "a")
+    s.pass_time(10.0)
+    loop(s, "a", 10.0, 6)
+    ticket = s.arrive("a")
+    s.arrive("b", max_wait=5.0)
+    s.pass_time(4.0)
+    s.release(ticket)
+    s.pass_time(0.5)
+    assert s.state("a") == "ready"
+    s.pass_time(0.6)
+    assert s.stops == [("a", "evicted")]
+
+
+# -- who has to go
+
+
+@scenario
+def what_loads_slowly_is_spared(make: Make) -> None:
+    s = Stage(make, [spec("slow"), spec("quick"), spec("c")], gpu=2)
+    warm(s, "slow", 90.0)
+    warm(s, "quick", 5.0)
+    s.arrive("c")
+    assert s.stops == [("quick", "evicted")], "though slow was used less recently"
+
+
+@scenario
+def who_is_asked_often_is_spared(make: Make) -> None:
+    s = Stage(make, [spec("often"), spec("rare"), spec("c")], gpu=2)
+    warm(s, "often")
+    warm(s, "rare")
+    s.pass_time(900.0)
+    loop(s, "often", 20.0, 20)
+    loop(s, "rare", 10.0, 1)
+    s.arrive("c")
+    assert s.stops == [("rare", "evicted")], "though often was used less recently"
+
+
+@scenario
+def who_has_not_been_asked_for_long_is_no_longer_asked_often(make: Make) -> None:
+    s = Stage(make, [spec("often"), spec("rare"), spec("c")], gpu=2)
+    warm(s, "rare")
+    warm(s, "often")
+    loop(s, "often", 20.0, 20)
+    s.pass_time(250.0)
+    loop(s, "rare", 250.0, 4)
+    s.arrive("c")
+    assert s.stops == [("often", "evicted")]
+
+
+@scenario
+def an_idle_one_goes_rather_than_a_busy_one(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b"), spec("c")], gpu=2)
+    s.arrive("a")
+    s.started("a")
+    s.pass_time(1)
+    s.up("b")
+    s.pass_time(200)
+    s.arrive("c", max_wait=0.0)
+    assert s.stops == [("b", "evicted")]
+    assert s.state("a") == "ready"
+
+
+@scenario
+def of_the_busy_goes_whose_work_ends_sooner_until_one_turns_idle(make: Make) -> None:
+    times = {"a": Estimates(90.0, 3.0, 5.0), "b": Estimates(90.0, 3.0, 300.0)}
+    specs = [spec(name, estimates=times[name]) for name in times]
+    s = Stage(make, [*specs, spec("c")], gpu=2)
+    s.arrive("a")
+    tb = s.arrive("b")
+    s.pass_time(90)
+    s.started("a")
+    s.started("b")
+    s.pass_time(200)
+    s.arrive("c", max_wait=0.0)
+    assert (s.state("a"), s.state("b")) == ("draining", "ready")
+    s.pass_time(1000)
+    s.release(tb)
+    assert s.stops == [("b", "evicted")]
+    assert s.state("a") == "ready"
+
+
+@scenario
+def of_many_too_nobody_goes_who_need_not(make: Make) -> None:
+    small = [spec(f"small{i}") for i in range(12)]
+    s = Stage(make, [*small, spec("big", gpu=13), spec("new", gpu=13)], gpu=25)
+    for one in small:
+        warm(s, str(one.id))
+    warm(s, "big")
+    s.arrive("new")
+    assert s.stops == [("big", "evicted")]
+
+
+# -- the order among the cold
+
+
+@scenario
+def the_higher_class_goes_first(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b"), spec("c")])
+    running = s.arrive("a")
+    s.started("a")
+    for _ in range(5):
+        s.arrive("b", priority=Priority.BATCH)
+    s.arrive("c", priority=Priority.INTERACTIVE)
+    s.release(running)
+    s.stopped("a")
+    assert s.starts[-1] == "c"
+
+
+@scenario
+def the_overdue_go_first_within_a_class(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b"), spec("c")])
+    running = s.arrive("a")
+    s.started("a")
+    s.arrive("b", max_wait=5.0)
+    for _ in range(9):
+        s.arrive("c")
+    s.pass_time(6.0)
+    s.release(running)
+    s.stopped("a")
+    assert s.starts[-1] == "b"
+
+
+@scenario
+def then_whoever_has_the_most_waiting_for_its_cost(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b", start_guess=100.0), spec("c", start_guess=10.0)])
+    running = s.arrive("a")
+    s.started("a")
+    for _ in range(3):
+        s.arrive("b")
+    s.arrive("c")
+    s.release(running)
+    s.stopped("a")
+    assert s.starts[-1] == "c", "one ticket for 13 s is more than three for 103 s"
+
+
+@scenario
+def a_class_rises_with_time(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b"), spec("c")])
+    running = s.arrive("a")
+    s.started("a")
+    s.arrive("b", priority=Priority.BATCH, ages=50.0, max_wait=500.0)
+    s.pass_time(101.0)
+    for _ in range(5):
+        s.arrive("c", priority=Priority.NORMAL, max_wait=500.0)
+    s.release(running)
+    s.stopped("a")
+    assert s.starts[-1] == "b"
+
+
+@scenario
+def an_urgent_one_has_a_claim_before_anybody_can_make_room(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("small"), spec("big", gpu=2)], gpu=2)
+    s.arrive("a")
+    s.started("a")
+    s.arrive("big", max_wait=5.0)
+    s.pass_time(6.0)
+    assert s.state("a") == "ready", "it has only just become ready"
+    s.arrive("small")
+    assert "small" not in s.starts
+
+
+# -- what a ticket may wake
+
+
+@scenario
+def who_may_wake_nothing_is_told_so(make: Make) -> None:
+    s = pair(make)
+    ticket = s.arrive("a", wake=Wake.NEVER)
+    assert s.code(ticket) == "not_resident"
+    assert s.starts == []
+    s.arrive("a")
+    joins = s.arrive("a", wake=Wake.NEVER)
+    s.started("a")
+    assert s.granted[-1][0] == joins
+
+
+@scenario
+def who_may_wake_only_the_idle_takes_free_room_and_evicts_nobody(make: Make) -> None:
+    s = pair(make)
+    ticket = s.arrive("a", wake=Wake.IF_IDLE)
+    assert s.starts == ["a"]
+    s.started("a")
+    s.release(ticket)
+    s.pass_time(100)
+    other = s.arrive("b", wake=Wake.IF_IDLE)
+    assert s.code(other) == "not_resident"
+    assert s.stops == []
+
+
+@scenario
+def who_may_wake_nothing_does_not_hold_a_place_that_is_wanted(make: Make) -> None:
+    s = pair(make)
+    running = s.arrive("a")
+    s.started("a")
+    s.pass_time(100)
+    s.arrive("b")
+    s.pass_time(61)
+    assert s.state("a") == "draining"
+    assert s.code(s.arrive("a", wake=Wake.IF_IDLE)) == "not_resident"
+    s.release(running)
+
+
+# -- what is said of it
+
+
+@scenario
+def every_move_says_why(make: Make) -> None:
+    s = pair(make)
+    running = s.arrive("a")
+    start = told(s, Deed.START)
+    assert (start.backend, start.why, start.waiting, start.cost) == ("a", "wanted", 1, 30.0)
+    s.started("a")
+    s.pass_time(100)
+    waiting = s.arrive("b")
+    s.pass_time(61)
+    drain = told(s, Deed.DRAIN)
+    assert (drain.backend, drain.why, drain.wanted_by) == ("a", "overdue", "b")
+    assert drain.waited == 60.0
+    assert drain.cost is not None
+    assert drain.cost > 0
+    s.release(running)
+    stop = told(s, Deed.STOP)
+    assert (stop.why, stop.wanted_by, stop.waiting) == ("evicted", "b", 1)
+    s.stopped("a")
+    start = told(s, Deed.START)
+    assert (start.backend, start.pays) == ("b", ("a",))
+    s.start_fails("b")
+    assert told(s, Deed.REJECT).why == "backend_start_failed"
+    assert s.code(waiting) == "backend_start_failed"
+
+
+@scenario
+def a_drain_that_ends_says_so(make: Make) -> None:
+    s = pair(make)
+    s.arrive("a")
+    s.started("a")
+    s.pass_time(100)
+    waiting = s.arrive("b")
+    s.pass_time(61)
+    s.abandon(waiting)
+    assert told(s, Deed.UNDRAIN).backend == "a"
+
+
+@scenario
+def an_idle_stop_says_so(make: Make) -> None:
+    s = pair(make, idle_timeout=10.0)
+    s.up("a")
+    s.now = 10.0
+    s.feed(ev.Tick())
+    assert told(s, Deed.STOP).why == "idle"
