@@ -60,6 +60,8 @@ class _Pass:
         self.chosen: set[BackendId] = set()
         self.immovable: list[Backend] = []
         """Stuck while they stop, or not seen yet: no drain makes them go."""
+        self.candidates: dict[bool, list[Candidate]] = {}
+        """Who could make room for the urgent, and for the others."""
         self.wake = math.inf
 
     def run(self) -> None:
@@ -131,9 +133,10 @@ class _Pass:
         if not backend.queue.pressing:
             world.reject_queue(backend, not_resident(backend), now)
             return
-        chosen = eviction.choose(
-            self._candidates(urgent=urgent), needs, self.future, world.capacity
-        )
+        if urgent not in self.candidates:
+            self.candidates[urgent] = self._candidates(urgent=urgent)
+        candidates = [c for c in self.candidates[urgent] if c.id not in self.chosen]
+        chosen = eviction.choose(candidates, needs, self.future, world.capacity)
         for candidate in chosen or ():
             victim = world.backends[candidate.id]
             self.chosen.add(victim.id)
@@ -147,8 +150,6 @@ class _Pass:
         idle and the busy that have been ready for their minimum residency."""
         found = []
         for backend in self.world.residents.values():
-            if backend.id in self.chosen:
-                continue
             if backend.state is BackendState.DRAINING:
                 if _leaving(backend) or (backend.held(self.now) and not urgent):
                     continue
@@ -166,8 +167,6 @@ class _Pass:
         """Whether its time is over; asks to be woken when it will be."""
         busy = backend.held(self.now)
         idle_at = backend.habits.idle_at
-        if busy and not urgent:
-            return False
         if not busy and idle_at is None:
             return True
         tickets, cost = self._rivals_of(backend)

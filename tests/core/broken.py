@@ -108,8 +108,8 @@ MUTANTS = [
     Mutant(
         "the busy drain only for the overdue",
         "placing",
-        "        if busy and not urgent:\n            return False\n",
-        "",
+        "        until = math.inf\n        if urgent:\n",
+        "        until = math.inf\n        if True:\n",
     ),
     Mutant(
         "the overdue do make the busy drain",
