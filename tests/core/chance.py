@@ -23,11 +23,12 @@ class Chance:
 
     def __init__(self, make: Make, rng: Random) -> None:
         self.rng = rng
-        gpu = rng.choice((1, 2, 3))
+        gpu, ram = rng.choice((1, 2, 3)), rng.choice((0, 0, 2))
         specs = [
             spec(
                 name,
                 gpu=rng.randint(0, gpu),
+                ram=rng.randint(0, ram),
                 idle_timeout=rng.choice((20.0, 120.0)),
                 start_timeout=rng.choice((30.0, 100.0)),
                 max_queue=rng.choice((2, 50)),
@@ -39,7 +40,7 @@ class Chance:
             )
             for name in NAMES[: rng.randint(1, len(NAMES))]
         ]
-        self.stage = Stage(make, specs, gpu=gpu, seen=False)
+        self.stage = Stage(make, specs, gpu=gpu, ram=ram, seen=False)
         self.names = [str(one.id) for one in specs]
         self.past: list[ev.Event] = []
         self.away = False

@@ -33,6 +33,7 @@ from launcher.core.types import (
     Snapshot,
     Ticket,
     TicketId,
+    needs,
 )
 
 
@@ -48,11 +49,11 @@ class SchedulerLike(Protocol):
 Make = Callable[[Needs], SchedulerLike]
 
 
-def spec(name: str, *, gpu: int = 1, **rest: object) -> BackendSpec:
-    """A backend that needs some of `gpu`, and doesn't linger where nothing is said of it."""
+def spec(name: str, *, gpu: int = 1, ram: int = 0, **rest: object) -> BackendSpec:
+    """A backend that needs some of `gpu` and `ram`; it doesn't linger unless told to."""
     rest.setdefault("linger", 0.0)
-    need = (("gpu", gpu),) if gpu else ()
-    return BackendSpec(BackendId(name), (Placement(need),), **rest)  # type: ignore[arg-type]
+    placement = Placement(needs(gpu=gpu, ram=ram))
+    return BackendSpec(BackendId(name), (placement,), **rest)  # type: ignore[arg-type]
 
 
 class Broken(AssertionError):
@@ -68,11 +69,12 @@ class Stage:
         specs: Sequence[BackendSpec],
         *,
         gpu: int = 1,
+        ram: int = 0,
         seen: bool = True,
     ) -> None:
         self.now = 0.0
-        self.scheduler = make((("gpu", gpu),))
-        self.capacity = gpu
+        self.scheduler = make(needs(gpu=gpu, ram=ram))
+        self.capacity = {"gpu": gpu, "ram": ram}
         self.specs = {one.id: one for one in specs}
         self.running: dict[BackendId, str] = {}
         self.operations: dict[BackendId, Start | Adopt | Stop] = {}
@@ -166,24 +168,16 @@ class Stage:
         shot = self.scheduler.snapshot(self.now)
         resident = {"starting", "ready", "draining", "stopping"}
         wanted = dict(shot.backends[starting].needs)
-        for name, n in wanted.items():
+        for name in wanted:
             total = sum(
                 dict(b.needs).get(name, 0)
                 for b in shot.backends.values()
-                if b.state.value in resident
+                # Not seen yet, it may be running; somebody's start that nobody told the core
+                # of can't be known.
+                if b.state.value in resident or (not b.known and b.id in self.running)
             )
-            if total > self.capacity and n:
-                raise Broken(f"{starting} was started over the capacity ({total})")
-        for other in self.running:
-            if other != starting and wanted.get("gpu", 0):
-                if other not in shot.backends:
-                    continue
-                if shot.backends[other].state.value not in resident and shot.backends[other].known:
-                    continue  # somebody started it and nobody told the core yet
-                if not shot.backends[other].known and dict(shot.backends[other].needs).get("gpu"):
-                    used = dict(shot.backends[other].needs)["gpu"] + wanted["gpu"]
-                    if used > self.capacity:
-                        raise Broken(f"{starting} was started before {other} had been seen")
+            if total > self.capacity[name]:
+                raise Broken(f"{starting} was started over the capacity ({name}: {total})")
 
     def _check_stop(self, backend: BackendId) -> None:
         """2: no Stop with tickets in flight, unless those were cut and had their time, or what
