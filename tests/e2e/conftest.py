@@ -18,9 +18,11 @@ def container() -> Iterator[Make]:
     gives its full name. Removed at the end."""
     prefix = f"lzt-e2e-{os.getpid()}-"
 
-    def make(name: str, *, options: tuple[str, ...] = (), **env: str) -> str:
+    def make(
+        name: str, *, options: tuple[str, ...] = (), health: str | None = None, **env: str
+    ) -> str:
         values = {"BACKEND_NAME": name} | {f"BACKEND_{key}": value for key, value in env.items()}
-        images.create(prefix + name, env=values, options=options)
+        images.create(prefix + name, env=values, options=options, health=health)
         return prefix + name
 
     try:
