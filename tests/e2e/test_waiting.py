@@ -64,7 +64,7 @@ def queued(launcher: Launcher, route: str) -> Callable[[], bool]:
 
 class TestHeartbeat:
     def test_comments_until_the_stream_begins(self, tmp_path: Path) -> None:
-        routes = process_route("slow", START_DELAY="2.5", lines='heartbeat = "300ms"')
+        routes = process_route("slow", START_DELAY="1.6", lines='heartbeat = "200ms"')
         with Launcher(tmp_path, routes) as launcher:
             status, headers, text = chat(launcher, "slow", stream=True)
             assert (status, headers.get_content_type()) == (200, "text/event-stream")
@@ -82,7 +82,7 @@ class TestHeartbeat:
             text = chat(launcher, "slow", "/slow/v1/chat/completions", stream=True)[2]
             known = re.search(r"^: starting slow, \d+ s of about (\d+) s$", text, re.MULTILINE)
             assert known is not None
-            assert int(known.group(1)) >= 2
+            assert int(known.group(1)) >= 1
 
     def test_the_official_client_reads_over_them(self, tmp_path: Path) -> None:
         routes = process_route("slow", START_DELAY="1.5", lines='heartbeat = "200ms"')
@@ -145,7 +145,7 @@ class TestTheQueue:
             assert launcher.state("never") == "starting"
 
     def test_a_full_queue_refuses_at_once_and_serves_who_is_in_it(self, tmp_path: Path) -> None:
-        routes = process_route("slow", START_DELAY="4", lines="max_queue = 2")
+        routes = process_route("slow", START_DELAY="3", lines="max_queue = 2")
         with Launcher(tmp_path, routes) as launcher, ThreadPoolExecutor(2) as pool:
             waiting = [pool.submit(chat, launcher, "slow") for _ in range(2)]
             until(lambda: launcher.backend("slow")["queued"] == 2, "both wait")
