@@ -21,6 +21,7 @@ from launcher.core.types import BackendState, Failure, StopReason
 from launcher.core.world import CUT_GRACE, SOFT, START_MARGIN, World, add
 
 _COLD = (BackendState.STOPPED, BackendState.FAILED)
+_UP = (BackendState.STARTING, BackendState.READY, BackendState.DRAINING)
 
 
 def over(world: World) -> frozenset[str]:
@@ -132,7 +133,7 @@ class _Pass:
         ready for their minimum residency."""
         found = []
         for backend in self.world.backends.values():
-            if backend.state is not BackendState.READY:
+            if backend.state is not BackendState.READY or backend.unreachable is not None:
                 continue
             busy = backend.held(self.now)
             if busy:
@@ -157,8 +158,8 @@ class _Pass:
         )
 
     def _hopeless(self, backend: Backend) -> bool:
-        """Reject its queue where no drain could make room: something doesn't stop, or nobody
-        can say what runs."""
+        """Reject its queue where no drain could make room: something doesn't stop or can't be
+        told to, or nobody can say what runs."""
         world = self.world
         fixed: dict[str, int] = {}
         if not fits(fixed, backend.needs, world.capacity):
@@ -170,7 +171,8 @@ class _Pass:
         for other in world.backends.values():
             stuck = other.state is BackendState.STOPPING and other.stop_failure is not None
             unseen = not other.resident and not other.known and other is not backend
-            if not stuck and not unseen:
+            unstoppable = other.state in _UP and other.unreachable is not None
+            if not (stuck or unseen or unstoppable):
                 continue
             add(fixed, other.needs)
             if fits(fixed, backend.needs, world.capacity):
@@ -219,7 +221,9 @@ class _Pass:
         if not all(b.known for b in world.backends.values()):
             return
         idle = [
-            b for b in world.backends.values() if b.state is BackendState.READY and not b.held(now)
+            b
+            for b in world.backends.values()
+            if b.state is BackendState.READY and not b.held(now) and b.unreachable is None
         ]
         idle.sort(key=lambda b: (b.spec.prewarm is not None, b.used_at, b.id))
         for backend in idle:

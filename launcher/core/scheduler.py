@@ -40,7 +40,7 @@ from launcher.core.types import (
     StopReason,
     Ticket,
 )
-from launcher.core.world import ASK_INTERVAL, START_MARGIN, World
+from launcher.core.world import ASK_INTERVAL, SOFT, START_MARGIN, World
 
 _UP = (BackendState.READY, BackendState.DRAINING)
 
@@ -92,7 +92,7 @@ class Scheduler:
             case Observed():
                 return self._observed(event, now)
             case Reachable():
-                return self._reachable(event)
+                return self._reachable(event, now)
             case Busy():
                 return self._busy(event, now)
             case Hung(id, epoch):
@@ -223,21 +223,33 @@ class Scheduler:
         elif not backend.resident and event.running and not world.closed:
             world.adopt(backend, event.instance, event.running_for, now)
             return True
+        elif backend.stop_retry_at is not None and not event.running:
+            # Its stop had failed, and it ended all the same: by somebody's hand, or at last.
+            world.stopped(backend, now)
+            return True
         return first
 
-    def _reachable(self, event: Reachable) -> bool:
+    def _reachable(self, event: Reachable, now: float) -> bool:
+        """While an engine is away, what is up there serves on and keeps its place: nobody could
+        stop it, so nothing that needs its place is waited for. Stops that failed meanwhile are
+        tried again as soon as it is back."""
         world = self._world
         for id in event.backends:
             backend = world.backends.get(id)
             if backend is None:
                 continue
-            backend.unreachable = None
-            if not event.reachable:
+            was_away, backend.unreachable = backend.unreachable is not None, None
+            if event.reachable:
+                if was_away and backend.stop_retry_at is not None:
+                    backend.stop_retry_at = now
+            else:
                 backend.unreachable = event.failure or Failure(
                     "docker_unavailable", f"What holds {id} doesn't answer."
                 )
                 if backend.state not in _UP and backend.state is not BackendState.STARTING:
                     world.reject_queue(backend, backend.unreachable)
+                elif backend.drain_reason in SOFT and backend.cut_at is None:
+                    world.undrain(backend, now)
         return True
 
     def _busy(self, event: Busy, now: float) -> bool:

@@ -323,6 +323,48 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "who can't be stopped is not evicted",
+        "placing",
+        "if backend.state is not BackendState.READY or backend.unreachable is not None:",
+        "if backend.state is not BackendState.READY:",
+    ),
+    Mutant(
+        "nobody waits for the place of who can't be stopped",
+        "placing",
+        "unstoppable = other.state in _UP and other.unreachable is not None",
+        "unstoppable = False",
+    ),
+    Mutant(
+        "surplus that can't be stopped stays",
+        "placing",
+        "if b.state is BackendState.READY and not b.held(now) and b.unreachable is None",
+        "if b.state is BackendState.READY and not b.held(now)",
+    ),
+    Mutant(
+        "an idle stop waits for its engine",
+        "backend",
+        "        if self.unreachable is not None:\n            return math.inf  # nobody could stop it\n",
+        "",
+    ),
+    Mutant(
+        "a drain ends when its engine goes away",
+        "scheduler",
+        "                    world.undrain(backend, now)\n        return True\n",
+        "                    pass\n        return True\n",
+    ),
+    Mutant(
+        "failed stops are retried when their engine is back",
+        "scheduler",
+        "                    backend.stop_retry_at = now\n",
+        "                    pass\n",
+    ),
+    Mutant(
+        "who ended although its stop failed is seen to have",
+        "scheduler",
+        "elif backend.stop_retry_at is not None and not event.running:",
+        "elif False:",
+    ),
+    Mutant(
         "a hung backend's exchanges are cut",
         "scheduler",
         '        world.cut(backend, f"{id} no longer answers and is started anew.", now)\n',
