@@ -261,7 +261,7 @@ def demo(
 ) -> None:
     """Serve two real language models, of which only one is up at a time.
 
-    Needs no Docker and no GPU, only `pip install 'lazy-launcher[demo]'`:
+    Needs no Docker and no GPU, only `pip install 'lazy-launcher\\[demo]'`:
     llama.cpp as local processes, and tiny models of random weights that are
     written on the spot.
 

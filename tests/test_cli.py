@@ -99,6 +99,10 @@ class TestHelp:
         assert done.returncode == 0
         assert f"  launcher {name}" in done.stdout
 
+    def test_what_the_demo_needs_is_spelled_out(self) -> None:
+        # In rich's markup a word in brackets is a style, and vanishes.
+        assert "pip install 'lazy-launcher[demo]'" in run("demo", "--help").stdout
+
     def test_no_command_is_an_error_that_helps(self) -> None:
         done = run()
 
