@@ -134,6 +134,16 @@ class TestStatus:
         assert "2" in coder
         assert control.admissions == []
 
+    def test_a_row_is_a_line_where_no_terminal_is(self, control: FakeControl, url: str) -> None:
+        control.put(CODER, BackendState.READY, idle_stop_at=1000.0)
+
+        lines = run("status", "--url", url, COLUMNS="").stdout.splitlines()
+
+        coder = next(line for line in lines if line.startswith("coder"))
+        assert len(coder) > 80, "else this shows nothing"
+        assert "stops in" in coder
+        assert coder.split()[-1] == "0", "the last column is in it"
+
     def test_json_for_scripts(self, url: str) -> None:
         done = run("status", "--json", LAUNCHER_URL=url)
 
