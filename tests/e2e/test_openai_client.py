@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.e2e.recording import Record
@@ -144,6 +145,16 @@ def test_a_websocket_echoes(launcher: Launcher, path: str) -> None:
             socket.send(message)
             assert socket.recv(timeout=PATIENCE) == message
         assert socket.ping().wait(PATIENCE)
+
+
+def test_a_realtime_socket_finds_its_model_in_the_query(launcher: Launcher, record: Record) -> None:
+    url = launcher.base.replace("http:", "ws:") + "/openai/v1/realtime?model=gpt-4o"
+    with pytest.raises(InvalidStatus) as caught:
+        connect(url, open_timeout=PATIENCE)
+    # The backend's own answer: this one speaks no WebSocket.
+    assert caught.value.response.status_code == 403
+    assert record.last().target == "/v1/realtime?model=Qwen%2FQwen2.5-7B"
+    assert record.last().headers["upgrade"] == "websocket"
 
 
 def test_an_unknown_model_is_a_not_found_error_that_lists_the_known(
