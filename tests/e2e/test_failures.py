@@ -1,4 +1,4 @@
-"""What can go wrong with a backend: each has an error of its own, in time, and hurts nobody else."""
+"""What can go wrong with a backend: each has its own error, in time, and hurts nobody else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.drivers import images, private_engine
+from tests.drivers import images
+from tests.drivers.private_engine import PrivateEngine
 from tests.e2e.conftest import Make
 from tests.e2e.serving import (
     BACKEND,
@@ -316,3 +317,30 @@ def test_without_docker_all_else_is_served(tmp_path: Path) -> None:
             ready = ask(launcher, "/readyz")
             assert (ready.status, ready.error["code"]) == (503, "docker_unavailable")
             assert launcher.get("/healthz")[0] == 200
+
+
+def test_a_docker_daemon_that_is_stopped(
+    tmp_path: Path, container: Make, engine: PrivateEngine
+) -> None:
+    """With all its containers; afterwards everything is served again."""
+    names = {one: container(one, host=engine.host) for one in ("coder", "chat")}
+    routes = process_route("steady", lines=APART) + process_route("small")
+    routes += container_route("coder", names["coder"])
+    routes += container_route("chat", names["chat"], lines=APART)
+    with Launcher(tmp_path, routes, top=f'docker_host = "{engine.host}"') as launcher:
+        assert launcher.get("/coder/v1/models")[0] == 200
+        with served_meanwhile(launcher):
+            engine.stop()
+            # What was up, what was not, and what needs the place of what was.
+            for route in ("coder", "chat", "small"):
+                told = ask(launcher, f"/{route}/v1/models")
+                assert (told.status, told.error["code"]) == (503, "docker_unavailable"), route
+                assert f"There is no {engine.host}: start Docker" in told.error["message"], route
+                assert told.retry_after >= 1, route
+                assert told.took < 30, route
+            ready = ask(launcher, "/readyz")
+            assert (ready.status, ready.error["code"]) == (503, "docker_unavailable")
+            engine.start()
+            until(lambda: launcher.get("/readyz")[0] == 200, "the engine is known to be back")
+        for route in ("coder", "chat", "small"):
+            assert until(lambda route=route: launcher.get(f"/{route}/v1/models")[0] == 200)
