@@ -20,10 +20,12 @@ from launcher.core.books import SOFT, add
 from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
 from launcher.core.policy import Policy
+from launcher.core.refusal import not_resident
 from launcher.core.types import BackendId, BackendState, Failure, StopReason
 from launcher.core.world import CUT_GRACE, START_MARGIN, World
 
 _COLD = (BackendState.STOPPED, BackendState.FAILED)
+_UP = (BackendState.STARTING, BackendState.READY, BackendState.DRAINING)
 
 #: "Soon", in seconds, where a backend's price depends on whether somebody will want it soon.
 SOON = 300.0
@@ -59,7 +61,7 @@ class _Pass:
         """Who waits for places, by the names of what they need: tickets, and swap costs."""
         self.chosen: set[BackendId] = set()
         self.immovable: list[Backend] = []
-        """Stuck while they stop, or not seen yet: no drain makes them go."""
+        """Stuck while they stop, out of reach, or not seen yet: no drain makes them go."""
         self.candidates: dict[bool, list[Candidate]] = {}
         """Who could make room for the urgent, and for the others."""
         self.wake = math.inf
@@ -90,11 +92,12 @@ class _Pass:
             add(self.used, backend.needs)
             if not _leaving(backend):
                 add(self.future, backend.needs)
-            if backend.state is BackendState.STOPPING and backend.stop_failure is not None:
+            stuck = backend.state is BackendState.STOPPING and backend.stop_failure is not None
+            if stuck or (backend.state in _UP and backend.unreachable is not None):
                 self.immovable.append(backend)
         for backend in world.unseen.values():
-            self.immovable.append(backend)
             if not backend.resident:
+                self.immovable.append(backend)
                 add(self.used, backend.needs)
                 add(self.future, backend.needs)
         for backend in world.queues.values():
@@ -150,6 +153,8 @@ class _Pass:
         idle and the busy that have been ready for their minimum residency."""
         found = []
         for backend in self.world.residents.values():
+            if backend.unreachable is not None:
+                continue
             if backend.state is BackendState.DRAINING:
                 if _leaving(backend) or (backend.held(self.now) and not urgent):
                     continue
@@ -204,8 +209,8 @@ class _Pass:
         return any(self.future.get(name, 0) > capacity.get(name, 0) for name, _ in backend.needs)
 
     def _hopeless(self, backend: Backend) -> bool:
-        """Reject its queue where no drain could make room: something doesn't stop, or nobody
-        can say what runs."""
+        """Reject its queue where no drain could make room: something doesn't stop or can't be
+        told to, or nobody can say what runs."""
         world, now = self.world, self.now
         fixed: dict[str, int] = {}
         if not fits(fixed, backend.needs, world.capacity):
@@ -217,7 +222,7 @@ class _Pass:
             return True
         for other in self.immovable:
             stuck = other.state is BackendState.STOPPING
-            if other is backend or (not stuck and other.resident):
+            if other is backend:
                 continue
             add(fixed, other.needs)
             if fits(fixed, backend.needs, world.capacity):
@@ -265,7 +270,9 @@ class _Pass:
         if world.unseen or not over(world):
             return
         idle = [
-            b for b in world.residents.values() if b.state is BackendState.READY and not b.held(now)
+            b
+            for b in world.residents.values()
+            if b.state is BackendState.READY and not b.held(now) and b.unreachable is None
         ]
         idle.sort(key=lambda b: (b.spec.prewarm is not None, b.used_at, b.id))
         for backend in idle:
@@ -316,12 +323,4 @@ def _leaving(backend: Backend) -> bool:
         reason not in SOFT
         or backend.cut_at is not None
         or (reason is StopReason.IDLE and not backend.queue)
-    )
-
-
-def not_resident(backend: Backend) -> Failure:
-    """What those are told who may not wake it."""
-    return Failure(
-        "not_resident",
-        f"{backend.id} is {backend.state.value}, and this kind of request doesn't start it.",
     )

@@ -12,6 +12,7 @@ import math
 
 from launcher.core import placing
 from launcher.core.backend import Backend
+from launcher.core.books import SOFT
 from launcher.core.effects import Effect, Inspect
 from launcher.core.events import (
     Abandoned,
@@ -34,6 +35,7 @@ from launcher.core.events import (
 )
 from launcher.core.forecast import Outlook
 from launcher.core.policy import Bounded, Policy
+from launcher.core.refusal import not_resident, refusal, stuck
 from launcher.core.types import (
     BackendId,
     BackendState,
@@ -142,13 +144,13 @@ class Scheduler:
             world.grant(backend, ticket, now, cold=False)
             return False
         if ticket.quiet or not self._may_wait(backend, ticket):
-            world.reject(backend, ticket.id, placing.not_resident(backend), now)
+            world.reject(backend, ticket.id, not_resident(backend), now)
             return False
         if ticket.operator:
             backend.retry_at = None
-        refusal = self._refusal(backend, now)
-        if refusal is not None:
-            failure, retry_after = refusal
+        refused = refusal(backend, now)
+        if refused is not None:
+            failure, retry_after = refused
             world.reject(backend, ticket.id, failure, now, retry_after)
             return False
         backend.habits.arrived(now)
@@ -182,22 +184,9 @@ class Scheduler:
                 if backend.state is state:
                     return backend
         for backend in choice:
-            if self._refusal(backend, now) is None:
+            if refusal(backend, now) is None:
                 return backend
         return choice[0]
-
-    def _refusal(self, backend: Backend, now: float) -> tuple[Failure, float | None] | None:
-        """Why a ticket can't even wait for this backend now, and after how long it may."""
-        if len(backend.queue) >= backend.spec.max_queue:
-            message = f"{len(backend.queue)} requests wait for {backend.id} already."
-            return Failure("queue_full", message), None
-        if backend.retry_at is not None and now < backend.retry_at and backend.failure is not None:
-            return backend.failure, backend.retry_at - now
-        if backend.unreachable is not None and backend.state not in _UP:
-            return backend.unreachable, None
-        if backend.stop_failure is not None:
-            return stuck(backend), None
-        return None
 
     def _released(self, backend: Backend, now: float) -> bool:
         """Whether a release matters to anyone but itself."""
@@ -267,21 +256,33 @@ class Scheduler:
         elif not backend.resident and event.running and not world.closed:
             world.adopt(backend, event.instance, event.running_for, now)
             return True
+        elif backend.stop_retry_at is not None and not event.running:
+            # Its stop had failed, and it ended all the same: by somebody's hand, or at last.
+            world.stopped(backend, now)
+            return True
         return first
 
     def _reachable(self, event: Reachable, now: float) -> bool:
+        """While an engine is away, what is up there serves on and keeps its place: nobody could
+        stop it, so nothing that needs its place is waited for. Stops that failed meanwhile are
+        tried again as soon as it is back."""
         world = self._world
         for id in event.backends:
             backend = world.backends.get(id)
             if backend is None:
                 continue
-            backend.unreachable = None
-            if not event.reachable:
+            was_away, backend.unreachable = backend.unreachable is not None, None
+            if event.reachable:
+                if was_away and backend.stop_retry_at is not None:
+                    backend.stop_retry_at = now
+            else:
                 backend.unreachable = event.failure or Failure(
                     "docker_unavailable", f"What holds {id} doesn't answer."
                 )
                 if backend.state not in _UP and backend.state is not BackendState.STARTING:
                     world.reject_queue(backend, backend.unreachable, now)
+                elif backend.drain_reason in SOFT and backend.cut_at is None:
+                    world.undrain(backend, now)
         return True
 
     def _busy(self, event: Busy, now: float) -> bool:
@@ -379,14 +380,3 @@ class Scheduler:
             elif backend.state is BackendState.DRAINING:
                 world.settle(backend, now)
         return True
-
-
-def stuck(backend: Backend) -> Failure:
-    """What those are told who wait for a backend that doesn't stop."""
-    failure = backend.stop_failure
-    why = failure.message if failure is not None else "it doesn't stop"
-    return Failure(
-        "backend_stop_failed",
-        f"{backend.id} has to stop first and doesn't: {why}",
-        failure.detail if failure is not None else None,
-    )
