@@ -60,6 +60,8 @@ class Progress:
     waited: float
     forecast: Forecast | None
     """Its place and how long it will still wait, where anybody can tell."""
+    cold: bool = True
+    """It waits for a start, and not only for its turn."""
 
 
 class Admission(Protocol):

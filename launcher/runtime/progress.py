@@ -27,7 +27,13 @@ def progress(
     target = next((one for one in ours if one.state is BackendState.STARTING), ours[0])
     if forecast is not None and not math.isfinite(forecast.seconds):
         forecast = None
-    return Progress(target.id, _stage(snapshot, target), snapshot.now - asked_at, forecast)
+    return Progress(
+        target.id,
+        _stage(snapshot, target),
+        snapshot.now - asked_at,
+        forecast,
+        cold=target.state is not BackendState.READY,
+    )
 
 
 def _stage(snapshot: Snapshot, target: BackendSnapshot) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -80,3 +81,16 @@ async def test_of_several_the_one_that_starts_is_meant() -> None:
                 assert told.forecast is not None
                 assert told.forecast.place == 2
                 await place.granted()
+
+
+@virtual
+async def test_who_waits_for_its_turn_waits_for_no_start() -> None:
+    house = House(replace(config(A), max_in_flight=1))
+    async with opened(house):
+        with house.asking(A) as first:
+            await first.granted()
+            with house.asking(A) as second:
+                told = second.progress()
+                assert (told.phase, told.cold) == ("queued", False)
+                assert told.forecast is not None
+                assert told.forecast.place == 1
