@@ -39,8 +39,9 @@ def glance(report: StatusReport) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("BACKEND", "ROUTES", "STATE", "SINCE"):
         table.add_column(name)
-    for name in ("IN FLIGHT", "QUEUED", "WAIT"):
+    for name in ("IN FLIGHT", "QUEUED"):
         table.add_column(name, justify="right")
+    table.add_column("WAIT", justify="right", no_wrap=True)
     for name in ("NEEDS", "NEXT", "STARTS"):
         table.add_column(name)
     for one in report.backends:
@@ -59,7 +60,7 @@ def _row(one: BackendStatus, now: datetime) -> list[RenderableType]:
         Text(span((now - one.since).total_seconds()) if one.since else ""),
         Text(str(one.in_flight) if one.in_flight else "–"),
         Text(str(one.queued) if one.queued else "–"),
-        Text(waiting(one.predicted) if one.predicted else "–"),
+        Text(_give_or_take(one.predicted) if one.predicted else "–"),
         Text(", ".join(f"{name} {amount(units)}" for name, units in one.needs.items()) or "–"),
         Text(_next(one, now)),
         Text(starts),
@@ -127,7 +128,11 @@ def _age(one: BackendStatus, now: datetime) -> str:
 
 def waiting(predicted: Predicted) -> str:
     """A predicted wait: `about 40 s ± 12 s`."""
-    return f"about {span(predicted.wait)} ± {span(predicted.spread)}"
+    return f"about {_give_or_take(predicted)}"
+
+
+def _give_or_take(predicted: Predicted) -> str:
+    return f"{span(predicted.wait)} ± {span(predicted.spread)}"
 
 
 def span(seconds: float) -> str:

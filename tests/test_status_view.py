@@ -76,7 +76,7 @@ def test_the_table() -> None:
         *("coder", "coder, code", "ready", "12 min", "2", "–", "–"),
         *("vram 9 GiB", "stops in 90 s", "3 × 40 s"),
     ]
-    assert "about 40 s ± 12 s" in lines[4]
+    assert "  40 s ± 12 s  " in lines[4]
     assert len(lines) == 5
 
 

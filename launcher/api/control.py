@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from launcher import tasks
@@ -21,11 +22,14 @@ from launcher.core.types import (
     BackendSnapshot,
     BackendState,
     Forecast,
+    Priority,
     Snapshot,
+    Wake,
 )
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Admission, Ask, Grant
+from launcher.runtime.asking import ask_for
 
 #: Seconds between two looks at a backend whose stop somebody waits for.
 LOOK_EVERY = 0.05
@@ -67,6 +71,7 @@ class Switches:
     """Starting and stopping by hand."""
 
     def __init__(self, config: LauncherConfig, control: Control) -> None:
+        self._config = config
         self._routes = {route.name: route for route in config.routes}
         self._control = control
         self._holds: set[asyncio.Task[Grant | LauncherError]] = set()
@@ -78,12 +83,10 @@ class Switches:
         a caller who leaves gives up its place, but a start under way goes on.
         """
         route = find_route(self._routes, request)
-        ask = Ask(
-            backends=route.backends,
-            max_wait=route.max_wait,
-            queue_timeout=route.queue_timeout,
-            operator=True,
-        )
+        # Somebody waits for it, whatever the route's own requests may.
+        priority = min(route.priority, Priority.NORMAL)
+        ask = ask_for(self._config, route, priority=priority, wake=Wake.ALWAYS)
+        ask = replace(ask, operator=True)
         if flag(request.args, "wait"):
             return self._started(route, await self._granted(ask))
         hold = tasks.spawn(self._hold(ask), name=f"operator's start of {route.name}")
