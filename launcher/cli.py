@@ -1,4 +1,4 @@
-"""The command line: `launcher serve | check | status | start | stop | demo`.
+"""The command line: `launcher serve | check | status | plan | start | stop | demo`.
 
 Words and exit codes only: 0 done, 1 it didn't work, 2 the command line or the configuration
 is wrong, 130 interrupted. What a command needs is imported when it runs, so that `status` and
@@ -38,6 +38,7 @@ stopped.
   launcher check                 is routes.toml right?
   launcher serve                 serve it
   launcher status                what runs, what waits, what comes next
+  launcher plan coder            what a request for it would bring about
   launcher start coder           have a backend ready before it is needed
   launcher stop coder            free its place
   launcher demo                  try all of this with two tiny models
@@ -70,8 +71,8 @@ KeyOption = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        help="One of its admin_keys (or api_keys, for `status`). Default: LAUNCHER_ADMIN_KEY, "
-        "else LAUNCHER_API_KEY.",
+        help="One of its admin_keys (or api_keys, for `status` and `plan`). Default: "
+        "LAUNCHER_ADMIN_KEY, else LAUNCHER_API_KEY.",
         show_default=False,
     ),
 ]
@@ -200,6 +201,34 @@ def status(
         # For grep and its like: a row is a line, however long.
         console = Console(width=_WIDE)
     console.print(glance(report))
+
+
+@app.command()
+def plan(
+    route: RouteArgument,
+    url: UrlOption = DEFAULT_URL,
+    key: KeyOption = None,
+    json: Annotated[bool, typer.Option("--json", help="As the launcher sends it.")] = False,
+) -> None:
+    """Ask what would happen if a request for a route came now. Does nothing.
+
+    Shows what would be started, drained and stopped for it, at what cost,
+    and how long it would probably wait.
+
+    \b
+      launcher plan coder
+      launcher plan coder --json | jq .predictedWait
+    """
+    with explained():
+        report = connect(url, key).plan(route)
+    if json:
+        sys.stdout.buffer.write(report.raw)
+        return
+    from rich.console import Console
+
+    from launcher.plan_view import outlook
+
+    Console().print(outlook(report), soft_wrap=True)
 
 
 @app.command()

@@ -11,13 +11,16 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+R = TypeVar("R")
 
 #: Seconds for connecting, and for answers that nobody has to wait for.
 TIMEOUT = 10.0
@@ -44,6 +47,15 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class Predicted:
+    """A wait as the launcher predicts it, in seconds; `place` counts from 1."""
+
+    place: int
+    wait: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
 class BackendStatus:
     """One backend as the launcher reports it. Durations in seconds."""
 
@@ -58,7 +70,8 @@ class BackendStatus:
     retry_at: datetime | None
     failure: Trouble | None
     stop_failure: Trouble | None
-    expected_start: float | None
+    predicted: Predicted | None
+    """What one more request would wait; None: nothing, or nobody can tell."""
     average_start: float | None
     start_count: int
 
@@ -82,6 +95,31 @@ class StatusReport:
         order = ("starting", "ready", "draining", "stopping", "failed", "stopped")
         found = [one for one in self.backends if route in one.routes]
         return min(found, key=lambda one: order.index(one.state), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDecision:
+    """What would be decided: `start`, `stop`, `drain`, … and a sentence that says why."""
+
+    deed: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """What would happen if a request for a route came now."""
+
+    route: str
+    outcome: str
+    """`served`, `waits` or `rejected`."""
+    backend: str
+    predicted: Predicted | None
+    rejection: Trouble | None
+    retry_after: float | None
+    """In seconds, where it would be rejected and that is known."""
+    decisions: tuple[PlannedDecision, ...]
+    raw: bytes
+    """As the launcher sent it."""
 
 
 class LauncherClient:
@@ -109,9 +147,16 @@ class LauncherClient:
 
     def status(self) -> StatusReport:
         """GET /api/status. Raises ClientError."""
-        raw = self.call("GET", "/api/status", timeout=TIMEOUT).result()
+        return self._read("/api/status", _report)
+
+    def plan(self, route: str) -> PlanReport:
+        """GET /api/routes/{name}/plan. Raises ClientError."""
+        return self._read(f"/api/routes/{quote(route, safe='')}/plan", _plan)
+
+    def _read(self, path: str, reading: Callable[[bytes], R]) -> R:
+        raw = self.call("GET", path, timeout=TIMEOUT).result()
         try:
-            return _report(raw)
+            return reading(raw)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ClientError(f"{self._url} answers, but not as a launcher ({error!r})") from None
 
@@ -275,10 +320,34 @@ def _backend(data: Mapping[str, object]) -> BackendStatus:
         retry_at=_time(data["retryAt"]),
         failure=_trouble(data["failure"]),
         stop_failure=_trouble(data["stopFailure"]),
-        expected_start=_seconds(data["expectedStartMs"]),
+        predicted=_predicted(data["predictedWait"]),
         average_start=_seconds(metrics["averageDurationMs"]),
         start_count=_whole(metrics["startCount"]),
     )
+
+
+def _plan(raw: bytes) -> PlanReport:
+    data = json.loads(raw)
+    rejection = data["rejection"]
+    return PlanReport(
+        route=str(data["route"]),
+        outcome=str(data["outcome"]),
+        backend=str(data["backend"]),
+        predicted=_predicted(data["predictedWait"]),
+        rejection=_trouble(rejection),
+        retry_after=None if rejection is None else _seconds(rejection["retryAfterMs"]),
+        decisions=tuple(
+            PlannedDecision(str(one["deed"]), str(one["text"])) for one in data["decisions"]
+        ),
+        raw=raw,
+    )
+
+
+def _predicted(data: object) -> Predicted | None:
+    if not isinstance(data, dict):
+        return None
+    wait, spread = _seconds(data["waitMs"]), _seconds(data["spreadMs"])
+    return Predicted(_whole(data["place"]), wait or 0.0, spread or 0.0)
 
 
 def _trouble(data: object) -> Trouble | None:

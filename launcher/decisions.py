@@ -103,8 +103,11 @@ def _waiting(what: Decided) -> str:
     if not what.waiting:
         return ""
     some = "1 request" if what.waiting == 1 else f"{what.waiting} requests"
+    if what.deed is Deed.START:
+        some += " waiting"
     if what.waited is None or what.waited < 1:
-        return f"{some} waiting" if what.deed is Deed.START else some
-    if what.waiting == 1:
-        return f"{some}, for {seconds(what.waited)}"
-    return f"{some}, the oldest for {seconds(what.waited)}"
+        return some
+    if what.waiting > 1:
+        return f"{some}, the oldest for {seconds(what.waited)}"
+    comma = "" if what.deed is Deed.START else ","
+    return f"{some}{comma} for {seconds(what.waited)}"

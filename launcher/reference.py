@@ -59,7 +59,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint("GET", "/routes", "observe", "The table of routes, as configured; no secrets."),
     Endpoint(
-        "GET", "/stats", "observe", "What runs, the last hit of each route, start timings."
+        "GET", "/stats", "observe",
+        "What runs, the last hit of each route, start timings, and per backend what one more "
+        "request would wait.",
     ),
     Endpoint("GET", "/metrics", "observe", "Prometheus; the table is below."),
     Endpoint("GET", "/api/status", "observe", "What `launcher status` shows."),
@@ -67,6 +69,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "GET", "/api/decisions", "observe",
         "Every start, stop, drain and rejection with its reason and its cost, the newest first; "
         "1,000 are kept. `?limit=` (100), `?backend=` those that name it.",
+    ),
+    Endpoint(
+        "GET", "/api/routes/{name}/plan", "observe",
+        "What would happen if a request for the route came now: decisions and the predicted "
+        "wait. Does nothing.",
     ),
     Endpoint(
         "POST", "/api/routes/{name}/start", "admin",
@@ -87,7 +94,7 @@ _NEEDS: dict[Need, str] = {
 #: Variables that are no key of [launcher], and what they do.
 _OTHER_VARIABLES = {
     "LAUNCHER_CONFIG": "The file to read, where `--config` doesn't say.",
-    "LAUNCHER_URL": "Where the client commands (`status`, `start`, `stop`) find the launcher.",
+    "LAUNCHER_URL": "Where the client commands (`status`, `plan`, `start`, `stop`) find it.",
     "LAUNCHER_API_KEY": "The key that the client commands present.",
     "LAUNCHER_ADMIN_KEY": "The same, for `start` and `stop`; it goes before the api key.",
     "LAUNCHER_LOG_FORMAT": "`auto`, `human` or `json`.",

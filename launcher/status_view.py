@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launcher.client import BackendStatus, StatusReport, Trouble
+from launcher.client import BackendStatus, Predicted, StatusReport, Trouble
 from launcher.printable import printable
 
 _STYLES = {
@@ -41,6 +41,7 @@ def glance(report: StatusReport) -> RenderableType:
         table.add_column(name)
     for name in ("IN FLIGHT", "QUEUED"):
         table.add_column(name, justify="right")
+    table.add_column("WAIT", justify="right", no_wrap=True)
     for name in ("NEEDS", "NEXT", "STARTS"):
         table.add_column(name)
     for one in report.backends:
@@ -59,6 +60,7 @@ def _row(one: BackendStatus, now: datetime) -> list[RenderableType]:
         Text(span((now - one.since).total_seconds()) if one.since else ""),
         Text(str(one.in_flight) if one.in_flight else "–"),
         Text(str(one.queued) if one.queued else "–"),
+        Text(_give_or_take(one.predicted) if one.predicted else "–"),
         Text(", ".join(f"{name} {amount(units)}" for name, units in one.needs.items()) or "–"),
         Text(_next(one, now)),
         Text(starts),
@@ -97,12 +99,13 @@ def starting(report: StatusReport, route: str) -> str:
         return f"starting {route}"
     if one.state == "starting":
         taken = _age(one, report.server_time)
-        about = f" of about {span(one.expected_start)}" if one.expected_start else ""
+        about = f", {waiting(one.predicted)} more" if one.predicted else ""
         return f"starting {one.backend}, {taken}{about}"
     for other in report.backends:
         if other.backend != one.backend and other.state in ("draining", "stopping"):
             return f"making room for {one.backend}: {going(other, report.server_time)}"
-    return f"{one.backend} waits for its place"
+    about = f", {waiting(one.predicted)}" if one.predicted else ""
+    return f"{one.backend} waits for its place{about}"
 
 
 def stopping(report: StatusReport, route: str) -> str:
@@ -121,6 +124,15 @@ def going(one: BackendStatus, now: datetime) -> str:
 
 def _age(one: BackendStatus, now: datetime) -> str:
     return span((now - one.since).total_seconds() if one.since else 0.0)
+
+
+def waiting(predicted: Predicted) -> str:
+    """A predicted wait: `about 40 s ± 12 s`."""
+    return f"about {_give_or_take(predicted)}"
+
+
+def _give_or_take(predicted: Predicted) -> str:
+    return f"{span(predicted.wait)} ± {span(predicted.spread)}"
 
 
 def span(seconds: float) -> str:

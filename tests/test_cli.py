@@ -19,7 +19,8 @@ import pytest
 from launcher import __version__
 from launcher.api.router import OwnApi
 from launcher.api.stats import History
-from launcher.core.types import BackendState, Failure
+from launcher.core.effects import Decided, Deed
+from launcher.core.types import BackendState, Failure, Forecast
 from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
@@ -92,10 +93,10 @@ class TestHelp:
         done = run("--help")
 
         assert done.returncode == 0
-        for name in ("serve", "check", "status", "start", "stop", "demo"):
+        for name in ("serve", "check", "status", "plan", "start", "stop", "demo"):
             assert f"launcher {name}" in done.stdout
 
-    @pytest.mark.parametrize("name", ["serve", "check", "status", "start", "stop", "demo"])
+    @pytest.mark.parametrize("name", ["serve", "check", "status", "plan", "start", "stop", "demo"])
     def test_every_command_has_an_example(self, name: str) -> None:
         done = run(name, "--help")
 
@@ -115,7 +116,7 @@ class TestHelp:
     def test_the_servers_libraries_are_not_loaded_for_a_client(self) -> None:
         script = (
             "import sys\n"
-            "import launcher.cli, launcher.client, launcher.status_view\n"
+            "import launcher.cli, launcher.client, launcher.status_view, launcher.plan_view\n"
             "print(sorted({'aiohttp', 'aiodocker', 'pydantic', 'uvloop'} & set(sys.modules)))\n"
         )
         done = subprocess.run(
@@ -300,6 +301,33 @@ class TestStart:
 
         assert done.returncode == 1
         assert "launcher serve" in done.stderr
+
+
+class TestPlan:
+    def test_a_list_of_decisions(self, control: FakeControl, url: str) -> None:
+        control.effects = [Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=1)]
+        control.predicted = {CODER: Forecast(1, 40.0, 12.0)}
+
+        done = run("plan", "coder", "--url", url)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == [
+            "a request for coder would wait for coder, place 1, about 40 s ± 12 s",
+            "  stops chat: coder waits for its place (1 request); expected to cost 41 s",
+        ]
+        assert control.admissions == []
+
+    def test_json_for_scripts(self, control: FakeControl, url: str) -> None:
+        done = run("plan", "coder", "--json", LAUNCHER_URL=url)
+
+        assert done.returncode == 0
+        assert json.loads(done.stdout)["outcome"] == "waits"
+
+    def test_an_unknown_route(self, url: str) -> None:
+        done = run("plan", "codr", "--url", url)
+
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "coder, chat, tiny" in done.stderr
 
 
 class TestStop:

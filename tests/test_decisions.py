@@ -54,12 +54,16 @@ def test_of_one_backend_all_that_names_it() -> None:
         ),
         (
             Decided(Deed.START, B, "wanted", pays=(A, C), cost=25.0, waiting=2, waited=7.26),
-            "starts b: 2 requests, the oldest for 7.3 s, in the place of a, c; "
+            "starts b: 2 requests waiting, the oldest for 7.3 s, in the place of a, c; "
             "expected to take 25 s",
         ),
         (
             Decided(Deed.START, B, "wanted", cost=25.0, waiting=1, waited=0.0),
             "starts b: 1 request waiting; expected to take 25 s",
+        ),
+        (
+            Decided(Deed.START, B, "wanted", waiting=1, waited=6.4),
+            "starts b: 1 request waiting for 6.4 s",
         ),
         (Decided(Deed.START, B, "found running"), "starts b: it was found running"),
         (Decided(Deed.REJECT, B, "queue_full", waiting=9), "rejects a request for b: queue_full"),

@@ -42,7 +42,7 @@ FLOORS = (
     ("api", "proxy"),
     ("logs", "metrics", "metrics_table"),
     ("app",),
-    ("demo", "reference", "client", "status_view", "simulate"),
+    ("demo", "reference", "client", "status_view", "plan_view", "simulate"),
     ("attending",),
     ("cli", "__main__"),
 )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from launcher.client import BackendStatus, StatusReport, Trouble
+from launcher.client import BackendStatus, Predicted, StatusReport, Trouble
 from launcher.status_view import amount, glance, going, span, starting, stopping
 
 NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
@@ -26,7 +26,7 @@ CODER = BackendStatus(
     retry_at=None,
     failure=None,
     stop_failure=None,
-    expected_start=38.0,
+    predicted=None,
     average_start=40.0,
     start_count=3,
 )
@@ -62,18 +62,21 @@ def printed(shown: StatusReport) -> str:
 
 
 def test_the_table() -> None:
-    lines = printed(report(CODER, CHAT)).splitlines()
+    chat = replace(CHAT, predicted=Predicted(3, 40.2, 12.0))
+    lines = printed(report(CODER, chat)).splitlines()
 
     assert lines[0] == "launcher 1.2.3, up 3 h 05 min; in use: vram 9 GiB of 24 GiB"
     columns = [column.strip() for column in lines[2].split("  ") if column.strip()]
     assert columns == [
-        *("BACKEND", "ROUTES", "STATE", "SINCE", "IN FLIGHT", "QUEUED", "NEEDS", "NEXT", "STARTS")
+        *("BACKEND", "ROUTES", "STATE", "SINCE", "IN FLIGHT", "QUEUED", "WAIT"),
+        *("NEEDS", "NEXT", "STARTS"),
     ]
     coder = [column.strip() for column in lines[3].split("  ") if column.strip()]
     assert coder == [
-        *("coder", "coder, code", "ready", "12 min", "2", "–", "vram 9 GiB"),
-        *("stops in 90 s", "3 × 40 s"),
+        *("coder", "coder, code", "ready", "12 min", "2", "–", "–"),
+        *("vram 9 GiB", "stops in 90 s", "3 × 40 s"),
     ]
+    assert "  40 s ± 12 s  " in lines[4]
     assert len(lines) == 5
 
 
@@ -102,15 +105,19 @@ def test_a_back_off_that_is_over_is_no_news() -> None:
 
 def test_words_while_a_start_is_waited_for() -> None:
     wanted = replace(CHAT, queued=1)
-    begun = replace(CHAT, state="starting", since=NOW - timedelta(seconds=12))
+    predicted = Predicted(1, 26.0, 4.0)
+    begun = replace(CHAT, state="starting", since=NOW - timedelta(seconds=12), predicted=predicted)
     draining = replace(CODER, state="draining")
 
     assert starting(report(CODER, wanted), "chat") == "chat waits for its place"
+    wanted = replace(wanted, predicted=predicted)
+    assert starting(report(CODER, wanted), "chat").endswith("its place, about 26 s ± 4.0 s")
     assert starting(report(draining, wanted), "chat") == (
         "making room for chat: coder finishes 2 requests"
     )
-    assert starting(report(CODER, begun), "chat") == "starting chat, 12 s of about 38 s"
-    unknown = replace(begun, expected_start=None)
+    told = starting(report(CODER, begun), "chat")
+    assert told == "starting chat, 12 s, about 26 s ± 4.0 s more"
+    unknown = replace(begun, predicted=None)
     assert starting(report(unknown), "chat") == "starting chat, 12 s"
     assert starting(report(), "chat") == "starting chat"
 

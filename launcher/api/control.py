@@ -7,16 +7,29 @@ it is granted: the backend then stays for its idle time like any other.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from launcher import tasks
 from launcher.api.answers import flag, json_answer, milliseconds
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.core.types import RESIDENT, BackendId, BackendSnapshot, BackendState, Snapshot
+from launcher.core.effects import Effect
+from launcher.core.types import (
+    RESIDENT,
+    BackendId,
+    BackendSnapshot,
+    BackendState,
+    Forecast,
+    Priority,
+    Snapshot,
+    Wake,
+)
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Admission, Ask, Grant
+from launcher.runtime.asking import ask_for
 
 #: Seconds between two looks at a backend whose stop somebody waits for.
 LOOK_EVERY = 0.05
@@ -31,6 +44,14 @@ class Control(Protocol):
 
     def admit(self, ask: Ask) -> Admission:
         """A ticket at the gate."""
+        ...
+
+    def forecasts(self) -> Mapping[BackendId, Forecast]:
+        """What one more request would wait, for each backend where it would wait at all."""
+        ...
+
+    def plan(self, ask: Ask) -> list[Effect]:
+        """What asking would bring about, without asking; the ticket is `PLANNED`."""
         ...
 
     def request_stop(self, backend: BackendId, force: bool = False) -> None:
@@ -50,6 +71,7 @@ class Switches:
     """Starting and stopping by hand."""
 
     def __init__(self, config: LauncherConfig, control: Control) -> None:
+        self._config = config
         self._routes = {route.name: route for route in config.routes}
         self._control = control
         self._holds: set[asyncio.Task[Grant | LauncherError]] = set()
@@ -60,13 +82,11 @@ class Switches:
         `?wait=1` answers when it is ready, or with the error that a request would have met;
         a caller who leaves gives up its place, but a start under way goes on.
         """
-        route = self._route(request)
-        ask = Ask(
-            backends=route.backends,
-            max_wait=route.max_wait,
-            queue_timeout=route.queue_timeout,
-            operator=True,
-        )
+        route = find_route(self._routes, request)
+        # Somebody waits for it, whatever the route's own requests may.
+        priority = min(route.priority, Priority.NORMAL)
+        ask = ask_for(self._config, route, priority=priority, wake=Wake.ALWAYS)
+        ask = replace(ask, operator=True)
         if flag(request.args, "wait"):
             return self._started(route, await self._granted(ask))
         hold = tasks.spawn(self._hold(ask), name=f"operator's start of {route.name}")
@@ -87,7 +107,7 @@ class Switches:
         What runs is served to its end, unless `?force=1`. `?wait=1` answers when it is
         confirmed that nothing runs, or raises `backend_stop_failed`.
         """
-        route = self._route(request)
+        route = find_route(self._routes, request)
         before = [self._look(backend) for backend in route.backends]
         going = [one for one in before if one.state in RESIDENT]
         for one in going:
@@ -102,14 +122,6 @@ class Switches:
     async def close(self) -> None:
         """Give up the starts that are still waited for."""
         await tasks.cancel(*self._holds)
-
-    def _route(self, request: ApiRequest) -> RouteConfig:
-        name = request.args["name"]
-        route = self._routes.get(name)
-        if route is None:
-            known = ", ".join(self._routes) or "none"
-            raise LauncherError("unknown_route", f"No route of that name. Known: {known}.")
-        return route
 
     def _look(self, backend: BackendId) -> BackendSnapshot:
         return self._control.snapshot().backends[backend]
@@ -158,6 +170,15 @@ class Switches:
             },
             status,
         )
+
+
+def find_route(routes: Mapping[str, RouteConfig], request: ApiRequest) -> RouteConfig:
+    """The route that a path names. Raises `unknown_route`."""
+    route = routes.get(request.args["name"])
+    if route is None:
+        known = ", ".join(routes) or "none"
+        raise LauncherError("unknown_route", f"No route of that name. Known: {known}.")
+    return route
 
 
 def _started_anew(before: BackendSnapshot, now: BackendSnapshot) -> bool:

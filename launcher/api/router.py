@@ -13,6 +13,7 @@ from launcher.api.control import Control, Switches
 from launcher.api.decisions import Decisions
 from launcher.api.health import Health
 from launcher.api.models import Models
+from launcher.api.plan import Plans
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
 from launcher.api.status import Status
@@ -60,7 +61,7 @@ class OwnApi:
         self._metrics = metrics
         health = Health(control)
         routes = Routes(config, redact)
-        stats = Stats(config, control.snapshot, history, wall)
+        stats = Stats(config, control, history, wall)
         status = Status(config, control, history, redact, wall)
         models = Models(config, wall())
         self._switches = Switches(config, control)
@@ -78,6 +79,7 @@ class OwnApi:
             self._exact[path] = {"GET": ("observe", models.list)}
         self._model: Methods = {"GET": ("observe", models.one)}
         self._actions: dict[str, Methods] = {
+            "plan": {"GET": ("observe", Plans(config, control).show)},
             "start": {"POST": ("admin", self._switches.start)},
             "stop": {"POST": ("admin", self._switches.stop)},
         }

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 
 from launcher.api.answers import json_answer, milliseconds, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.control import Control
 from launcher.api.view import describe
 from launcher.config import LauncherConfig
-from launcher.core.types import RESIDENT, BackendId, Snapshot
+from launcher.core.types import RESIDENT, BackendId
 from launcher.drivers.base import ContainerSpec
 from launcher.facts import Fact, StartEnded
 from launcher.proxy.record import ExchangeRecord
@@ -59,7 +60,7 @@ class Stats:
     def __init__(
         self,
         config: LauncherConfig,
-        snapshot: Callable[[], Snapshot],
+        control: Control,
         history: History,
         wall: Clock = time.time,
     ) -> None:
@@ -67,13 +68,14 @@ class Stats:
             one.id: one.driver.container if isinstance(one.driver, ContainerSpec) else one.id
             for one in config.backends
         }
-        self._snapshot = snapshot
+        self._control = control
         self._history = history
         self._wall = wall
 
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /stats"""
-        snapshot, wall = self._snapshot(), self._wall()
+        snapshot, wall = self._control.snapshot(), self._wall()
+        forecasts = self._control.forecasts()
         return json_answer(
             {
                 "serverTime": timestamp(wall),
@@ -90,7 +92,8 @@ class Stats:
                 "capacity": dict(snapshot.capacity),
                 "used": dict(snapshot.used),
                 "backends": {
-                    one.id: describe(one, snapshot.now, wall) for one in snapshot.backends.values()
+                    one.id: describe(one, snapshot.now, wall, forecasts.get(one.id))
+                    for one in snapshot.backends.values()
                 },
             }
         )

@@ -74,11 +74,12 @@ class Status:
     ) -> dict[str, object]:
         one = snapshot.backends[config.id]
         endpoint = self._control.endpoint(config.id)
+        forecast = self._control.forecasts().get(config.id)
         return {
             "backend": config.id,
             "routes": self._routes_of(config.id),
             **held(config, self._redact),
-            **describe(one, snapshot.now, wall),
+            **describe(one, snapshot.now, wall, forecast),
             "failure": failure(one.failure, detail=details),
             "stopFailure": failure(one.stop_failure, detail=details),
             "endpoint": None if endpoint is None else str(endpoint),

@@ -6,12 +6,14 @@ import math
 
 from launcher.api.answers import milliseconds, timestamp
 from launcher.core.effects import Decided
-from launcher.core.types import BackendSnapshot, Failure
+from launcher.core.types import BackendSnapshot, Failure, Forecast
 from launcher.decisions import sentence
 
 
-def describe(one: BackendSnapshot, now: float, wall: float) -> dict[str, object]:
-    """A backend at one moment.
+def describe(
+    one: BackendSnapshot, now: float, wall: float, forecast: Forecast | None
+) -> dict[str, object]:
+    """A backend at one moment, and what one more request for it would wait.
 
     `now` is the snapshot's time on the core's clock, `wall` the same moment in seconds since
     1970. Nothing in it is for operators only.
@@ -29,6 +31,7 @@ def describe(one: BackendSnapshot, now: float, wall: float) -> dict[str, object]
         "silent": one.silent,
         "queued": one.queued,
         "oldestWaitMs": milliseconds(one.oldest_wait),
+        "predictedWait": predicted(forecast),
         "busy": one.busy,
         "reachable": one.reachable,
         "needs": dict(one.needs),
@@ -40,6 +43,18 @@ def describe(one: BackendSnapshot, now: float, wall: float) -> dict[str, object]
         "expectedStartMs": milliseconds(one.estimates.start),
         "expectedStopMs": milliseconds(one.estimates.stop),
         "expectedServiceMs": milliseconds(one.estimates.service),
+    }
+
+
+def predicted(forecast: Forecast | None) -> dict[str, int | None] | None:
+    """A predicted wait: two times out of three it ends within the spread. None: there is none,
+    or nobody can tell."""
+    if forecast is None:
+        return None
+    return {
+        "place": forecast.place,
+        "waitMs": milliseconds(forecast.seconds),
+        "spreadMs": milliseconds(forecast.spread),
     }
 
 

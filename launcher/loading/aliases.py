@@ -8,9 +8,9 @@ from launcher.config import AliasConfig, RouteConfig
 from launcher.loading import tables, units
 from launcher.loading.read import Document, Value, did_you_mean
 
-#: What has to be known of a request before anybody knows which member serves it, and what
-#: would break a promise of the others if one of them were asked for all.
-AGREED = ("public", "priority", "wake")
+#: What has to be known of a request before anybody knows which member serves it, and would
+#: break a promise of the others if the first spoke for all.
+AGREED = ("public", "wake")
 
 
 def read(

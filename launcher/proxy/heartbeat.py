@@ -59,11 +59,19 @@ def dialect_of(path: bytes) -> Dialect:
 
 def comment(progress: Progress, name: str) -> bytes:
     """One SSE comment for a person who reads along; `name` is what they asked for."""
-    starting = progress.phase == "starting"
-    text = f"starting {name}" if starting else f"{name}: {progress.phase}"
-    text += f", {progress.waited:.0f} s"
-    if progress.expected is not None and progress.expected > progress.waited:
-        text += f" of about {progress.expected:.0f} s"
+    match progress.phase:
+        case "starting":
+            text = f"starting {name}"
+        case "queued":
+            text = f"queued for {name}"
+        case phase:
+            text = f"{name}: {phase}"
+    forecast = progress.forecast
+    if forecast is None:
+        text += f", {progress.waited:.0f} s"
+    else:
+        text += f", place {forecast.place}, about {forecast.seconds:.0f} s"
+        text += f" (± {forecast.spread:.0f} s)"
     # A line end would begin something that isn't a comment.
     return b": %b\n\n" % " ".join(text.split()).encode("utf-8", "replace")
 

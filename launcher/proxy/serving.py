@@ -171,8 +171,7 @@ class Serving:
         if visit.heart is None:
             visit.heart = HeartbeatExchange(visit.exchange, dialect_of(found.path))
             visit.answer = visit.heart
-        # Whoever has waited this long waits for a start, be it after another's end.
-        cold = ((b"X-Launcher-Cold-Start", b"1"),)
+        cold = ((b"X-Launcher-Cold-Start", b"1"),) if progress.cold else ()
         await visit.heart.beat(comment(progress, name), cold)
 
     async def _streams(self, visit: Visit, found: Resolved) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from launcher.core.types import BackendId, Priority, Wake
+from launcher.core.types import BackendId, Forecast, Priority, Wake
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
 
@@ -58,8 +58,10 @@ class Progress:
     phase: str
     """`queued`, `starting`, `stopping X for it`, … in words for a person."""
     waited: float
-    expected: float | None
-    """Seconds in all that such a wait is expected to take, where known."""
+    forecast: Forecast | None
+    """Its place and how long it will still wait, where anybody can tell."""
+    cold: bool = True
+    """It waits for a start, and not only for its turn."""
 
 
 class Admission(Protocol):

@@ -1,10 +1,14 @@
-"""From a route's configuration to what is asked of the gate for one of its requests. Pure."""
+"""From a route's configuration to what is asked of the gate for one of its requests, and from
+there to a ticket. Pure."""
 
 from __future__ import annotations
 
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.core.types import BackendId, Priority, Wake
+from launcher.core.types import BackendId, Priority, Ticket, TicketId, Wake
 from launcher.runtime.admission import Ask
+
+#: The ticket of somebody who only asks what would happen. Those that arrive count from 1.
+PLANNED = TicketId(0)
 
 
 def ask_for(
@@ -26,4 +30,19 @@ def ask_for(
         priority=priority,
         ages=config.batch_max_wait,
         wake=route.wake if wake is None else wake,
+    )
+
+
+def ticket_of(ask: Ask, id: TicketId, now: float) -> Ticket:
+    """The ticket of one who asks `now`."""
+    return Ticket(
+        id=id,
+        backends=ask.backends,
+        max_wait=ask.max_wait,
+        deadline=now + ask.queue_timeout,
+        quiet=ask.quiet,
+        operator=ask.operator,
+        priority=ask.priority,
+        ages=ask.ages,
+        wake=ask.wake,
     )

@@ -47,8 +47,8 @@ from launcher.core.types import (
     BackendId,
     BackendState,
     Estimates,
+    Forecast,
     Snapshot,
-    Ticket,
     TicketId,
 )
 from launcher.drivers.base import Driver, Endpoint
@@ -56,6 +56,8 @@ from launcher.errors import LauncherError
 from launcher.redact import Redactor
 from launcher.runtime.admission import Ask, Grant, Progress
 from launcher.runtime.alarm import Alarm
+from launcher.runtime.asking import ticket_of
+from launcher.runtime.foresight import Foresight
 from launcher.runtime.gate import Place
 from launcher.runtime.held import Clock, Held
 from launcher.runtime.liveness import Liveness
@@ -117,6 +119,7 @@ class Dispatcher:
         self._places: dict[TicketId, Place] = {}
         self._feeding = False
         self._later: deque[Event | Place] = deque()
+        self._foresight = Foresight(scheduler, self._clock)
         self._alarm = Alarm(self._clock, lambda: self.feed(Tick()))
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -174,17 +177,7 @@ class Dispatcher:
         for id in ask.backends:
             self._held[id]
         now = self._clock()
-        ticket = Ticket(
-            id=TicketId(next(self._ids)),
-            backends=ask.backends,
-            max_wait=ask.max_wait,
-            deadline=now + ask.queue_timeout,
-            quiet=ask.quiet,
-            operator=ask.operator,
-            priority=ask.priority,
-            ages=ask.ages,
-            wake=ask.wake,
-        )
+        ticket = ticket_of(ask, TicketId(next(self._ids)), now)
         place = self._places[ticket.id] = Place(self, ticket, now)
         self.feed(Arrived(ticket))
         if place.grant is None and not place.refused:
@@ -212,7 +205,8 @@ class Dispatcher:
 
     def progress_of(self, place: Place) -> Progress:
         """Where a ticket stands."""
-        return progress(self.snapshot(), place.ticket.backends, place.asked_at)
+        forecast = self._scheduler.forecast(place.ticket.id, self._clock())
+        return progress(self.snapshot(), place.ticket.backends, place.asked_at, forecast)
 
     # -- operators
 
@@ -224,6 +218,14 @@ class Dispatcher:
     def snapshot(self) -> Snapshot:
         """Everything at this moment."""
         return self._scheduler.snapshot(self._clock())
+
+    def forecasts(self) -> Mapping[BackendId, Forecast]:
+        """What one more request would wait, for each backend where it would wait at all."""
+        return self._foresight.all()
+
+    def plan(self, ask: Ask) -> list[Effect]:
+        """What asking would bring about, without asking; the ticket is `PLANNED`."""
+        return self._foresight.plan(ask)
 
     def endpoint(self, backend: BackendId) -> Endpoint | None:
         """Where it answers, while it is up. Raises KeyError."""
@@ -362,7 +364,10 @@ class Dispatcher:
         self._wait_ends(place)
         place.refuse(
             LauncherError(
-                effect.code, effect.message, retry_after=effect.retry_after, detail=effect.detail
+                effect.code,
+                effect.message,
+                retry_after=self._foresight.retry_after(effect),
+                detail=effect.detail,
             )
         )
 

@@ -1,51 +1,55 @@
-"""What a waiting client can be told, read from a snapshot. Pure."""
+"""What a waiting client can be told: the stage, read from a snapshot, and the forecast. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from launcher.core.types import BackendId, BackendSnapshot, BackendState, Snapshot
+from launcher.core.types import BackendId, BackendSnapshot, BackendState, Forecast, Snapshot
 from launcher.runtime.admission import Progress
 
 _GOING = (BackendState.DRAINING, BackendState.STOPPING)
 
 
-def progress(snapshot: Snapshot, backends: Sequence[BackendId], asked_at: float) -> Progress:
-    """Where a ticket for one of `backends` stands that waits since `asked_at`.
+def progress(
+    snapshot: Snapshot,
+    backends: Sequence[BackendId],
+    asked_at: float,
+    forecast: Forecast | None,
+) -> Progress:
+    """Where a ticket for one of `backends` stands that waits since `asked_at`; `forecast` is
+    the scheduler's for it.
 
     Which of several backends it is bound to is the scheduler's secret: of those, one that is
     starting is taken to be it, else the first.
     """
     ours = [snapshot.backends[id] for id in backends]
     target = next((one for one in ours if one.state is BackendState.STARTING), ours[0])
-    phase, expected = _stands(snapshot, target, asked_at)
-    return Progress(target.id, phase, snapshot.now - asked_at, expected)
+    if forecast is not None and not math.isfinite(forecast.seconds):
+        forecast = None
+    return Progress(
+        target.id,
+        _stage(snapshot, target),
+        snapshot.now - asked_at,
+        forecast,
+        cold=target.state is not BackendState.READY,
+    )
 
 
-def _stands(
-    snapshot: Snapshot, target: BackendSnapshot, asked_at: float
-) -> tuple[str, float | None]:
-    start = target.estimates.start
+def _stage(snapshot: Snapshot, target: BackendSnapshot) -> str:
     if target.state is BackendState.STARTING:
-        return "starting", _sum(max(0.0, target.since - asked_at), start)
+        return "starting"
     if target.state in _GOING:
-        return f"waiting until {target.id} has stopped", None
+        return f"waiting until {target.id} has stopped"
     wanted = {name for name, _ in target.needs}
     in_the_way = [
         one
         for one in snapshot.backends.values()
         if one.state in _GOING and wanted & {name for name, _ in one.needs}
     ]
-    if not in_the_way:
-        return "queued", None
+    if target.state is BackendState.READY or not in_the_way:
+        return "queued"
     names = ", ".join(one.id for one in in_the_way)
     if any(one.state is BackendState.DRAINING for one in in_the_way):
-        return f"waiting for {names} to finish", None
-    stops = [_sum(max(0.0, one.since - asked_at), one.estimates.stop) for one in in_the_way]
-    known = [stop for stop in stops if stop is not None]
-    expected = _sum(max(known), start) if len(known) == len(stops) else None
-    return f"stopping {names} for it", expected
-
-
-def _sum(seconds: float, more: float | None) -> float | None:
-    return None if more is None else seconds + more
+        return f"waiting for {names} to finish"
+    return f"stopping {names} for it"

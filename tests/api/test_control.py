@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from launcher.api.control import Switches
-from launcher.core.types import BackendId, BackendState, Failure
+from launcher.core.types import BackendId, BackendState, Failure, Priority, Wake
 from launcher.errors import LauncherError
 from tests.api.world import CODER, CONFIG, FakeControl, read, request
 
@@ -36,6 +36,7 @@ class TestStart:
         }
         (admission,) = control.admissions
         assert admission.ask.operator
+        assert (admission.ask.priority, admission.ask.wake) == (Priority.NORMAL, Wake.ALWAYS)
         assert admission.ask.backends == (CODER,)
         assert admission.ask.queue_timeout == 1800.0
         assert not admission.left

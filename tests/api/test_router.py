@@ -41,6 +41,8 @@ def test_it_keeps_the_contract(api: OwnApi) -> None:
         ("GET", "/stats", "observe"),
         ("GET", "/metrics", "observe"),
         ("GET", "/api/status", "observe"),
+        ("GET", "/api/decisions", "observe"),
+        ("GET", "/api/routes/coder/plan", "observe"),
         ("GET", "/openai/v1/models", "observe"),
         ("GET", "/openai/models", "observe"),
         ("GET", "/v1/models", "observe"),

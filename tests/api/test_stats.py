@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.api.stats import History, Stats
-from launcher.core.types import BackendId, BackendState, Failure
+from launcher.core.types import BackendId, BackendState, Failure, Forecast
 from launcher.facts import StartEnded, StartOutcome
 from launcher.proxy.record import ExchangeRecord
 from launcher.state import Starts
@@ -66,8 +66,9 @@ async def test_the_page() -> None:
     history.exchange_started(ExchangeRecord("GET", "/coder", "127.0.0.1", route="coder"))
     history.fact(ended(10.0))
     history.fact(ended(30.0))
+    control.predicted[TINY] = Forecast(3, 40.26, 12.0)
 
-    body = read(await Stats(CONFIG, control.snapshot, history, lambda: WALL).show(request()))
+    body = read(await Stats(CONFIG, control, history, lambda: WALL).show(request()))
 
     assert body["serverTime"] == "2027-01-15T08:00:00.000Z"
     assert body["runningContainers"] == ["coder-fast", "tiny"]
@@ -81,5 +82,11 @@ async def test_the_page() -> None:
     assert body["startMetrics"]["chat"]["startCount"] == 0
     assert body["capacity"] == {"gpu": 1}
     assert body["backends"]["coder"]["inFlight"] == 2
+    assert body["backends"]["coder"]["predictedWait"] is None
+    assert body["backends"]["tiny"]["predictedWait"] == {
+        "place": 3,
+        "waitMs": 40_260,
+        "spreadMs": 12_000,
+    }
     assert body["backends"]["coder"]["idleStopAt"] == "2027-01-15T08:00:30.000Z"
     assert control.admissions == []

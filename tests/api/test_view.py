@@ -21,7 +21,7 @@ def test_moments_of_the_core_become_times_of_day() -> None:
         oldest_wait=0.25,
     )
 
-    shown = describe(one, now=100.0, wall=1_800_000_000.0)
+    shown = describe(one, now=100.0, wall=1_800_000_000.0, forecast=None)
 
     assert shown["since"] == "2027-01-15T07:59:50.000Z"
     assert shown["lastUsedAt"] == "2027-01-15T07:59:59.500Z"
@@ -34,7 +34,7 @@ def test_moments_of_the_core_become_times_of_day() -> None:
 def test_a_stop_that_never_comes_has_no_time() -> None:
     one = replace(backend(CODER, BackendState.READY), idle_stop_at=float("inf"))
 
-    assert describe(one, now=100.0, wall=0.0)["idleStopAt"] is None
+    assert describe(one, now=100.0, wall=0.0, forecast=None)["idleStopAt"] is None
 
 
 def test_details_are_shown_where_they_may_be() -> None:

@@ -12,11 +12,13 @@ import orjson
 
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
+from launcher.core.effects import Effect
 from launcher.core.types import (
     BackendId,
     BackendSnapshot,
     BackendState,
     Estimates,
+    Forecast,
     Snapshot,
 )
 from launcher.drivers.base import ContainerSpec, Endpoint, ProcessSpec
@@ -100,7 +102,7 @@ class FakeAdmission:
         return await asyncio.shield(self._outcome)
 
     def progress(self) -> Progress:
-        return Progress(self.ask.backends[0], "queued", 0.0, None)
+        return Progress(self.ask.backends[0], "queued", 0.0, forecast=None)
 
     def silence(self, silent: bool) -> None:
         raise AssertionError("no tunnel here")
@@ -130,6 +132,10 @@ class FakeControl:
         self.endpoints: dict[BackendId, Endpoint] = {}
         self.admissions: list[FakeAdmission] = []
         self.on_admit: Callable[[FakeAdmission], None] = lambda admission: None
+        self.predicted: dict[BackendId, Forecast] = {}
+        self.planned: list[Ask] = []
+        self.effects: list[Effect] = []
+        """What `plan` answers."""
         self.stops: list[tuple[BackendId, bool]] = []
         self.on_stop: Callable[[BackendId], None] = lambda backend: None
 
@@ -154,6 +160,13 @@ class FakeControl:
         self.admissions.append(admission)
         self.on_admit(admission)
         return admission
+
+    def forecasts(self) -> dict[BackendId, Forecast]:
+        return dict(self.predicted)
+
+    def plan(self, ask: Ask) -> list[Effect]:
+        self.planned.append(ask)
+        return list(self.effects)
 
     def request_stop(self, backend: BackendId, force: bool = False) -> None:
         self.stops.append((backend, force))

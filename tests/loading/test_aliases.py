@@ -22,6 +22,7 @@ public = true
 [routes.nightly]
 container = "nightly"
 priority = "batch"
+wake = "never"
 """
 
 
@@ -57,7 +58,7 @@ def test_an_alias_names_models_in_order(tmp_path: Path) -> None:
             "[routes.chat] and [routes.page] differ in public, and a request for the alias may "
             "go to either: make them agree, or leave one out",
         ),
-        ('any = ["chat-general", "nightly"]', "[routes.chat] and [routes.nightly] differ in prio"),
+        ('any = ["chat-general", "nightly"]', "[routes.chat] and [routes.nightly] differ in wake"),
         (
             'any = ["chat-general", "chat/small"]',
             '"chat/small" would never serve it, for "chat-general" has the same backend and '

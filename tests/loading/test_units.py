@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.config import ModelSpec, Secret
+from launcher.core.policy import POLICIES
 from launcher.core.types import Priority, Wake
 from launcher.loading import units
 
@@ -187,7 +188,8 @@ def test_words() -> None:
     assert units.auth("passthrough") == "passthrough"
     with pytest.raises(ValueError, match='"inject" or "passthrough"'):
         units.auth("none")
-    assert units.policy("arrival") == "arrival"
+    for name in POLICIES:
+        assert units.policy(name) == name
     assert units.priority(" Batch ") is Priority.BATCH
     assert units.wake("if-idle") is Wake.IF_IDLE
     with pytest.raises(ValueError, match=r'expected "interactive", "normal" or "batch"$'):

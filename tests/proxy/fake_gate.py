@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from launcher.core.types import BackendId
+from launcher.core.types import BackendId, Forecast
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Ask, Grant, Progress
@@ -69,7 +69,11 @@ class FakeGate:
         self.admissions: list[FakeAdmission] = []
         self.suspected: list[Grant] = []
         self.watched: list[Grant] = []
-        self.progress: tuple[str, float, float | None] = ("starting", 12.4, 38.2)
+        self.progress: tuple[str, float, Forecast | None] = (
+            "starting",
+            12.4,
+            Forecast(2, 25.8, 4.1),
+        )
         self.resident: BackendId | None = None
         """Granted where it is among those asked for; else the first of them is."""
         self.on_suspect: Callable[[], bool] = lambda: True

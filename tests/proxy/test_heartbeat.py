@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from launcher.core.types import BackendId
+from launcher.core.types import BackendId, Forecast
 from launcher.proxy.heartbeat import Dialect, HeartbeatExchange, comment, dialect_of, error_event
 from launcher.runtime.admission import Progress
 from tests.proxy.fake_exchange import FakeExchange
@@ -16,18 +16,18 @@ SSE = ((b"content-type", b"text/event-stream; charset=utf-8"),)
 JSON = ((b"Content-Type", b"application/json"), (b"Content-Length", b"2"))
 
 
-def a_progress(phase: str, waited: float, expected: float | None) -> Progress:
-    return Progress(BackendId("b"), phase, waited, expected)
+def a_progress(phase: str, forecast: Forecast | None) -> Progress:
+    return Progress(BackendId("b"), phase, 12.4, forecast)
 
 
 def test_comments_are_for_people_and_never_more_than_a_comment() -> None:
-    assert comment(a_progress("starting", 12.4, 38.2), "chat-general") == (
-        b": starting chat-general, 12 s of about 38 s\n\n"
+    soon = Forecast(3, 40.2, 11.8)
+    assert comment(a_progress("queued", soon), "chat-general").decode() == (
+        ": queued for chat-general, place 3, about 40 s (± 12 s)\n\n"
     )
-    assert comment(a_progress("starting", 12.4, None), "x") == b": starting x, 12 s\n\n"
-    assert comment(a_progress("starting", 40, 38), "x") == b": starting x, 40 s\n\n"
-    text = comment(a_progress("stopping coder for it", 3, 9), "a\n\ndata: x")
-    assert text == b": a data: x: stopping coder for it, 3 s of about 9 s\n\n"
+    assert comment(a_progress("starting", None), "x") == b": starting x, 12 s\n\n"
+    text = comment(a_progress("stopping coder for it", soon), "a\n\ndata: x").decode()
+    assert text == ": a data: x: stopping coder for it, place 3, about 40 s (± 12 s)\n\n"
 
 
 async def test_without_a_beat_nothing_is_changed() -> None:

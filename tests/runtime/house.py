@@ -45,6 +45,7 @@ def config(
         idle_timeout=idle_timeout,
         start_timeout=start_timeout,
         busy=busy,
+        linger=0.0,  # so that who is idle makes way at once
         backend_key=None if key is None else Secret(key),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +35,6 @@ async def test_the_stages_of_a_swap() -> None:
         await house.until(lambda: house.one(A).in_flight)
         with house.asking(B, max_wait=10.0) as place:
             assert place.progress().phase == "queued"
-            assert place.progress().expected is None
             # Overdue, and past the minimum residency of the one before it.
             await house.until(lambda: house.state(A) is BackendState.DRAINING)
             assert place.progress().phase == "waiting for a to finish"
@@ -43,12 +43,16 @@ async def test_the_stages_of_a_swap() -> None:
             assert house.state(A) is BackendState.STOPPING
             stopping = place.progress()
             assert stopping.phase == "stopping a for it"
-            assert stopping.expected == pytest.approx(stopping.waited + 10.0, abs=0.2)
+            assert stopping.forecast is not None
+            assert stopping.forecast.place == 1
+            assert stopping.forecast.seconds == pytest.approx(10.0, abs=0.5)
             await house.until(lambda: house.state(B) is BackendState.STARTING)
             starting = place.progress()
             assert (starting.backend, starting.phase) == (B, "starting")
-            assert starting.expected == pytest.approx(stopping.expected, abs=0.2)
+            assert starting.forecast is not None
+            assert starting.forecast.seconds == pytest.approx(6.0, abs=0.5)
             await place.granted()
+            assert place.progress().forecast is None
 
 
 @virtual
@@ -72,5 +76,21 @@ async def test_of_several_the_one_that_starts_is_meant() -> None:
         with house.asking(B):
             await asyncio.sleep(1)
             with house.asking(A, B) as place:
-                assert (place.progress().backend, place.progress().phase) == (B, "starting")
+                told = place.progress()
+                assert (told.backend, told.phase) == (B, "starting")
+                assert told.forecast is not None
+                assert told.forecast.place == 2
                 await place.granted()
+
+
+@virtual
+async def test_who_waits_for_its_turn_waits_for_no_start() -> None:
+    house = House(replace(config(A), max_in_flight=1))
+    async with opened(house):
+        with house.asking(A) as first:
+            await first.granted()
+            with house.asking(A) as second:
+                told = second.progress()
+                assert (told.phase, told.cold) == ("queued", False)
+                assert told.forecast is not None
+                assert told.forecast.place == 1

@@ -1,0 +1,1 @@
+"""The scheduling policies side by side, in simulation: `python -m bench.scheduling`."""

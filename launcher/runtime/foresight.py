@@ -1,0 +1,57 @@
+"""What would come of one more request, for whoever isn't in a queue: operators' pages, and
+clients who are sent away. Asks the scheduler, and does nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from launcher.core.effects import Effect, Reject
+from launcher.core.scheduler import Scheduler
+from launcher.core.types import BackendId, Forecast
+from launcher.runtime.admission import Ask
+from launcher.runtime.asking import PLANNED, ticket_of
+from launcher.runtime.held import Clock
+
+#: Seconds for which a look is good: a full queue rejects as fast as clients come, and each
+#: look goes over all who wait.
+GOOD_FOR: Final = 0.5
+
+#: Rejections after which waiting helps; the others know their own time, or none.
+_COME_BACK: Final = frozenset({"queue_full", "queue_timeout", "not_resident"})
+
+
+class Foresight:
+    """Asks what would be, the dearer questions not too often."""
+
+    def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._known: dict[BackendId, Forecast] = {}
+        self._at = -math.inf
+
+    def all(self) -> Mapping[BackendId, Forecast]:
+        """By backend. Absent: served at once, or nobody can tell."""
+        now = self._clock()
+        if now - self._at >= GOOD_FOR:
+            found = self._scheduler.forecasts(now)
+            self._known = {id: one for id, one in found.items() if math.isfinite(one.seconds)}
+            self._at = now
+        return self._known
+
+    def plan(self, ask: Ask) -> list[Effect]:
+        """What the arrival of a ticket (`PLANNED`) would bring about."""
+        now = self._clock()
+        return [
+            replace(one, retry_after=self.retry_after(one)) if isinstance(one, Reject) else one
+            for one in self._scheduler.plan(ticket_of(ask, PLANNED, now), now)
+        ]
+
+    def retry_after(self, rejected: Reject) -> float | None:
+        """When to come back, in seconds, where that is known."""
+        if rejected.retry_after is not None or rejected.code not in _COME_BACK:
+            return rejected.retry_after
+        forecast = self.all().get(rejected.backend)
+        return None if forecast is None else forecast.seconds

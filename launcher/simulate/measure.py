@@ -1,0 +1,164 @@
+"""What an outcome comes to, in numbers: waits, swaps, loading, fairness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from launcher.core.types import Needs, Priority
+from launcher.simulate.engine import Outcome
+
+#: Seconds after which a request counts as starved, unless said otherwise.
+STARVED_AFTER = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long requests waited for their grant, in seconds. Those never granted count with
+    what they had waited at the end."""
+
+    count: int
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    starved: int
+    """Those that waited longer than `starved_after`, granted in the end or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One policy's outcome."""
+
+    policy: str
+    seconds: float
+    """Makespan: from the beginning to the last answer, or to the horizon."""
+    answered: int
+    unserved: int
+    """Still waiting when it ended."""
+    rejected: int
+    starts: int
+    swaps: int
+    """Models stopped to make room for another."""
+    loading: float
+    """Share of the time that the capacity spent on starts and stops."""
+    throughput: float
+    """Answers a second."""
+    fairness: float
+    """Jain's index of the models' speeds; 1 is even, 1/n is all for one."""
+    waits: Waits
+    models: Mapping[str, Waits]
+    classes: Mapping[str, Waits]
+
+    def plain(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def measure(outcome: Outcome, policy: str, starved_after: float = STARVED_AFTER) -> Report:
+    """The numbers of one outcome."""
+    names = outcome.workload.names
+    models: list[list[float]] = [[] for _ in names]
+    classes: dict[int, list[float]] = {}
+    for model, priority, waited in zip(
+        outcome.model, outcome.priority, outcome.waited, strict=True
+    ):
+        models[model].append(waited)
+        classes.setdefault(priority, []).append(waited)
+    return Report(
+        policy=policy,
+        seconds=outcome.end,
+        answered=outcome.finished,
+        unserved=outcome.unserved,
+        rejected=len(outcome.rejected),
+        starts=outcome.starts,
+        swaps=outcome.evictions,
+        loading=loading(outcome),
+        throughput=outcome.finished / outcome.end if outcome.end else 0.0,
+        fairness=jain(speeds(outcome)),
+        waits=waits(outcome.waited, starved_after),
+        models={
+            name: waits(values, starved_after)
+            for name, values in zip(names, models, strict=True)
+            if values
+        },
+        classes={
+            Priority(number).name.lower(): waits(classes[number], starved_after)
+            for number in sorted(classes)
+        },
+    )
+
+
+def waits(values: Iterable[float], starved_after: float = STARVED_AFTER) -> Waits:
+    """Summed up; zeros where there are none."""
+    ordered = sorted(values)
+    if not ordered:
+        return Waits(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
+    return Waits(
+        count=len(ordered),
+        mean=math.fsum(ordered) / len(ordered),
+        p50=quantile(ordered, 0.5),
+        p95=quantile(ordered, 0.95),
+        p99=quantile(ordered, 0.99),
+        max=ordered[-1],
+        starved=sum(value > starved_after for value in ordered),
+    )
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Of sorted values, linear between the two nearest; of none, 0."""
+    if not ordered:
+        return 0.0
+    place = (len(ordered) - 1) * share
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def loading(outcome: Outcome) -> float:
+    """The share of the time in which the capacity loads and unloads instead of serving: each
+    start and stop counts by the largest share of a resource that its model occupies."""
+    if not outcome.end:
+        return 0.0
+    capacity = outcome.workload.capacity
+    parts = [_part(model.needs, capacity) for model in outcome.workload.models]
+    lost = sum(
+        (span.end - span.begin) * parts[span.model]
+        for span in outcome.spans
+        if span.phase != "ready"
+    )
+    return lost / outcome.end
+
+
+def _part(needs: Needs, capacity: Needs) -> float:
+    there = dict(capacity)
+    return max((units / there[name] for name, units in needs if there.get(name)), default=0.0)
+
+
+def speeds(outcome: Outcome) -> list[float]:
+    """For each model that was asked: the share of their time from arrival to answer in which
+    its requests were served. 1: nobody ever waits; near 0: they starve."""
+    waited = [0.0] * len(outcome.workload.names)
+    served = [0.0] * len(outcome.workload.names)
+    asked: set[int] = set()
+    for model, wait, service, granted in zip(
+        outcome.model, outcome.waited, outcome.service, outcome.served, strict=True
+    ):
+        asked.add(model)
+        waited[model] += wait
+        if granted:
+            served[model] += service
+    return [
+        served[model] / (served[model] + waited[model])
+        if served[model]
+        else float(not waited[model])
+        for model in sorted(asked)
+    ]
+
+
+def jain(values: Sequence[float]) -> float:
+    """Jain's fairness index: (sum x)^2 / (n * sum x^2); 1 for none and for all zeros."""
+    squares = sum(value * value for value in values)
+    return sum(values) ** 2 / (len(values) * squares) if squares else 1.0

@@ -1,0 +1,80 @@
+"""`GET /api/routes/{name}/plan`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from launcher.api.plan import Plans
+from launcher.core.effects import Decided, Deed, Grant, Reject
+from launcher.core.types import BackendState, Forecast, Priority, TicketId, Wake
+from launcher.errors import LauncherError
+from launcher.runtime.asking import PLANNED
+from tests.api.world import CHAT, CODER, CONFIG, TINY, FakeControl, read, request
+
+
+async def shown(control: FakeControl, route: str = "coder") -> Any:
+    first, *others = CONFIG.routes
+    coder = replace(first, backends=(CODER, TINY), priority=Priority.BATCH, wake=Wake.IF_IDLE)
+    config = replace(CONFIG, routes=(coder, *others), batch_max_wait=900.0)
+    return read(await Plans(config, control).show(request(name=route)))
+
+
+async def test_who_is_served_at_once() -> None:
+    control = FakeControl()
+    control.effects = [Grant(TicketId(9), CHAT, False), Grant(PLANNED, TINY, False)]
+
+    assert await shown(control) == {
+        "route": "coder",
+        "outcome": "served",
+        "backend": "tiny",
+        "predictedWait": None,
+        "rejection": None,
+        "decisions": [],
+    }
+    (ask,) = control.planned
+    assert (ask.backends, ask.priority, ask.wake) == ((CODER, TINY), Priority.BATCH, Wake.IF_IDLE)
+    assert (ask.max_wait, ask.operator) == (900.0, False)
+    assert control.admissions == []
+
+
+async def test_who_waits_is_told_what_for_and_how_long() -> None:
+    control = FakeControl()
+    control.predicted = {CODER: Forecast(1, 9.0, 1.0), TINY: Forecast(3, 40.0, 12.0)}
+    control.effects = [Decided(Deed.STOP, CHAT, "evicted", TINY, cost=41.0, waiting=1)]
+
+    body = await shown(control)
+
+    assert (body["outcome"], body["backend"]) == ("waits", "tiny")
+    assert body["predictedWait"] == {"place": 3, "waitMs": 40_000, "spreadMs": 12_000}
+    assert [one["costMs"] for one in body["decisions"]] == [41_000]
+    assert body["decisions"][0]["text"].startswith("stops chat: tiny waits for its place")
+    control.effects = []
+    assert (await shown(control))["backend"] == "coder"
+    control.put(TINY, BackendState.STARTING)
+    assert (await shown(control))["backend"] == "tiny"
+
+
+async def test_who_would_be_rejected() -> None:
+    control = FakeControl()
+    control.effects = [
+        Decided(Deed.REJECT, CHAT, "not_resident"),
+        Reject(PLANNED, CHAT, "not_resident", "chat is stopped.", retry_after=7.0),
+    ]
+
+    body = await shown(control, "chat")
+
+    assert (body["outcome"], body["backend"], body["predictedWait"]) == ("rejected", "chat", None)
+    assert body["rejection"] == {
+        "code": "not_resident",
+        "message": "chat is stopped.",
+        "retryAfterMs": 7000,
+    }
+
+
+async def test_an_unknown_route_names_those_known() -> None:
+    with pytest.raises(LauncherError, match="coder, chat, tiny") as caught:
+        await shown(FakeControl(), "codr")
+    assert caught.value.code == "unknown_route"

@@ -1,0 +1,75 @@
+"""What one more request would wait, and what it would bring about."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from launcher.core.effects import Decided, Deed, Grant, Reject
+from launcher.core.types import TicketId
+from launcher.errors import LauncherError
+from launcher.runtime.admission import Ask
+from launcher.runtime.asking import PLANNED
+from tests.runtime.house import A, B, House, config, opened
+from tests.runtime.virtual_clock import virtual
+
+
+@virtual
+async def test_a_plan_is_not_carried_out() -> None:
+    house = House(config(A), config(B))
+    async with opened(house):
+        await house.use(A)
+        before, seen = house.dispatcher.snapshot(), len(house.ledger.events)
+        served = house.dispatcher.plan(Ask((A,)))
+        cold = house.dispatcher.plan(Ask((B,)))
+        assert [one for one in served if isinstance(one, Grant)] == [Grant(PLANNED, A, False)]
+        decided = [one for one in cold if isinstance(one, Decided)]
+        assert [(one.deed, one.backend, one.wanted_by) for one in decided] == [(Deed.STOP, A, B)]
+        assert house.dispatcher.snapshot() == before
+        assert len(house.ledger.events) == seen
+
+
+@virtual
+async def test_who_is_sent_away_is_told_when_to_come_back() -> None:
+    house = House(config(A), config(B))
+    house.driver.script(B).start_takes = 20.0
+    async with opened(house):
+        await house.use(B)  # so that its times are known
+        await house.use(A)
+        assert A not in house.dispatcher.forecasts()
+        predicted = house.dispatcher.forecasts()[B]
+        assert predicted.seconds == pytest.approx(23.0, abs=0.5)  # a stop by its guess
+        (rejected,) = (
+            one for one in house.dispatcher.plan(Ask((B,), quiet=True)) if isinstance(one, Reject)
+        )
+        assert rejected.retry_after == predicted.seconds
+        with house.asking(B, quiet=True) as place, pytest.raises(LauncherError) as caught:
+            await place.granted()
+        assert (caught.value.code, caught.value.retry_after) == ("not_resident", predicted.seconds)
+
+
+@virtual
+async def test_what_the_scheduler_knows_better_stays() -> None:
+    house = House(config(A))
+    async with opened(house):
+        foresight = house.dispatcher._foresight
+        one = TicketId(1)
+        assert foresight.retry_after(Reject(one, A, "queue_full", "", retry_after=7.0)) == 7.0
+        assert foresight.retry_after(Reject(one, A, "draining", "")) is None
+        assert foresight.retry_after(Reject(one, A, "queue_full", "")) is not None
+
+
+@virtual
+async def test_a_look_is_good_for_a_moment() -> None:
+    house = House(config(A))
+    asked = []
+    async with opened(house):
+        forecasts = house.scheduler.forecasts
+        house.scheduler.forecasts = lambda now: asked.append(now) or forecasts(now)  # type: ignore[method-assign,func-returns-value]
+        for _ in range(3):
+            house.dispatcher.forecasts()
+        assert len(asked) == 1
+        await asyncio.sleep(1.0)
+        house.dispatcher.forecasts()
+        assert len(asked) == 2
