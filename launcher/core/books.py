@@ -40,6 +40,8 @@ class Books:
         """Those of which nobody has said yet whether they run."""
         self.tickets: dict[TicketId, Backend] = {}
         self.deadlines: list[tuple[float, TicketId]] = []
+        self.lingering = False
+        """Some resident keeps its place, idle, for so long as few enough wait for it."""
         self.closed = False
         self.prewarmed = False
         self.wake = math.inf
@@ -171,13 +173,14 @@ class Books:
         for ticket in list(backend.queue):
             self.reject(backend, ticket, failure, now, retry_after)
 
-    def abandon(self, ticket: TicketId, now: float) -> None:
+    def abandon(self, ticket: TicketId, now: float) -> Backend:
         """A queued ticket left. Raises KeyError where it isn't queued."""
         backend = self.tickets[ticket]
         self._dequeue(backend, ticket)
         del self.tickets[ticket]
         if not backend.holding and not backend.queue:
             backend.habits.fell_idle(now)
+        return backend
 
     def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
         """A granted ticket is done. Raises KeyError for one that isn't in flight."""

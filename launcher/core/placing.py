@@ -21,7 +21,7 @@ from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
 from launcher.core.policy import Policy
 from launcher.core.refusal import not_resident
-from launcher.core.types import BackendId, BackendState, Failure, StopReason
+from launcher.core.types import BackendId, BackendState, Failure, Needs, StopReason
 from launcher.core.world import CUT_GRACE, START_MARGIN, World
 
 _COLD = (BackendState.STOPPED, BackendState.FAILED)
@@ -64,10 +64,13 @@ class _Pass:
         """Stuck while they stop, out of reach, or not seen yet: no drain makes them go."""
         self.candidates: dict[bool, list[Candidate]] = {}
         """Who could make room for the urgent, and for the others."""
+        self.in_vain: set[tuple[Needs, bool]] = set()
+        """Needs for which nobody can make room, for the urgent or for the others."""
         self.wake = math.inf
 
     def run(self) -> None:
         world, now = self.world, self.now
+        world.lingering = False
         for backend in list(world.residents.values()):
             if backend.state is BackendState.DRAINING:
                 world.settle(backend, now)
@@ -136,10 +139,16 @@ class _Pass:
         if not backend.queue.pressing:
             world.reject_queue(backend, not_resident(backend), now)
             return
+        if (needs, urgent) in self.in_vain:
+            return
         if urgent not in self.candidates:
             self.candidates[urgent] = self._candidates(urgent=urgent)
         candidates = [c for c in self.candidates[urgent] if c.id not in self.chosen]
         chosen = eviction.choose(candidates, needs, self.future, world.capacity)
+        if chosen is None:
+            self.in_vain.add((needs, urgent))
+        elif chosen:
+            self.in_vain.clear()
         for candidate in chosen or ():
             victim = world.backends[candidate.id]
             self.chosen.add(victim.id)
@@ -181,6 +190,7 @@ class _Pass:
             until = backend.ready_at + self.policy.residency(cost, overdue=overdue)
         if not busy and idle_at is not None:
             until = min(until, idle_at + self.policy.linger(backend, tickets))
+            self.world.lingering = self.world.lingering or until > self.now
         self._wake_at(until)
         return self.now >= until
 

@@ -105,8 +105,7 @@ class Scheduler:
             case Released(ticket_id, ok):
                 return self._released(self._world.release(ticket_id, ok, now), now)
             case Abandoned(ticket_id):
-                self._world.abandon(ticket_id, now)
-                return True
+                return self._abandoned(ticket_id, now)
             case Silenced():
                 return self._silenced(event, now)
             case Started() | StartFailed() | Stopped() | StopFailed():
@@ -154,11 +153,13 @@ class Scheduler:
             world.reject(backend, ticket.id, failure, now, retry_after)
             return False
         backend.habits.arrived(now)
+        waited_for = backend.queue.pressing
         world.enqueue(backend, ticket, now)
-        world.wake_by(ticket.deadline, now)
-        return state is not BackendState.STARTING and (
-            state is not BackendState.READY or backend.room
-        )
+        world.wake_by(min(ticket.deadline, now + ticket.max_wait), now)
+        if state is BackendState.STARTING or (state is BackendState.READY and not backend.room):
+            return False
+        # One more for a backend that others wait for in vain already changes nothing now.
+        return not waited_for or world.lingering or state is not BackendState.STOPPED
 
     def _serves(self, backend: Backend, now: float) -> bool:
         """Whether one that is ready serves a new ticket at once."""
@@ -201,6 +202,14 @@ class Scheduler:
             return True
         world.wake_by(backend.idle_stop_at, now)
         return False
+
+    def _abandoned(self, ticket: TicketId, now: float) -> bool:
+        world = self._world
+        backend = world.abandon(ticket, now)
+        # Only a drain may have been for its sake alone.
+        return not backend.queue.pressing or any(
+            b.state is BackendState.DRAINING for b in world.residents.values()
+        )
 
     def _silenced(self, event: Silenced, now: float) -> bool:
         backend = self._world.tickets[event.ticket]
