@@ -17,14 +17,13 @@ import math
 from launcher.core import eviction
 from launcher.core.backend import Backend
 from launcher.core.books import SOFT, add
+from launcher.core.demand import Line
 from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
-from launcher.core.policy import Policy
 from launcher.core.refusal import not_resident
-from launcher.core.types import BackendId, BackendState, Failure, Needs, StopReason
+from launcher.core.types import BackendId, BackendState, Failure, StopReason
 from launcher.core.world import CUT_GRACE, START_MARGIN, World
 
-_COLD = (BackendState.STOPPED, BackendState.FAILED)
 _UP = (BackendState.STARTING, BackendState.READY, BackendState.DRAINING)
 
 #: "Soon", in seconds, where a backend's price depends on whether somebody will want it soon.
@@ -39,33 +38,30 @@ def over(world: World) -> frozenset[str]:
     return frozenset(name for name, n in used.items() if n > world.capacity.get(name, 0))
 
 
-def place(world: World, policy: Policy, now: float) -> None:
+def place(world: World, now: float) -> None:
     """Give places, take them back, and ask to be woken when time alone will change the answer."""
-    _Pass(world, policy, now).run()
+    _Pass(world, now).run()
 
 
 class _Pass:
     """One pass; what it knows is good for this moment only."""
 
-    def __init__(self, world: World, policy: Policy, now: float) -> None:
+    def __init__(self, world: World, now: float) -> None:
         self.world = world
-        self.policy = policy
+        self.policy = world.policy
         self.now = now
         self.used: dict[str, int] = {}
         """By whoever occupies a place now, or may (not seen yet)."""
         self.future: dict[str, int] = {}
         """By whoever will once the stops under way and those chosen have ended, claims
         included."""
-        self.wanting: list[Backend] = []
-        self.rivals: dict[tuple[str, ...], tuple[int, float]] = {}
-        """Who waits for places, by the names of what they need: tickets, and swap costs."""
         self.chosen: set[BackendId] = set()
         self.immovable: list[Backend] = []
         """Stuck while they stop, out of reach, or not seen yet: no drain makes them go."""
         self.candidates: dict[bool, list[Candidate]] = {}
         """Who could make room for the urgent, and for the others."""
-        self.in_vain: set[tuple[Needs, bool]] = set()
-        """Needs for which nobody can make room, for the urgent or for the others."""
+        self.in_vain: set[Line] = set()
+        """For whom nobody can make room."""
         self.wake = math.inf
 
     def run(self) -> None:
@@ -74,14 +70,12 @@ class _Pass:
         for backend in list(world.residents.values()):
             if backend.state is BackendState.DRAINING:
                 world.settle(backend, now)
-            elif world.strict and backend.queue:
+            elif self.policy.strict and backend.queue:
                 world.serve(backend, now)
         self._count()
-        for backend in sorted(self.wanting, key=lambda b: (*self.policy.rank(b, now), b.id)):
-            urgent_at = self.policy.urgent_at(backend)
-            self._give(backend, urgent=urgent_at <= now)
-            self._wake_at(urgent_at)
-            self._wake_at(backend.queue.ages_at(now))
+        self._wake_at(world.demand.review(now))
+        for backend, urgent in world.demand.best_first(self.in_vain):
+            self._give(backend, urgent=urgent)
         self._undrain()
         self._prewarm()
         self._shed()
@@ -103,24 +97,6 @@ class _Pass:
                 self.immovable.append(backend)
                 add(self.used, backend.needs)
                 add(self.future, backend.needs)
-        for backend in world.queues.values():
-            if backend.state in _COLD:
-                self.wanting.append(backend)
-            elif backend.state in (BackendState.STARTING, BackendState.READY):
-                continue
-            names = tuple(name for name, _ in backend.needs)
-            tickets, cost = self.rivals.get(names, (0, 0.0))
-            self.rivals[names] = tickets + len(backend.queue), cost + backend.swap_cost
-
-    def _rivals_of(self, resident: Backend) -> tuple[int, float]:
-        """How many tickets wait for its place, and the swap costs of all that they wait for."""
-        names = {name for name, _ in resident.needs}
-        tickets, cost = 0, 0.0
-        for others, (count, seconds) in self.rivals.items():
-            if not names.isdisjoint(others):
-                tickets += count
-                cost += seconds
-        return tickets, cost
 
     # -- giving
 
@@ -139,16 +115,12 @@ class _Pass:
         if not backend.queue.pressing:
             world.reject_queue(backend, not_resident(backend), now)
             return
-        if (needs, urgent) in self.in_vain:
-            return
         if urgent not in self.candidates:
             self.candidates[urgent] = self._candidates(urgent=urgent)
         candidates = [c for c in self.candidates[urgent] if c.id not in self.chosen]
         chosen = eviction.choose(candidates, needs, self.future, world.capacity)
         if chosen is None:
             self.in_vain.add((needs, urgent))
-        elif chosen:
-            self.in_vain.clear()
         for candidate in chosen or ():
             victim = world.backends[candidate.id]
             self.chosen.add(victim.id)
@@ -183,7 +155,7 @@ class _Pass:
         idle_at = backend.habits.idle_at
         if not busy and idle_at is None:
             return True
-        tickets, cost = self._rivals_of(backend)
+        tickets, cost = self.world.demand.rivals(backend.needs)
         until = math.inf
         if urgent:
             overdue = backend.queue.overdue_at() <= self.now

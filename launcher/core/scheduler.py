@@ -57,8 +57,7 @@ class Scheduler:
     """Decides who is resident and who is served. One event at a time."""
 
     def __init__(self, capacity: Needs, policy: Policy | None = None) -> None:
-        self._policy = policy or Bounded()
-        self._world = World(capacity, strict=self._policy.strict)
+        self._world = World(capacity, policy or Bounded())
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in one event at `now` (seconds, never going back) and say what is to be done.
@@ -69,7 +68,7 @@ class Scheduler:
         world = self._world
         world.effects = []
         if self._take(event, now) and not world.closed:
-            placing.place(world, self._policy, now)
+            placing.place(world, now)
         return world.effects
 
     def snapshot(self, now: float) -> Snapshot:
@@ -82,12 +81,12 @@ class Scheduler:
 
     def forecast(self, ticket: TicketId, now: float) -> Forecast | None:
         """How long a queued ticket will probably still wait; None for one that isn't queued."""
-        return Outlook(self._world, self._policy, now).of_ticket(ticket)
+        return Outlook(self._world, now).of_ticket(ticket)
 
     def forecasts(self, now: float) -> dict[BackendId, Forecast]:
         """What one more ticket for each backend would wait, where it wouldn't be served at
         once."""
-        return Outlook(self._world, self._policy, now).of_new()
+        return Outlook(self._world, now).of_new()
 
     def epoch(self, backend: BackendId) -> int:
         """The epoch that an observation beginning now has to carry."""
@@ -163,7 +162,9 @@ class Scheduler:
 
     def _serves(self, backend: Backend, now: float) -> bool:
         """Whether one that is ready serves a new ticket at once."""
-        return backend.room and (not self._policy.strict or self._world.first_rival(backend) >= now)
+        return backend.room and (
+            not self._world.policy.strict or self._world.first_rival(backend) >= now
+        )
 
     def _may_wait(self, backend: Backend, ticket: Ticket) -> bool:
         """Whether a ticket that isn't to wake it may wait: it is up or coming up anyway, or
@@ -343,8 +344,10 @@ class Scheduler:
                 world.backends[spec.id] = world.unseen[spec.id] = new
             else:
                 again.spec, again.removed = spec, False
+                world.demand.changed(again)
         for spec in event.changed:
             world.backends[spec.id].spec = spec
+            world.demand.changed(world.backends[spec.id])
         for id in event.removed:
             backend = world.backends[id]
             backend.removed = True

@@ -18,6 +18,7 @@ MODULES = (
     "eviction",
     "policy",
     "refusal",
+    "demand",
     "books",
     "world",
     "placing",
@@ -84,9 +85,9 @@ MUTANTS = [
     ),
     Mutant(
         "arrivals join a start under way",
-        "placing",
-        "            if backend.state in _COLD:\n                self.wanting",
-        "            if backend.state in (*_COLD, BackendState.STARTING):\n                self.wanting",
+        "demand",
+        "_COLD = (BackendState.STOPPED, BackendState.FAILED)\n_COMING = (BackendState.STARTING, BackendState.READY)",
+        "_COLD = (BackendState.STOPPED, BackendState.FAILED, BackendState.STARTING)\n_COMING = (BackendState.READY,)",
     ),
     Mutant(
         "a ticket counts as in flight from its grant on",
@@ -115,7 +116,7 @@ MUTANTS = [
     Mutant(
         "the overdue do make the busy drain",
         "placing",
-        "self._give(backend, urgent=urgent_at <= now)",
+        "self._give(backend, urgent=urgent)",
         "self._give(backend, urgent=False)",
     ),
     Mutant(
@@ -126,9 +127,9 @@ MUTANTS = [
     ),
     Mutant(
         "minimum residency is the sum of all who wait",
-        "placing",
-        "cost + backend.swap_cost",
-        "max(cost, backend.swap_cost)",
+        "demand",
+        "cost + sign * entry.cost",
+        "max(cost, entry.cost)",
     ),
     Mutant(
         "a drain ends when those it was for leave",
@@ -585,5 +586,23 @@ MUTANTS = [
         "policy",
         "rivals_cost * ROUNDS if overdue else rivals_cost",
         "math.inf if overdue else rivals_cost",
+    ),
+    Mutant(
+        "time alone makes somebody urgent",
+        "demand",
+        "    while reviews and reviews[0][0] <= now:",
+        "    while False:",
+    ),
+    Mutant(
+        "who waits for something else is looked at in his turn",
+        "demand",
+        "            if line in in_vain:\n                continue\n",
+        "            if in_vain:\n                break\n",
+    ),
+    Mutant(
+        "who had no place keeps his turn",
+        "demand",
+        "            if self._current(place[1], place[2]):\n",
+        "            if False:\n",
     ),
 ]
