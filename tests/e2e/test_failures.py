@@ -157,7 +157,8 @@ BY_ITS_DEADLINE = {
         says="took the connection but did not answer",
         detail="listening on",
         container={"HEALTH": "hang"},
-        start_timeout=8,
+        # Longer, since a probe has to meet its silence for 2 s, however late it came up.
+        start_timeout=15,
     ),
     "deaf": Case(
         code="start_timeout",
