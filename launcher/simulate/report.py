@@ -22,23 +22,20 @@ def tables(reports: Sequence[Report]) -> RenderableType:
 
 
 def _policies(reports: Sequence[Report]) -> Table:
-    table = _table("policy", "swaps", "makespan", "loading", "answers/min", "starved", "unserved")
-    if any(report.rejected for report in reports):
-        table.add_column("rejected", justify="right")
-    table.add_column("fairness", justify="right")
+    table = _table(
+        "policy", "swaps", "makespan", "loading", "answers/min", "starved", "unserved", "fairness"
+    )
     for report in reports:
-        cells = [
+        table.add_row(
             report.policy,
             f"{report.swaps:,}",
             duration(report.seconds),
             f"{report.loading:.0%}",
             f"{report.throughput * 60:.1f}",
             f"{report.waits.starved:,}",
-            f"{report.unserved:,}",
-        ]
-        if any(other.rejected for other in reports):
-            cells.append(f"{report.rejected:,}")
-        table.add_row(*cells, f"{report.fairness:.2f}")
+            f"{report.unserved + report.rejected:,}",
+            f"{report.fairness:.2f}",
+        )
     return table
 
 
@@ -80,8 +77,8 @@ def _cells(waits: Waits) -> list[str]:
 def _legend() -> str:
     return (
         "mean to max: seconds from a request's arrival to its grant. loading: share of the time "
-        "spent starting and stopping. starved: waited too long. unserved: never granted. "
-        "fairness: Jain's index of the models' speeds, 1 is even."
+        "spent starting and stopping. starved: waited too long. unserved: rejected, or "
+        "waiting at the end. fairness: Jain's index of the models' speeds, 1 is even."
     )
 
 
