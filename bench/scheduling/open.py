@@ -101,8 +101,8 @@ def bench(seeds: int, quick: bool = False) -> Bench:
         ("requests/s", "gaps' cv", "bursts", "policy", "swaps", "mean wait", "p95", "p99", "max"),
     )
     result.notes.append(
-        f"{hours:g} h or more each, 5 s of service, {seeds} seeds: median (worst). Bursts are "
-        "mixed (one stream, each request draws its model) or apart (a stream for each model). Above "
+        f"{hours:g} h or more each, 5 s of service, {seeds} seeds: median (worst). Bursts "
+        "are mixed (one stream, each request draws its model) or apart (one for each model). Above "
         f"{HOPELESS:g}/s arrival order's queue only grows, and isn't shown."
     )
     for place, (rate, variation, apart) in enumerate(cells):
