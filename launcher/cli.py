@@ -1,4 +1,4 @@
-"""The command line: `launcher serve | check | status | plan | start | stop | demo`.
+"""The command line: `launcher serve | check | status | plan | start | stop | demo | simulate`.
 
 Words and exit codes only: 0 done, 1 it didn't work, 2 the command line or the configuration
 is wrong, 130 interrupted. What a command needs is imported when it runs, so that `status` and
@@ -17,6 +17,7 @@ import typer
 
 from launcher.attending import FAILED, INTERRUPTED, WRONG, attend, connect, explained, say
 from launcher.client import DEFAULT_URL
+from launcher.simulate.command import simulate
 
 if TYPE_CHECKING:
     from launcher.config import LauncherConfig
@@ -42,6 +43,7 @@ stopped.
   launcher start coder           have a backend ready before it is needed
   launcher stop coder            free its place
   launcher demo                  try all of this with two tiny models
+  launcher simulate              which policy would suit my traffic?
 """,
 )
 
@@ -308,6 +310,9 @@ def demo(
     from launcher.demo import run
 
     raise typer.Exit(run(listen=listen, models=model or [], check=check))
+
+
+app.command()(simulate)
 
 
 def _load(path: Path | None) -> LauncherConfig:

@@ -7,12 +7,20 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from launcher import app
-from launcher.config import BackendConfig, LauncherConfig, Listen, ModelSpec, RouteConfig
+from launcher.config import (
+    AliasConfig,
+    BackendConfig,
+    LauncherConfig,
+    Listen,
+    ModelSpec,
+    RouteConfig,
+)
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
@@ -53,6 +61,35 @@ async def test_requests_are_served_and_nothing_is_left(tmp_path: Path) -> None:
             assert launcher.pool.open_connections == 1, "only to what is up"
     assert launcher.pool.open_connections == 0
     assert asyncio.all_tasks() == before
+
+
+async def test_an_alias_goes_to_who_is_up_and_decisions_say_why(tmp_path: Path) -> None:
+    aliases = (AliasConfig("any", ("a", "b")),)
+    # In the order of arrival nobody lingers: who is idle makes way at once.
+    built = config(tmp_path, aliases=aliases, policy="arrival")
+    async with app.running(built) as launcher, aiohttp.ClientSession() as session:
+        base = f"http://{launcher.front.addresses[0]}"
+
+        async def ask(path: str) -> Any:
+            async with session.get(f"{base}{path}") as answer:
+                assert answer.status == 200, await answer.text()
+                return await answer.json()
+
+        for model in ("any", "b", "any"):
+            await ask(f"/v1/anything?model={model}")
+        plan = await ask("/api/routes/a/plan")
+        assert (plan["outcome"], plan["predictedWait"]["place"]) == ("waits", 1)
+        assert [one["backend"] for one in plan["decisions"]] == ["b"]
+        assert launcher.dispatcher.state(BackendId("b")) is BackendState.READY
+        told = (await ask("/api/decisions"))["decisions"]
+        assert [(one["deed"], one["backend"], one["wantedBy"]) for one in reversed(told)] == [
+            ("start", "a", None),
+            ("stop", "a", "b"),
+            ("start", "b", None),
+        ]
+        waits = (await ask("/stats"))["backends"]
+        assert waits["b"]["predictedWait"] is None
+        assert waits["a"]["predictedWait"]["waitMs"] > 0
 
 
 async def test_the_next_run_knows_the_measured_times(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def bench(instances: int) -> Bench:
                 (
                     policy,
                     bound,
-                    number(means[policy, bound]),
+                    f"{means[policy, bound]:.3f}",
                     number(quantile(ratios, 0.5)),
                     number(quantile(ratios, 0.9)),
                     number(quantile(ratios, 0.99)),

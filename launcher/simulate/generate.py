@@ -97,11 +97,13 @@ def agents(
     *,
     service: Draw | None = None,
     think: Draw | None = None,
+    priorities: Sequence[Priority] = (),
 ) -> tuple[Loop, ...]:
     """One agent for each model named: 4 s of service, 0.3 to 2 s of thinking."""
+    classes = priorities or [Priority.NORMAL] * len(models)
     return tuple(
-        Loop(model, service or fixed(4.0), think or between(0.3, 2.0), begin=0.1 * number)
-        for number, model in enumerate(models)
+        Loop(model, service or fixed(4.0), think or between(0.3, 2.0), 0.1 * number, priority)
+        for number, (model, priority) in enumerate(zip(models, classes, strict=True))
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,22 +36,22 @@ class Trace:
     requests: Requests
 
 
-def read_trace(path: Path, classes: Mapping[str, Priority] | None = None) -> Trace:
-    """Read a file; `classes` are those of models whose requests name none.
+def read_trace(path: Path, class_of: Callable[[str], Priority] | None = None) -> Trace:
+    """Read a file; `class_of` says what the requests of a model are that name no class.
 
     Times are seconds or ISO 8601, and count from the first request. Raises TraceError with
     the line and the column, OSError where there is no such file.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            return _read(file, classes or {})
+            return _read(file, class_of or (lambda _: Priority.NORMAL))
         except TraceError as error:
             raise TraceError(f"{path}: {error}") from None
         except (csv.Error, UnicodeDecodeError) as error:
             raise TraceError(f"{path}: it isn't a CSV file in UTF-8: {error}") from None
 
 
-def _read(file: TextIO, classes: Mapping[str, Priority]) -> Trace:
+def _read(file: TextIO, class_of: Callable[[str], Priority]) -> Trace:
     rows = csv.reader(file)
     header = next(rows, None)
     if header is None:
@@ -84,7 +84,7 @@ def _read(file: TextIO, classes: Mapping[str, Priority]) -> Trace:
             time - first,
             numbers.setdefault(name, len(numbers)),
             _service(row[service], line, header[service]),
-            _CLASSES[cell] if cell else classes.get(name, Priority.NORMAL),
+            _CLASSES[cell] if cell else class_of(name),
         )
         ordered, last = ordered and time >= last, time
     if not len(requests):
