@@ -103,6 +103,8 @@ class PlannedDecision:
 
     deed: str
     text: str
+    after: float
+    """In so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +339,8 @@ def _plan(raw: bytes) -> PlanReport:
         rejection=_trouble(rejection),
         retry_after=None if rejection is None else _seconds(rejection["retryAfterMs"]),
         decisions=tuple(
-            PlannedDecision(str(one["deed"]), str(one["text"])) for one in data["decisions"]
+            PlannedDecision(str(one["deed"]), str(one["text"]), _seconds(one["afterMs"]) or 0.0)
+            for one in data["decisions"]
         ),
         raw=raw,
     )

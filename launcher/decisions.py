@@ -28,6 +28,8 @@ class Decision:
     at: float
     """Seconds since 1970."""
     what: Decided
+    times: int = 1
+    """How often in a row, where it is a refusal: a health check asks every few seconds."""
 
 
 class DecisionLog:
@@ -41,6 +43,10 @@ class DecisionLog:
     def fact(self, fact: Fact) -> None:
         """Keeps it, if it is one."""
         if isinstance(fact, Decided):
+            last = self._kept[-1] if self._kept else None
+            if last is not None and _same_refusal(last.what, fact):
+                self._kept[-1] = Decision(last.number, self._wall(), fact, last.times + 1)
+                return
             self._count += 1
             self._kept.append(Decision(self._count, self._wall(), fact))
 
@@ -50,6 +56,14 @@ class DecisionLog:
             what = one.what
             if backend is None or backend in (what.backend, what.wanted_by, *what.pays):
                 yield one
+
+
+def _same_refusal(one: Decided, other: Decided) -> bool:
+    return (
+        one.deed is other.deed is Deed.REJECT
+        and one.backend == other.backend
+        and one.why == other.why
+    )
 
 
 _VERBS: dict[Deed, str] = {

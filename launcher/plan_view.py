@@ -15,7 +15,7 @@ def outlook(report: PlanReport) -> RenderableType:
     lines: list[RenderableType] = [Text(_fate(report))]
     # The rejection of the request itself has just been told.
     told = [one for one in report.decisions if one.deed != "reject" or not report.rejection]
-    lines += [Text(f"  {printable(one.text)}") for one in told]
+    lines += [Text(f"  {_when(one.after)}: {printable(one.text)}") for one in told]
     if report.outcome == "waits" and not told:
         lines.append(Text("  nothing would be decided before something else happens", "dim"))
     return Group(*lines)
@@ -34,3 +34,7 @@ def _fate(report: PlanReport) -> str:
         return f"{asked} would wait for {report.backend}; nobody can tell how long"
     place = f"place {report.predicted.place}"
     return f"{asked} would wait for {report.backend}, {place}, {waiting(report.predicted)}"
+
+
+def _when(after: float) -> str:
+    return "now" if after < 0.05 else f"in about {span(after)}"

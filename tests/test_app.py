@@ -79,7 +79,7 @@ async def test_an_alias_goes_to_who_is_up_and_decisions_say_why(tmp_path: Path) 
             await ask(f"/v1/anything?model={model}")
         plan = await ask("/api/routes/a/plan")
         assert (plan["outcome"], plan["predictedWait"]["place"]) == ("waits", 1)
-        assert [one["backend"] for one in plan["decisions"]] == ["b"]
+        assert [one["backend"] for one in plan["decisions"]] == ["b", "a"]
         assert launcher.dispatcher.state(BackendId("b")) is BackendState.READY
         told = (await ask("/api/decisions"))["decisions"]
         assert [(one["deed"], one["backend"], one["wantedBy"]) for one in reversed(told)] == [

@@ -19,11 +19,13 @@ import pytest
 from launcher import __version__
 from launcher.api.router import OwnApi
 from launcher.api.stats import History
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Decided, Deed, Grant
+from launcher.core.rehearsal import Step
 from launcher.core.types import BackendState, Failure, Forecast
 from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
+from launcher.runtime.asking import PLANNED
 from tests.api.serving import served
 from tests.api.world import CHAT, CODER, CONFIG, FakeAdmission, FakeControl
 
@@ -305,7 +307,8 @@ class TestStart:
 
 class TestPlan:
     def test_a_list_of_decisions(self, control: FakeControl, url: str) -> None:
-        control.effects = [Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=1)]
+        stop = Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=1)
+        control.steps = [Step(0.0, stop), Step(34.0, Grant(PLANNED, CODER, True))]
         control.predicted = {CODER: Forecast(1, 40.0, 12.0)}
 
         done = run("plan", "coder", "--url", url)
@@ -313,7 +316,7 @@ class TestPlan:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines() == [
             "a request for coder would wait for coder, place 1, about 40 s ± 12 s",
-            "  stops chat: coder waits for its place (1 request); expected to cost 41 s",
+            "  now: stops chat: coder waits for its place (1 request); expected to cost 41 s",
         ]
         assert control.admissions == []
 

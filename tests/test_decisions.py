@@ -35,6 +35,21 @@ def test_of_one_backend_all_that_names_it() -> None:
     assert [one.number for one in log.newest(C)] == [2]
 
 
+def test_a_refusal_again_and_again_is_one_that_counts() -> None:
+    log = DecisionLog()
+    for _ in range(3):
+        log.fact(Decided(Deed.REJECT, A, "not_resident"))
+    log.fact(Decided(Deed.REJECT, A, "queue_full"))
+    for _ in range(2):
+        log.fact(Decided(Deed.REJECT, B, "queue_full"))
+
+    assert [(one.what.backend, one.what.why, one.times) for one in log.newest()] == [
+        (B, "queue_full", 2),
+        (A, "queue_full", 1),
+        (A, "not_resident", 3),
+    ]
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [

@@ -12,7 +12,8 @@ from launcher.plan_view import outlook
 
 SERVED = PlanReport("coder", "served", "coder", None, None, None, (), b"{}")
 WAITS = replace(SERVED, outcome="waits", predicted=Predicted(3, 40.2, 12.0))
-DRAIN = PlannedDecision("drain", "drains chat: coder waits \x1b[2J")
+DRAIN = PlannedDecision("drain", "drains chat: coder waits \x1b[2J", 0.0)
+START = PlannedDecision("start", "starts coder: 1 request waiting", 4.0)
 
 
 def printed(report: PlanReport) -> list[str]:
@@ -26,9 +27,10 @@ def test_served() -> None:
 
 
 def test_waits() -> None:
-    assert printed(replace(WAITS, decisions=(DRAIN,))) == [
+    assert printed(replace(WAITS, decisions=(DRAIN, START))) == [
         "a request for coder would wait for coder, place 3, about 40 s ± 12 s",
-        "  drains chat: coder waits \\x1b[2J",
+        "  now: drains chat: coder waits \\x1b[2J",
+        "  in about 4.0 s: starts coder: 1 request waiting",
     ]
     assert printed(replace(WAITS, predicted=None)) == [
         "a request for coder would wait for coder; nobody can tell how long",
@@ -42,7 +44,7 @@ def test_rejected() -> None:
         outcome="rejected",
         rejection=Trouble("not_resident", "coder is stopped."),
         retry_after=40.0,
-        decisions=(PlannedDecision("reject", "rejects a request for coder: not_resident"),),
+        decisions=(PlannedDecision("reject", "rejects a request for coder: not_resident", 0.0),),
     )
     assert printed(rejected) == [
         "a request for coder would be rejected (not_resident): coder is stopped. "

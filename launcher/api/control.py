@@ -15,7 +15,7 @@ from launcher import tasks
 from launcher.api.answers import flag, json_answer, milliseconds
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.core.effects import Effect
+from launcher.core.rehearsal import Step
 from launcher.core.types import (
     RESIDENT,
     BackendId,
@@ -50,7 +50,7 @@ class Control(Protocol):
         """What one more request would wait, for each backend where it would wait at all."""
         ...
 
-    def plan(self, ask: Ask) -> list[Effect]:
+    def plan(self, ask: Ask) -> list[Step]:
         """What asking would bring about, without asking; the ticket is `PLANNED`."""
         ...
 

@@ -36,7 +36,12 @@ class Decisions:
             {
                 "serverTime": timestamp(self._wall()),
                 "decisions": [
-                    {"number": one.number, "at": timestamp(one.at), **decision(one.what)}
+                    {
+                        "number": one.number,
+                        "at": timestamp(one.at),
+                        "times": one.times,
+                        **decision(one.what),
+                    }
                     for one in islice(newest, limit)
                 ],
             }

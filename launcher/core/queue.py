@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from launcher.core.types import Priority, Ticket, TicketId, Wake
+from launcher.core.types import Plain, Priority, Ticket, TicketId, Wake
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(Plain):
     """A ticket in a queue, and since when."""
 
     ticket: Ticket

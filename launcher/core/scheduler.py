@@ -36,6 +36,7 @@ from launcher.core.events import (
 from launcher.core.forecast import Outlook
 from launcher.core.policy import Bounded, Policy
 from launcher.core.refusal import not_resident, refusal, stuck
+from launcher.core.rehearsal import Rehearsal, Step
 from launcher.core.types import (
     BackendId,
     BackendState,
@@ -75,9 +76,10 @@ class Scheduler:
         """Everything at one moment."""
         return self._world.snapshot(now)
 
-    def plan(self, ticket: Ticket, now: float) -> list[Effect]:
-        """What would come of the arrival of `ticket`, without its coming."""
-        return copy.deepcopy(self).handle(Arrived(ticket), now)
+    def plan(self, ticket: Ticket, now: float) -> list[Step]:
+        """What would come of the arrival of `ticket`, step by step, without its coming."""
+        again = copy.deepcopy(self)
+        return Rehearsal(again, again._world, now).run(ticket)
 
     def forecast(self, ticket: TicketId, now: float) -> Forecast | None:
         """How long a queued ticket will probably still wait; None for one that isn't queued."""

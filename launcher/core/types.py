@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import NewType
+from typing import NewType, Self
 
 BackendId = NewType("BackendId", str)
 TicketId = NewType("TicketId", int)
@@ -36,8 +36,17 @@ def needs(**units: int) -> Needs:
     return tuple(sorted((name, n) for name, n in units.items() if n))
 
 
+class Plain:
+    """Frozen data, of which a deep copy needs no copy."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
 @dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Plain):
     """One way to place a backend: what it occupies if placed so."""
 
     needs: Needs = ()
@@ -63,7 +72,7 @@ class Wake(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Estimates:
+class Estimates(Plain):
     """Exponentially weighted times of one backend, in seconds; None until measured."""
 
     start: float | None = None
@@ -72,7 +81,7 @@ class Estimates:
 
 
 @dataclass(frozen=True, slots=True)
-class BackendSpec:
+class BackendSpec(Plain):
     """What the scheduler knows of a backend. Durations in seconds."""
 
     id: BackendId
@@ -97,7 +106,7 @@ class BackendSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Plain):
     """One request's place. Whoever asks: a client, an operator, a job."""
 
     id: TicketId
@@ -118,7 +127,7 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Plain):
     """Why a start or a stop failed, as clients are told. `code` is one of launcher.errors."""
 
     code: str

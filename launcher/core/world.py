@@ -191,12 +191,14 @@ class World(Books):
         backend.mute.update(backend.in_flight)
 
     def start_failed(self, backend: Backend, failure: Failure, now: float) -> None:
-        """Tell all who wait why, back off, and stop what may be left of the start."""
-        backend.failure = failure
-        backend.failed_start = True
-        backend.backoff = grow(backend.backoff)
-        backend.retry_at = now + backend.backoff
-        self.reject_queue(backend, failure, now, backend.backoff)
+        """Tell all who wait why, back off, and stop what may be left of the start. What was
+        only found running says nothing of how a start would go: those who wait get one."""
+        if not backend.adopted:
+            backend.failure = failure
+            backend.failed_start = True
+            backend.backoff = grow(backend.backoff)
+            backend.retry_at = now + backend.backoff
+            self.reject_queue(backend, failure, now, backend.backoff)
         self.stop(backend, StopReason.FAILED_START, now)
 
     def _forget_drain(self, backend: Backend) -> None:

@@ -41,6 +41,7 @@ from launcher.core.events import (
     StopRequested,
     Tick,
 )
+from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import (
     RESIDENT,
@@ -223,7 +224,7 @@ class Dispatcher:
         """What one more request would wait, for each backend where it would wait at all."""
         return self._foresight.all()
 
-    def plan(self, ask: Ask) -> list[Effect]:
+    def plan(self, ask: Ask) -> list[Step]:
         """What asking would bring about, without asking; the ticket is `PLANNED`."""
         return self._foresight.plan(ask)
 

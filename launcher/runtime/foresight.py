@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from launcher.core.effects import Effect, Reject
+from launcher.core.effects import Reject
+from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, Forecast
 from launcher.runtime.admission import Ask
@@ -41,13 +42,15 @@ class Foresight:
             self._at = now
         return self._known
 
-    def plan(self, ask: Ask) -> list[Effect]:
+    def plan(self, ask: Ask) -> list[Step]:
         """What the arrival of a ticket (`PLANNED`) would bring about."""
         now = self._clock()
-        return [
-            replace(one, retry_after=self.retry_after(one)) if isinstance(one, Reject) else one
-            for one in self._scheduler.plan(ticket_of(ask, PLANNED, now), now)
-        ]
+        steps = self._scheduler.plan(ticket_of(ask, PLANNED, now), now)
+        last = steps[-1] if steps else None
+        if last is not None and isinstance(last.effect, Reject):
+            effect = replace(last.effect, retry_after=self.retry_after(last.effect))
+            steps[-1] = replace(last, effect=effect)
+        return steps
 
     def retry_after(self, rejected: Reject) -> float | None:
         """When to come back, in seconds, where that is known."""

@@ -28,6 +28,7 @@ async def test_everything_that_is_known(decisions: Decisions) -> None:
     assert [one["number"] for one in body["decisions"]] == [2, 1]
     assert body["decisions"][1] == {
         "number": 1,
+        "times": 1,
         "at": "2027-01-15T08:00:00.000Z",
         "deed": "stop",
         "backend": "chat",

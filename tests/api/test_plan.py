@@ -9,7 +9,8 @@ import pytest
 
 from launcher.api.plan import Plans
 from launcher.core.effects import Decided, Deed, Grant, Reject
-from launcher.core.types import BackendState, Forecast, Priority, TicketId, Wake
+from launcher.core.rehearsal import Step
+from launcher.core.types import Forecast, Priority, Wake
 from launcher.errors import LauncherError
 from launcher.runtime.asking import PLANNED
 from tests.api.world import CHAT, CODER, CONFIG, TINY, FakeControl, read, request
@@ -24,7 +25,7 @@ async def shown(control: FakeControl, route: str = "coder") -> Any:
 
 async def test_who_is_served_at_once() -> None:
     control = FakeControl()
-    control.effects = [Grant(TicketId(9), CHAT, False), Grant(PLANNED, TINY, False)]
+    control.steps = [Step(0.0, Grant(PLANNED, TINY, False))]
 
     assert await shown(control) == {
         "route": "coder",
@@ -43,25 +44,37 @@ async def test_who_is_served_at_once() -> None:
 async def test_who_waits_is_told_what_for_and_how_long() -> None:
     control = FakeControl()
     control.predicted = {CODER: Forecast(1, 9.0, 1.0), TINY: Forecast(3, 40.0, 12.0)}
-    control.effects = [Decided(Deed.STOP, CHAT, "evicted", TINY, cost=41.0, waiting=1)]
+    control.steps = [
+        Step(0.0, Decided(Deed.STOP, CHAT, "evicted", TINY, cost=41.0, waiting=1)),
+        Step(4.0, Decided(Deed.START, TINY, "wanted", pays=(CHAT,), waiting=1)),
+        Step(34.0, Grant(PLANNED, TINY, True)),
+    ]
 
     body = await shown(control)
 
     assert (body["outcome"], body["backend"]) == ("waits", "tiny")
     assert body["predictedWait"] == {"place": 3, "waitMs": 40_000, "spreadMs": 12_000}
-    assert [one["costMs"] for one in body["decisions"]] == [41_000]
+    assert [(one["afterMs"], one["costMs"]) for one in body["decisions"]] == [
+        (0, 41_000),
+        (4000, None),
+    ]
     assert body["decisions"][0]["text"].startswith("stops chat: tiny waits for its place")
-    control.effects = []
-    assert (await shown(control))["backend"] == "coder"
-    control.put(TINY, BackendState.STARTING)
-    assert (await shown(control))["backend"] == "tiny"
+
+
+async def test_nobody_can_tell_what_comes_of_it() -> None:
+    control = FakeControl()
+
+    body = await shown(control)
+
+    assert (body["outcome"], body["backend"]) == ("waits", "coder")
+    assert (body["predictedWait"], body["decisions"]) == (None, [])
 
 
 async def test_who_would_be_rejected() -> None:
     control = FakeControl()
-    control.effects = [
-        Decided(Deed.REJECT, CHAT, "not_resident"),
-        Reject(PLANNED, CHAT, "not_resident", "chat is stopped.", retry_after=7.0),
+    control.steps = [
+        Step(0.0, Decided(Deed.REJECT, CHAT, "not_resident")),
+        Step(0.0, Reject(PLANNED, CHAT, "not_resident", "chat is stopped.", retry_after=7.0)),
     ]
 
     body = await shown(control, "chat")

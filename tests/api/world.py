@@ -12,7 +12,7 @@ import orjson
 
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
-from launcher.core.effects import Effect
+from launcher.core.rehearsal import Step
 from launcher.core.types import (
     BackendId,
     BackendSnapshot,
@@ -134,7 +134,7 @@ class FakeControl:
         self.on_admit: Callable[[FakeAdmission], None] = lambda admission: None
         self.predicted: dict[BackendId, Forecast] = {}
         self.planned: list[Ask] = []
-        self.effects: list[Effect] = []
+        self.steps: list[Step] = []
         """What `plan` answers."""
         self.stops: list[tuple[BackendId, bool]] = []
         self.on_stop: Callable[[BackendId], None] = lambda backend: None
@@ -164,9 +164,9 @@ class FakeControl:
     def forecasts(self) -> dict[BackendId, Forecast]:
         return dict(self.predicted)
 
-    def plan(self, ask: Ask) -> list[Effect]:
+    def plan(self, ask: Ask) -> list[Step]:
         self.planned.append(ask)
-        return list(self.effects)
+        return list(self.steps)
 
     def request_stop(self, backend: BackendId, force: bool = False) -> None:
         self.stops.append((backend, force))

@@ -23,6 +23,7 @@ MODULES = (
     "world",
     "placing",
     "forecast",
+    "rehearsal",
     "scheduler",
 )
 
@@ -604,5 +605,11 @@ MUTANTS = [
         "demand",
         "            if self._current(place[1], place[2]):\n",
         "            if False:\n",
+    ),
+    Mutant(
+        "what was only found running says nothing of how a start would go",
+        "world",
+        "        if not backend.adopted:\n            backend.failure",
+        "        if True:\n            backend.failure",
     ),
 ]

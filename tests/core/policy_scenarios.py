@@ -460,3 +460,18 @@ def an_idle_stop_says_so(make: Make) -> None:
     s.now = 10.0
     s.feed(ev.Tick())
     assert told(s, Deed.STOP).why == "idle"
+
+
+@scenario
+def who_was_only_found_running_and_died_is_started_for_those_who_wait(make: Make) -> None:
+    s = pair(make)
+    s.somebody_starts("a")
+    s.observe("a")
+    waiting = s.arrive("a")
+    s.dies("a")
+    s.start_fails("a")
+    assert s.code(waiting) is None
+    s.stopped("a")
+    assert s.starts == ["a"]
+    s.start_fails("a")
+    assert s.code(waiting) == "backend_start_failed", "this one was ours"

@@ -6,9 +6,8 @@ import math
 
 import pytest
 
-from launcher.core.effects import Decided, Start
 from launcher.core.scheduler import Scheduler
-from launcher.core.types import BackendId, Estimates, Forecast, Ticket, TicketId
+from launcher.core.types import BackendId, Estimates, Forecast, TicketId
 from tests.core.stage import Stage, spec
 
 MEASURED = Estimates(start=30.0, stop=4.0, service=10.0)
@@ -118,17 +117,3 @@ def test_what_one_more_would_wait() -> None:
     later = scheduler(s).forecasts(s.now)
     assert BackendId("a") not in later, "it would be served at once"
     assert later[BackendId("b")].seconds == pytest.approx(34.0, abs=9.1)
-
-
-def test_a_plan_is_what_would_happen_and_nothing_happens() -> None:
-    s = stage("a", "b")
-    s.up("a")
-    s.pass_time(5.0)
-    before = scheduler(s).snapshot(s.now)
-    ticket = Ticket(TicketId(99), (BackendId("b"),))
-    effects = scheduler(s).plan(ticket, s.now)
-    assert [e.backend for e in effects if isinstance(e, Decided)] == ["a"]
-    assert scheduler(s).snapshot(s.now) == before
-    assert not any(isinstance(e, Start) for e in effects), "a has to stop first"
-    s.arrive("b")
-    assert [type(e) for e in s.last] == [type(e) for e in effects]

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from launcher.core.effects import Decided, Deed, Grant, Reject
+from launcher.core.rehearsal import Step
 from launcher.core.types import TicketId
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Ask
@@ -23,9 +24,10 @@ async def test_a_plan_is_not_carried_out() -> None:
         before, seen = house.dispatcher.snapshot(), len(house.ledger.events)
         served = house.dispatcher.plan(Ask((A,)))
         cold = house.dispatcher.plan(Ask((B,)))
-        assert [one for one in served if isinstance(one, Grant)] == [Grant(PLANNED, A, False)]
-        decided = [one for one in cold if isinstance(one, Decided)]
-        assert [(one.deed, one.backend, one.wanted_by) for one in decided] == [(Deed.STOP, A, B)]
+        assert served == [Step(0.0, Grant(PLANNED, A, False))]
+        decided = [step.effect for step in cold if isinstance(step.effect, Decided)]
+        assert [(one.deed, one.backend) for one in decided] == [(Deed.STOP, A), (Deed.START, B)]
+        assert cold[-1].effect == Grant(PLANNED, B, True)
         assert house.dispatcher.snapshot() == before
         assert len(house.ledger.events) == seen
 
@@ -40,9 +42,8 @@ async def test_who_is_sent_away_is_told_when_to_come_back() -> None:
         assert A not in house.dispatcher.forecasts()
         predicted = house.dispatcher.forecasts()[B]
         assert predicted.seconds == pytest.approx(23.0, abs=0.5)  # a stop by its guess
-        (rejected,) = (
-            one for one in house.dispatcher.plan(Ask((B,), quiet=True)) if isinstance(one, Reject)
-        )
+        rejected = house.dispatcher.plan(Ask((B,), quiet=True))[-1].effect
+        assert isinstance(rejected, Reject)
         assert rejected.retry_after == predicted.seconds
         with house.asking(B, quiet=True) as place, pytest.raises(LauncherError) as caught:
             await place.granted()

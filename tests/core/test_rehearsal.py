@@ -1,0 +1,86 @@
+"""What would happen, step by step, and that nothing does."""
+
+from __future__ import annotations
+
+from launcher.core.effects import Decided, Grant, Reject
+from launcher.core.rehearsal import Step
+from launcher.core.scheduler import Scheduler
+from launcher.core.types import BackendId, Estimates, Ticket, TicketId
+from tests.core.stage import Stage, spec
+
+MEASURED = Estimates(start=30.0, stop=4.0, service=10.0)
+PLANNED = TicketId(10_000)
+
+
+def stage(*names: str, **rest: object) -> Stage:
+    return Stage(Scheduler, [spec(n, estimates=MEASURED, **rest) for n in names])
+
+
+def plan(s: Stage, backend: str, **rest: object) -> list[Step]:
+    assert isinstance(s.scheduler, Scheduler)
+    before = s.scheduler.snapshot(s.now)
+    ticket = Ticket(PLANNED, (BackendId(backend),), **rest)  # type: ignore[arg-type]
+    steps = s.scheduler.plan(ticket, s.now)
+    assert s.scheduler.snapshot(s.now) == before
+    return steps
+
+
+def told(steps: list[Step]) -> list[tuple[float, str, str]]:
+    return [
+        (step.after, step.effect.deed.value, str(step.effect.backend))
+        for step in steps
+        if isinstance(step.effect, Decided)
+    ]
+
+
+def test_the_whole_swap() -> None:
+    s = stage("a", "b")
+    ticket = s.arrive("a")
+    s.pass_time(30.0)
+    s.started("a")
+    s.release(ticket)
+    s.pass_time(5.0)
+    steps = plan(s, "b")
+    assert told(steps) == [(0.0, "stop", "a"), (4.0, "start", "b")]
+    assert steps[-1] == Step(34.0, Grant(PLANNED, BackendId("b"), True))
+
+
+def test_who_is_up_serves_at_once() -> None:
+    s = stage("a")
+    s.up("a")
+    assert plan(s, "a") == [Step(0.0, Grant(PLANNED, BackendId("a"), False))]
+
+
+def test_a_busy_one_ends_what_runs_first() -> None:
+    s = stage("a", "b")
+    s.arrive("a")
+    s.pass_time(30.0)
+    s.started("a")
+    s.pass_time(500.0)
+    assert told(plan(s, "b"))[0] == (10.0, "stop", "a")
+
+
+def test_those_before_come_before() -> None:
+    s = stage("a", "b", "c")
+    s.arrive("a")
+    s.pass_time(10.0)
+    s.arrive("b", max_wait=5.0)
+    steps = plan(s, "c")
+    assert [deed for _, deed, _ in told(steps)] == ["drain", "stop", "start", "stop", "start"] or [
+        deed for _, deed, _ in told(steps)
+    ] == ["stop", "start", "stop", "start"]
+    assert steps[-1].after > 20.0 + 2 * 34.0
+    assert isinstance(steps[-1].effect, Grant)
+
+
+def test_a_refusal_is_the_end_of_it() -> None:
+    s = stage("a", max_queue=1)
+    s.arrive("a")
+    steps = plan(s, "a")
+    assert isinstance(steps[-1].effect, Reject)
+    assert steps[-1].effect.code == "queue_full"
+
+
+def test_a_world_that_stands_still_has_no_end() -> None:
+    s = Stage(Scheduler, [spec("a")], seen=False)
+    assert plan(s, "a") == []
