@@ -333,17 +333,18 @@ async def test_an_unread_body_does_not_wait_for_the_garbage_collector(how: str) 
         entered.set()
         await asyncio.Event().wait()
 
-    def held() -> bool:
-        return any(type(one) is StreamReader for one in gc.get_objects())
+    def held() -> int:
+        return sum(type(one) is StreamReader for one in gc.get_objects())
 
     gc.collect()
     gc.disable()
     try:
         async with serving(handler) as (_, address), connect(address) as client:
+            before = held()
             await client.send(UPLOAD + bytes(50_000))
             await entered.wait()
-            assert held()
+            assert held() == before + 1
             leave(client, how)
-            await until(lambda: not held())
+            await until(lambda: held() == before)
     finally:
         gc.enable()

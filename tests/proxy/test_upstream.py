@@ -292,18 +292,21 @@ async def test_an_aborted_response_does_not_wait_for_the_garbage_collector() -> 
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(100_000))
         await peer.gone()
 
+    def held() -> int:
+        return sum(isinstance(one, ResponseReader) for one in gc.get_objects())
+
     pool = UpstreamPool()
     gc.collect()
     gc.disable()
     try:
         async with backend(script) as there:
+            before = held()
             connection = await asked(pool, there.endpoint)
             await connection.next_head()
+            assert held() == before + 1
             pool.discard(connection)
             del connection
-            await until(
-                lambda: not any(isinstance(one, ResponseReader) for one in gc.get_objects())
-            )
+            await until(lambda: held() == before)
             await pool.close()
     finally:
         gc.enable()
