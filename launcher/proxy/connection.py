@@ -139,6 +139,7 @@ class ClientConnection(RequestHandler):
             if exchange.ended:
                 self._task_handler = None
         super().connection_lost(exc)
+        self._body = EMPTY_PAYLOAD  # what it holds would wait for the garbage collector
 
     def _client_left(self) -> None:
         exchange = self.exchange

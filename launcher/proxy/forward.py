@@ -235,6 +235,7 @@ class _Forwarding:
                     raise _wrong_length()
                 connection.send(piece)
                 await connection.drain()
+                piece = b""  # not held while the next one is waited for
             if length is None:
                 connection.send(b"0\r\n\r\n")
             elif sent != length:

@@ -135,6 +135,11 @@ class ResponseReader:
         self.complete = True
         self._parser = None
 
+    def close(self) -> None:
+        """Nothing more comes; what came can still be read. Parser and reader refer to each
+        other: let go, an aborted response doesn't wait for the garbage collector."""
+        self._parser = None
+
     def take(self) -> bytes:
         """All of the body that has come and wasn't taken yet."""
         pieces = self.pieces

@@ -256,6 +256,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._error = Disconnected(
                     "it closed the connection" if exc is None else f"it broke the connection: {exc}"
                 )
+        if reader is not None:
+            reader.close()
         self._transport = None
         self._paused = False
         self._wake()

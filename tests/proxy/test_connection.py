@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from aiohttp import StreamReader
 
 from launcher.config import Listen
 from launcher.proxy.exchange import Detached, Exchange
@@ -320,3 +322,29 @@ async def test_a_tunnel_over_tls(certificate: tuple[ssl.SSLContext, ssl.SSLConte
             assert await client.reader.readexactly(9) == b"EARLYLATE"
             client.writer.transport.close()
             await until(lambda: front.active == 0)
+
+
+@HOW
+async def test_an_unread_body_does_not_wait_for_the_garbage_collector(how: str) -> None:
+    """Else a storm of clients that leave holds the memory of all their uploads."""
+    entered = asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    def held() -> int:
+        return sum(type(one) is StreamReader for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(handler) as (_, address), connect(address) as client:
+            before = held()
+            await client.send(UPLOAD + bytes(50_000))
+            await entered.wait()
+            assert held() == before + 1
+            leave(client, how)
+            await until(lambda: held() == before)
+    finally:
+        gc.enable()

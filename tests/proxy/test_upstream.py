@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from launcher import tasks
 from launcher.drivers.base import Endpoint
 from launcher.proxy.pool import UpstreamPool
-from launcher.proxy.response import BadResponse, Truncated
+from launcher.proxy.response import BadResponse, ResponseReader, Truncated
 from launcher.proxy.upstream import HIGH_WATER, Disconnected, UpstreamConnection
 from tests.proxy.awkward import PATIENCE, Peer, Script, backend, ok, says, serves, until
 
@@ -281,3 +282,31 @@ async def test_small_writes_are_not_held_back() -> None:
         sock = transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await pool.close()
+
+
+async def test_an_aborted_response_does_not_wait_for_the_garbage_collector() -> None:
+    """Else a storm of clients that leave holds the memory of all their answers."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(100_000))
+        await peer.gone()
+
+    def held() -> int:
+        return sum(isinstance(one, ResponseReader) for one in gc.get_objects())
+
+    pool = UpstreamPool()
+    gc.collect()
+    gc.disable()
+    try:
+        async with backend(script) as there:
+            before = held()
+            connection = await asked(pool, there.endpoint)
+            await connection.next_head()
+            assert held() == before + 1
+            pool.discard(connection)
+            del connection
+            await until(lambda: held() == before)
+            await pool.close()
+    finally:
+        gc.enable()
