@@ -78,6 +78,9 @@ KeyOption = Annotated[
         show_default=False,
     ),
 ]
+#: Columns of a table that no terminal shows.
+_WIDE = 1000
+
 RouteArgument = Annotated[str, typer.Argument(metavar="ROUTE", help="A route of routes.toml.")]
 
 
@@ -195,7 +198,11 @@ def status(
 
     from launcher.status_view import glance
 
-    Console().print(glance(report))
+    console = Console()
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        # For grep and its like: a row is a line, however long.
+        console = Console(width=_WIDE)
+    console.print(glance(report))
 
 
 @app.command()
@@ -292,7 +299,7 @@ def demo(
 ) -> None:
     """Serve two real language models, of which only one is up at a time.
 
-    Needs no Docker and no GPU, only `pip install 'lazy-launcher[demo]'`:
+    Needs no Docker and no GPU, only `pip install 'lazy-launcher\\[demo]'`:
     llama.cpp as local processes, and tiny models of random weights that are
     written on the spot.
 

@@ -29,6 +29,7 @@ from launcher.core.events import (
     Closed,
     Event,
     Hung,
+    Observed,
     Reachable,
     Released,
     Started,
@@ -155,6 +156,9 @@ class Narrator:
                 self._start_ended(event, now)
             case Stopped():
                 self._stopped(event, now)
+            case Observed(running=False):
+                # Nobody is looked at while a stop is under way: the stop had failed.
+                self._stopped(event, now)
             case StopFailed():
                 self._tell(StopStuck(event.backend, event.failure))
             case Reachable():
@@ -193,8 +197,6 @@ class Narrator:
         swap = not adopted and bool(self._evicted - {effect.backend})
         if not adopted:
             self._evicted.clear()
-        # A stop whose end was seen by an observation instead of its own outcome.
-        self._stops.pop(effect.backend, None)
         fact = StartBegan(effect.backend, effect.epoch, adopted, swap)
         self._starts[effect.backend] = (fact, now)
         self._tell(fact)
@@ -227,7 +229,7 @@ class Narrator:
             self._evicted.add(effect.backend)
         self._tell(fact)
 
-    def _stopped(self, event: Stopped, now: float) -> None:
+    def _stopped(self, event: Stopped | Observed, now: float) -> None:
         under_way = self._stops.get(event.backend)
         if under_way is None or under_way[1] != event.epoch:
             return

@@ -11,6 +11,7 @@ Environment, all optional:
     BACKEND_START_MODE    refuse: not listening until then; loading: listening, /health is 503
     BACKEND_EXIT_CODE     exit with it instead of serving, with a few lines on stderr
     BACKEND_EXIT_AFTER    seconds before that exit (0); it serves meanwhile if more than 0
+    BACKEND_MEMORY        MiB that it fills before anything else (0)
     BACKEND_HEALTH        ok | hang (accepts, never answers) | 500 | never (503 for ever)
     BACKEND_ACCEPT        hang: accepts every connection and answers nothing on any path
     BACKEND_LOG_HEALTHY   1: prints `healthy at <unix time>` when it turns healthy
@@ -145,6 +146,7 @@ class Backend:
         self.active = 0
         self.aborted = 0
         self.uploaded = 0
+        self.weights: list[bytes] = []
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection's life; what it does is cancelled at once when the client leaves."""
@@ -410,6 +412,7 @@ async def main(host: str, port: int) -> None:
         await failing
     backend = Backend()
     say(f"{backend.name} loading")
+    backend.weights = [b"x" * 2**20 for _ in range(int(env("MEMORY", "0")))]
     delay = float(env("START_DELAY", "0"))
     refuse = env("START_MODE", "refuse") == "refuse"
     if refuse:

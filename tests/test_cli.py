@@ -103,6 +103,10 @@ class TestHelp:
         assert done.returncode == 0
         assert f"  launcher {name}" in done.stdout
 
+    def test_what_the_demo_needs_is_spelled_out(self) -> None:
+        # In rich's markup a word in brackets is a style, and vanishes.
+        assert "pip install 'lazy-launcher[demo]'" in run("demo", "--help").stdout
+
     def test_no_command_is_an_error_that_helps(self) -> None:
         done = run()
 
@@ -133,6 +137,16 @@ class TestStatus:
         assert "ready" in coder
         assert "2" in coder
         assert control.admissions == []
+
+    def test_a_row_is_a_line_where_no_terminal_is(self, control: FakeControl, url: str) -> None:
+        control.put(CODER, BackendState.READY, idle_stop_at=1000.0)
+
+        lines = run("status", "--url", url, COLUMNS="").stdout.splitlines()
+
+        coder = next(line for line in lines if line.startswith("coder"))
+        assert len(coder) > 80, "else this shows nothing"
+        assert "stops in" in coder
+        assert coder.split()[-1] == "0", "the last column is in it"
 
     def test_json_for_scripts(self, url: str) -> None:
         done = run("status", "--json", LAUNCHER_URL=url)

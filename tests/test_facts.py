@@ -24,6 +24,7 @@ from launcher.core.events import (
     Closed,
     Event,
     Hung,
+    Observed,
     Reachable,
     Released,
     Started,
@@ -148,6 +149,14 @@ def test_a_stop_that_is_repeated_is_one_stop(story: Story) -> None:
     assert story.tell(Stopped(A, 5), at=4.0) == []
     assert story.tell(Stopped(A, 6), at=5.0) == [StopEnded(A, StopReason.IDLE, 4.0)]
     assert story.tell(Tick(), Stop(A, 9, StopReason.IDLE)) == [StopBegan(A, StopReason.IDLE)]
+
+
+def test_a_stop_that_failed_may_be_seen_to_have_ended(story: Story) -> None:
+    story.tell(Tick(), Stop(A, 5, StopReason.IDLE), at=1.0)
+    story.tell(StopFailed(A, 5, FAILURE), at=2.0)
+    assert story.tell(Observed(A, 5, True, "i"), at=3.0) == []
+    assert story.tell(Observed(A, 5, False, None), at=4.0) == [StopEnded(A, StopReason.IDLE, 3.0)]
+    assert story.tell(Observed(A, 5, False, None), at=5.0) == []
 
 
 def test_a_start_after_an_eviction_is_a_swap_and_only_the_first(story: Story) -> None:

@@ -27,7 +27,7 @@ def problems(control: Control, snapshot: Snapshot) -> list[Problem]:
                 {
                     "code": "docker_unavailable",
                     "driver": driver,
-                    "message": f"{driver} does not answer: {reason}. Backends that run are "
+                    "message": f"{driver}: {reason.rstrip('.')}. Backends that run are "
                     "served on; nothing can be started or stopped.",
                 }
             )

@@ -52,12 +52,13 @@ def _describe(
 
 
 def held(backend: BackendConfig, redact: Callable[[str], str]) -> dict[str, object]:
-    """What a backend is: its container, or its command without what may be secret in it."""
+    """What a backend is: its container (null for a program), or its command without what may
+    be secret in it."""
     match backend.driver:
         case ContainerSpec(container=container):
             return {"container": container}
         case ProcessSpec(command=command):
-            return {"command": [redact(word) for word in mask(command)]}
+            return {"container": None, "command": [redact(word) for word in mask(command)]}
 
 
 def mask(command: tuple[str, ...]) -> list[str]:

@@ -120,6 +120,8 @@ class Backend:
         """When an idle stop is due, if nothing happens until then."""
         if self.state is not BackendState.READY or self.holding:
             return math.inf
+        if self.unreachable is not None:
+            return math.inf  # nobody could stop it
         due = self.used_at + self.spec.idle_timeout
         return max(due, self.ask_at) if self.busy else due
 

@@ -8,7 +8,9 @@ import heapq
 import math
 
 from launcher.core.backend import Backend
+from launcher.core.demand import Demand
 from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, WakeAt
+from launcher.core.policy import Policy
 from launcher.core.types import (
     BackendId,
     BackendState,
@@ -28,9 +30,9 @@ SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
 class Books:
     """Backends, tickets and capacity, and the effects of the event being handled."""
 
-    def __init__(self, capacity: Needs, *, strict: bool) -> None:
-        """`strict`: see `Policy.strict`."""
-        self.strict = strict
+    def __init__(self, capacity: Needs, policy: Policy) -> None:
+        self.policy = policy
+        self.demand = Demand(policy)
         self.capacity: dict[str, int] = dict(capacity)
         self.backends: dict[BackendId, Backend] = {}
         self.residents: dict[BackendId, Backend] = {}
@@ -40,6 +42,8 @@ class Books:
         """Those of which nobody has said yet whether they run."""
         self.tickets: dict[TicketId, Backend] = {}
         self.deadlines: list[tuple[float, TicketId]] = []
+        self.lingering = False
+        """Some resident keeps its place, idle, for so long as few enough wait for it."""
         self.closed = False
         self.prewarmed = False
         self.wake = math.inf
@@ -91,6 +95,7 @@ class Books:
     def enqueue(self, backend: Backend, ticket: Ticket, now: float) -> None:
         """The ticket waits for this backend."""
         backend.queue.put(ticket, now)
+        self.demand.changed(backend)
         self.queues[backend.id] = backend
         self.tickets[ticket.id] = backend
         if ticket.deadline < math.inf:
@@ -98,6 +103,7 @@ class Books:
 
     def _dequeue(self, backend: Backend, ticket: TicketId) -> None:
         backend.queue.take(ticket)
+        self.demand.changed(backend)
         if not backend.queue:
             self.queues.pop(backend.id, None)
 
@@ -135,7 +141,7 @@ class Books:
             until = backend.drain_from
         elif backend.state is not BackendState.READY:
             return
-        first = self.first_rival(backend) if self.strict else math.inf
+        first = self.first_rival(backend) if self.policy.strict else math.inf
         while backend.room:
             queued = backend.queue.first(now, until)
             if queued is None or queued.since > first:
@@ -171,13 +177,14 @@ class Books:
         for ticket in list(backend.queue):
             self.reject(backend, ticket, failure, now, retry_after)
 
-    def abandon(self, ticket: TicketId, now: float) -> None:
+    def abandon(self, ticket: TicketId, now: float) -> Backend:
         """A queued ticket left. Raises KeyError where it isn't queued."""
         backend = self.tickets[ticket]
         self._dequeue(backend, ticket)
         del self.tickets[ticket]
         if not backend.holding and not backend.queue:
             backend.habits.fell_idle(now)
+        return backend
 
     def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
         """A granted ticket is done. Raises KeyError for one that isn't in flight."""

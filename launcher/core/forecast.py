@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from launcher.core.backend import Backend
 from launcher.core.books import add
 from launcher.core.eviction import fits
-from launcher.core.policy import Policy
 from launcher.core.types import BackendId, BackendState, Forecast, Needs, TicketId
 from launcher.core.world import World
 
@@ -44,9 +43,9 @@ class _Freed:
 class Outlook:
     """What is to be expected at one moment: when each backend that isn't up would be."""
 
-    def __init__(self, world: World, policy: Policy, now: float) -> None:
+    def __init__(self, world: World, now: float) -> None:
         self._world = world
-        self._policy = policy
+        policy = self._policy = world.policy
         self._now = now
         self._used: dict[str, int] = {}
         self._freed: list[_Freed] = []

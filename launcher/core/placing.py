@@ -17,13 +17,14 @@ import math
 from launcher.core import eviction
 from launcher.core.backend import Backend
 from launcher.core.books import SOFT, add
+from launcher.core.demand import Line
 from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
-from launcher.core.policy import Policy
+from launcher.core.refusal import not_resident
 from launcher.core.types import BackendId, BackendState, Failure, StopReason
 from launcher.core.world import CUT_GRACE, START_MARGIN, World
 
-_COLD = (BackendState.STOPPED, BackendState.FAILED)
+_UP = (BackendState.STARTING, BackendState.READY, BackendState.DRAINING)
 
 #: "Soon", in seconds, where a backend's price depends on whether somebody will want it soon.
 SOON = 300.0
@@ -37,46 +38,44 @@ def over(world: World) -> frozenset[str]:
     return frozenset(name for name, n in used.items() if n > world.capacity.get(name, 0))
 
 
-def place(world: World, policy: Policy, now: float) -> None:
+def place(world: World, now: float) -> None:
     """Give places, take them back, and ask to be woken when time alone will change the answer."""
-    _Pass(world, policy, now).run()
+    _Pass(world, now).run()
 
 
 class _Pass:
     """One pass; what it knows is good for this moment only."""
 
-    def __init__(self, world: World, policy: Policy, now: float) -> None:
+    def __init__(self, world: World, now: float) -> None:
         self.world = world
-        self.policy = policy
+        self.policy = world.policy
         self.now = now
         self.used: dict[str, int] = {}
         """By whoever occupies a place now, or may (not seen yet)."""
         self.future: dict[str, int] = {}
         """By whoever will once the stops under way and those chosen have ended, claims
         included."""
-        self.wanting: list[Backend] = []
-        self.rivals: dict[tuple[str, ...], tuple[int, float]] = {}
-        """Who waits for places, by the names of what they need: tickets, and swap costs."""
         self.chosen: set[BackendId] = set()
         self.immovable: list[Backend] = []
-        """Stuck while they stop, or not seen yet: no drain makes them go."""
+        """Stuck while they stop, out of reach, or not seen yet: no drain makes them go."""
         self.candidates: dict[bool, list[Candidate]] = {}
         """Who could make room for the urgent, and for the others."""
+        self.in_vain: set[Line] = set()
+        """For whom nobody can make room."""
         self.wake = math.inf
 
     def run(self) -> None:
         world, now = self.world, self.now
+        world.lingering = False
         for backend in list(world.residents.values()):
             if backend.state is BackendState.DRAINING:
                 world.settle(backend, now)
-            elif world.strict and backend.queue:
+            elif self.policy.strict and backend.queue:
                 world.serve(backend, now)
         self._count()
-        for backend in sorted(self.wanting, key=lambda b: (*self.policy.rank(b, now), b.id)):
-            urgent_at = self.policy.urgent_at(backend)
-            self._give(backend, urgent=urgent_at <= now)
-            self._wake_at(urgent_at)
-            self._wake_at(backend.queue.ages_at(now))
+        self._wake_at(world.demand.review(now))
+        for backend, urgent in world.demand.best_first(self.in_vain):
+            self._give(backend, urgent=urgent)
         self._undrain()
         self._prewarm()
         self._shed()
@@ -90,31 +89,14 @@ class _Pass:
             add(self.used, backend.needs)
             if not _leaving(backend):
                 add(self.future, backend.needs)
-            if backend.state is BackendState.STOPPING and backend.stop_failure is not None:
+            stuck = backend.state is BackendState.STOPPING and backend.stop_failure is not None
+            if stuck or (backend.state in _UP and backend.unreachable is not None):
                 self.immovable.append(backend)
         for backend in world.unseen.values():
-            self.immovable.append(backend)
             if not backend.resident:
+                self.immovable.append(backend)
                 add(self.used, backend.needs)
                 add(self.future, backend.needs)
-        for backend in world.queues.values():
-            if backend.state in _COLD:
-                self.wanting.append(backend)
-            elif backend.state in (BackendState.STARTING, BackendState.READY):
-                continue
-            names = tuple(name for name, _ in backend.needs)
-            tickets, cost = self.rivals.get(names, (0, 0.0))
-            self.rivals[names] = tickets + len(backend.queue), cost + backend.swap_cost
-
-    def _rivals_of(self, resident: Backend) -> tuple[int, float]:
-        """How many tickets wait for its place, and the swap costs of all that they wait for."""
-        names = {name for name, _ in resident.needs}
-        tickets, cost = 0, 0.0
-        for others, (count, seconds) in self.rivals.items():
-            if not names.isdisjoint(others):
-                tickets += count
-                cost += seconds
-        return tickets, cost
 
     # -- giving
 
@@ -137,6 +119,8 @@ class _Pass:
             self.candidates[urgent] = self._candidates(urgent=urgent)
         candidates = [c for c in self.candidates[urgent] if c.id not in self.chosen]
         chosen = eviction.choose(candidates, needs, self.future, world.capacity)
+        if chosen is None:
+            self.in_vain.add((needs, urgent))
         for candidate in chosen or ():
             victim = world.backends[candidate.id]
             self.chosen.add(victim.id)
@@ -150,6 +134,8 @@ class _Pass:
         idle and the busy that have been ready for their minimum residency."""
         found = []
         for backend in self.world.residents.values():
+            if backend.unreachable is not None:
+                continue
             if backend.state is BackendState.DRAINING:
                 if _leaving(backend) or (backend.held(self.now) and not urgent):
                     continue
@@ -169,13 +155,14 @@ class _Pass:
         idle_at = backend.habits.idle_at
         if not busy and idle_at is None:
             return True
-        tickets, cost = self._rivals_of(backend)
+        tickets, cost = self.world.demand.rivals(backend.needs)
         until = math.inf
         if urgent:
             overdue = backend.queue.overdue_at() <= self.now
             until = backend.ready_at + self.policy.residency(cost, overdue=overdue)
         if not busy and idle_at is not None:
             until = min(until, idle_at + self.policy.linger(backend, tickets))
+            self.world.lingering = self.world.lingering or until > self.now
         self._wake_at(until)
         return self.now >= until
 
@@ -204,8 +191,8 @@ class _Pass:
         return any(self.future.get(name, 0) > capacity.get(name, 0) for name, _ in backend.needs)
 
     def _hopeless(self, backend: Backend) -> bool:
-        """Reject its queue where no drain could make room: something doesn't stop, or nobody
-        can say what runs."""
+        """Reject its queue where no drain could make room: something doesn't stop or can't be
+        told to, or nobody can say what runs."""
         world, now = self.world, self.now
         fixed: dict[str, int] = {}
         if not fits(fixed, backend.needs, world.capacity):
@@ -217,7 +204,7 @@ class _Pass:
             return True
         for other in self.immovable:
             stuck = other.state is BackendState.STOPPING
-            if other is backend or (not stuck and other.resident):
+            if other is backend:
                 continue
             add(fixed, other.needs)
             if fits(fixed, backend.needs, world.capacity):
@@ -265,7 +252,9 @@ class _Pass:
         if world.unseen or not over(world):
             return
         idle = [
-            b for b in world.residents.values() if b.state is BackendState.READY and not b.held(now)
+            b
+            for b in world.residents.values()
+            if b.state is BackendState.READY and not b.held(now) and b.unreachable is None
         ]
         idle.sort(key=lambda b: (b.spec.prewarm is not None, b.used_at, b.id))
         for backend in idle:
@@ -316,12 +305,4 @@ def _leaving(backend: Backend) -> bool:
         reason not in SOFT
         or backend.cut_at is not None
         or (reason is StopReason.IDLE and not backend.queue)
-    )
-
-
-def not_resident(backend: Backend) -> Failure:
-    """What those are told who may not wake it."""
-    return Failure(
-        "not_resident",
-        f"{backend.id} is {backend.state.value}, and this kind of request doesn't start it.",
     )

@@ -12,6 +12,7 @@ import math
 
 from launcher.core import placing
 from launcher.core.backend import Backend
+from launcher.core.books import SOFT
 from launcher.core.effects import Effect, Inspect
 from launcher.core.events import (
     Abandoned,
@@ -34,6 +35,7 @@ from launcher.core.events import (
 )
 from launcher.core.forecast import Outlook
 from launcher.core.policy import Bounded, Policy
+from launcher.core.refusal import not_resident, refusal, stuck
 from launcher.core.types import (
     BackendId,
     BackendState,
@@ -55,8 +57,7 @@ class Scheduler:
     """Decides who is resident and who is served. One event at a time."""
 
     def __init__(self, capacity: Needs, policy: Policy | None = None) -> None:
-        self._policy = policy or Bounded()
-        self._world = World(capacity, strict=self._policy.strict)
+        self._world = World(capacity, policy or Bounded())
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in one event at `now` (seconds, never going back) and say what is to be done.
@@ -67,7 +68,7 @@ class Scheduler:
         world = self._world
         world.effects = []
         if self._take(event, now) and not world.closed:
-            placing.place(world, self._policy, now)
+            placing.place(world, now)
         return world.effects
 
     def snapshot(self, now: float) -> Snapshot:
@@ -80,12 +81,12 @@ class Scheduler:
 
     def forecast(self, ticket: TicketId, now: float) -> Forecast | None:
         """How long a queued ticket will probably still wait; None for one that isn't queued."""
-        return Outlook(self._world, self._policy, now).of_ticket(ticket)
+        return Outlook(self._world, now).of_ticket(ticket)
 
     def forecasts(self, now: float) -> dict[BackendId, Forecast]:
         """What one more ticket for each backend would wait, where it wouldn't be served at
         once."""
-        return Outlook(self._world, self._policy, now).of_new()
+        return Outlook(self._world, now).of_new()
 
     def epoch(self, backend: BackendId) -> int:
         """The epoch that an observation beginning now has to carry."""
@@ -103,8 +104,7 @@ class Scheduler:
             case Released(ticket_id, ok):
                 return self._released(self._world.release(ticket_id, ok, now), now)
             case Abandoned(ticket_id):
-                self._world.abandon(ticket_id, now)
-                return True
+                return self._abandoned(ticket_id, now)
             case Silenced():
                 return self._silenced(event, now)
             case Started() | StartFailed() | Stopped() | StopFailed():
@@ -142,25 +142,29 @@ class Scheduler:
             world.grant(backend, ticket, now, cold=False)
             return False
         if ticket.quiet or not self._may_wait(backend, ticket):
-            world.reject(backend, ticket.id, placing.not_resident(backend), now)
+            world.reject(backend, ticket.id, not_resident(backend), now)
             return False
         if ticket.operator:
             backend.retry_at = None
-        refusal = self._refusal(backend, now)
-        if refusal is not None:
-            failure, retry_after = refusal
+        refused = refusal(backend, now)
+        if refused is not None:
+            failure, retry_after = refused
             world.reject(backend, ticket.id, failure, now, retry_after)
             return False
         backend.habits.arrived(now)
+        waited_for = backend.queue.pressing
         world.enqueue(backend, ticket, now)
-        world.wake_by(ticket.deadline, now)
-        return state is not BackendState.STARTING and (
-            state is not BackendState.READY or backend.room
-        )
+        world.wake_by(min(ticket.deadline, now + ticket.max_wait), now)
+        if state is BackendState.STARTING or (state is BackendState.READY and not backend.room):
+            return False
+        # One more for a backend that others wait for in vain already changes nothing now.
+        return not waited_for or world.lingering or state is not BackendState.STOPPED
 
     def _serves(self, backend: Backend, now: float) -> bool:
         """Whether one that is ready serves a new ticket at once."""
-        return backend.room and (not self._policy.strict or self._world.first_rival(backend) >= now)
+        return backend.room and (
+            not self._world.policy.strict or self._world.first_rival(backend) >= now
+        )
 
     def _may_wait(self, backend: Backend, ticket: Ticket) -> bool:
         """Whether a ticket that isn't to wake it may wait: it is up or coming up anyway, or
@@ -182,22 +186,9 @@ class Scheduler:
                 if backend.state is state:
                     return backend
         for backend in choice:
-            if self._refusal(backend, now) is None:
+            if refusal(backend, now) is None:
                 return backend
         return choice[0]
-
-    def _refusal(self, backend: Backend, now: float) -> tuple[Failure, float | None] | None:
-        """Why a ticket can't even wait for this backend now, and after how long it may."""
-        if len(backend.queue) >= backend.spec.max_queue:
-            message = f"{len(backend.queue)} requests wait for {backend.id} already."
-            return Failure("queue_full", message), None
-        if backend.retry_at is not None and now < backend.retry_at and backend.failure is not None:
-            return backend.failure, backend.retry_at - now
-        if backend.unreachable is not None and backend.state not in _UP:
-            return backend.unreachable, None
-        if backend.stop_failure is not None:
-            return stuck(backend), None
-        return None
 
     def _released(self, backend: Backend, now: float) -> bool:
         """Whether a release matters to anyone but itself."""
@@ -212,6 +203,14 @@ class Scheduler:
             return True
         world.wake_by(backend.idle_stop_at, now)
         return False
+
+    def _abandoned(self, ticket: TicketId, now: float) -> bool:
+        world = self._world
+        backend = world.abandon(ticket, now)
+        # Only a drain may have been for its sake alone.
+        return not backend.queue.pressing or any(
+            b.state is BackendState.DRAINING for b in world.residents.values()
+        )
 
     def _silenced(self, event: Silenced, now: float) -> bool:
         backend = self._world.tickets[event.ticket]
@@ -267,21 +266,33 @@ class Scheduler:
         elif not backend.resident and event.running and not world.closed:
             world.adopt(backend, event.instance, event.running_for, now)
             return True
+        elif backend.stop_retry_at is not None and not event.running:
+            # Its stop had failed, and it ended all the same: by somebody's hand, or at last.
+            world.stopped(backend, now)
+            return True
         return first
 
     def _reachable(self, event: Reachable, now: float) -> bool:
+        """While an engine is away, what is up there serves on and keeps its place: nobody could
+        stop it, so nothing that needs its place is waited for. Stops that failed meanwhile are
+        tried again as soon as it is back."""
         world = self._world
         for id in event.backends:
             backend = world.backends.get(id)
             if backend is None:
                 continue
-            backend.unreachable = None
-            if not event.reachable:
+            was_away, backend.unreachable = backend.unreachable is not None, None
+            if event.reachable:
+                if was_away and backend.stop_retry_at is not None:
+                    backend.stop_retry_at = now
+            else:
                 backend.unreachable = event.failure or Failure(
                     "docker_unavailable", f"What holds {id} doesn't answer."
                 )
                 if backend.state not in _UP and backend.state is not BackendState.STARTING:
                     world.reject_queue(backend, backend.unreachable, now)
+                elif backend.drain_reason in SOFT and backend.cut_at is None:
+                    world.undrain(backend, now)
         return True
 
     def _busy(self, event: Busy, now: float) -> bool:
@@ -333,8 +344,10 @@ class Scheduler:
                 world.backends[spec.id] = world.unseen[spec.id] = new
             else:
                 again.spec, again.removed = spec, False
+                world.demand.changed(again)
         for spec in event.changed:
             world.backends[spec.id].spec = spec
+            world.demand.changed(world.backends[spec.id])
         for id in event.removed:
             backend = world.backends[id]
             backend.removed = True
@@ -379,14 +392,3 @@ class Scheduler:
             elif backend.state is BackendState.DRAINING:
                 world.settle(backend, now)
         return True
-
-
-def stuck(backend: Backend) -> Failure:
-    """What those are told who wait for a backend that doesn't stop."""
-    failure = backend.stop_failure
-    why = failure.message if failure is not None else "it doesn't stop"
-    return Failure(
-        "backend_stop_failed",
-        f"{backend.id} has to stop first and doesn't: {why}",
-        failure.detail if failure is not None else None,
-    )

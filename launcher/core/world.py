@@ -33,6 +33,7 @@ class World(Books):
         backend.state = move(backend.state, cause)
         backend.epoch += 1
         backend.since = now
+        self.demand.changed(backend)
         if backend.resident:
             self.residents[backend.id] = backend
         else:

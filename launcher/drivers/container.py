@@ -40,8 +40,9 @@ from launcher.errors import LauncherError
 #: What Docker allows (daemon/names); anything else must not get into a URL.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
-_BACKOFF = (0.2, 2.0)
-"""Seconds between attempts to reconnect: the first, and at most."""
+_BACKOFF = (0.2, 1.0)
+"""Seconds between attempts to reconnect: the first, and at most. An engine that is back is to
+be listed anew within two."""
 _CONFIRM = 10.0
 """Seconds that a stopped container may take to show as stopped."""
 _PARALLEL = 16
@@ -185,7 +186,7 @@ class ContainerDriver:
         return last_lines(data if found.tty else demultiplex(data), lines)
 
     async def watch(self) -> AsyncGenerator[DriverEvent, None]:
-        """The engine's events, reconnecting after 0.2 s, doubling to 2 s."""
+        """The engine's events, reconnecting after 0.2 s, doubling to 1 s."""
         pause, _ = _BACKOFF
         told: str | None = None
         while not self._closed.is_set():

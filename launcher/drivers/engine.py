@@ -336,7 +336,7 @@ def _advice(reason: str, address: str) -> str:
     if "No such file" in reason:
         return f" There is no {address}: start Docker, mount its socket, or set `docker_host`."
     if "refused" in reason:
-        return " Is it running?"
+        return " Start it; nobody listens there."
     return ""
 
 

@@ -74,6 +74,7 @@ class _Forwarding:
 
     __slots__ = (
         "_body",
+        "_carried",
         "_client_turn",
         "_connection",
         "_exchange",
@@ -111,6 +112,8 @@ class _Forwarding:
         self._sent = False
         """Some of the request may have left, on any connection."""
         self._retried = False
+        self._carried = 0
+        """Bytes of the response's body."""
         self._client_turn = False
         """It is the client that is waited for: not the backend's silence."""
         self._quiet_since = 0.0
@@ -119,6 +122,10 @@ class _Forwarding:
     async def run(self) -> Carried:
         try:
             return await self._carry(*await self._first_head())
+        except (ClientGone, asyncio.CancelledError):
+            if self._plan.on_cut is not None:
+                self._plan.on_cut(self._carried)
+            raise
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -248,10 +255,9 @@ class _Forwarding:
         if head.upgrade is not None and head.status == 101:
             return await self._tunnel(connection, head, head.upgrade)
         await exchange.respond(head.status, head.reason, head.headers + plan.response_headers)
-        carried = 0
         try:
             while not connection.complete and (data := await connection.read()):
-                carried += len(data)
+                self._carried += len(data)
                 whole = connection.complete
                 if whole:
                     # A slow client needs the last piece, but not the backend any more.
@@ -265,13 +271,13 @@ class _Forwarding:
             # Cut short by the backend, or by a request's body that stopped: the client must
             # be able to tell from a whole answer.
             exchange.abort()
-            return Carried(head.status, carried, complete=False, retried=self._retried)
+            return Carried(head.status, self._carried, complete=False, retried=self._retried)
         self._let_go()
         if self._upload is not None:
             # An early answer: the rest of the upload is of no use to anybody.
             await tasks.cancel(self._upload)
         await exchange.finish()
-        return Carried(head.status, carried, retried=self._retried)
+        return Carried(head.status, self._carried, retried=self._retried)
 
     async def _tunnel(
         self, connection: UpstreamConnection, head: ResponseHead, upgrade: bytes
@@ -288,9 +294,12 @@ class _Forwarding:
         tunnel = Tunnel(
             client.transport, backend, idle=plan.tunnel_idle, on_silent=plan.on_tunnel_silent
         )
-        done = await tunnel.run(
-            from_client=client.leftover, from_backend=early, backend_ended=ended
-        )
+        try:
+            done = await tunnel.run(
+                from_client=client.leftover, from_backend=early, backend_ended=ended
+            )
+        finally:
+            self._carried = tunnel.to_client
         return Carried(
             101, done.to_client, tunnel=True, complete=done.complete, retried=self._retried
         )

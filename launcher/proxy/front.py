@@ -99,8 +99,15 @@ def make_exchange(
             )
         except LauncherError as error:
             problem = error
-    if head is None or (message.upgrade and body is not EMPTY_PAYLOAD):
-        # aiohttp loses what follows the body of a request with an Upgrade that is ignored.
+    if problem is None and isinstance(fault := body.exception(), LauncherError):
+        # What came of the body with the head is malformed already: nothing is started for it.
+        problem = fault
+    if problem is not None or head is None:
+        keep_alive = False
+    elif message.chunked or (message.upgrade and body is not EMPTY_PAYLOAD):
+        # aiohttp takes the last trailer for a header of the next request, which may be
+        # another client's where a proxy stands in front; and it loses what follows the body
+        # of a request with an Upgrade that is ignored.
         keep_alive = False
     connection.exchange = exchange = ClientExchange(
         connection,

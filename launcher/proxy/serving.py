@@ -201,6 +201,9 @@ class Serving:
             record.first_byte = now - exchange.received_at
             found.body.read_up()
 
+        def on_cut(response_bytes: int) -> None:
+            record.response_bytes = response_bytes
+
         dropped, added = self._access.drop_and_set(
             head, inject=route.auth == "inject", backend_key=self._keys.get(grant.backend)
         )
@@ -223,6 +226,7 @@ class Serving:
             on_first_byte=on_first_byte,
             on_silence=partial(self._gate.watch_silence, grant),
             on_tunnel_silent=admission.silence,
+            on_cut=on_cut,
         )
         timed = TimedExchange(visit.answer, lambda: timing_headers(record, upstream))
         return await forward(timed, found.body, plan, self._pool)

@@ -121,6 +121,11 @@ class Tunnel:
         state = "over" if self._over.done() else "silent" if self._silent else "open"
         return f"<Tunnel {state}, {self._backend.carried} out, {self._client.carried} in>"
 
+    @property
+    def to_client(self) -> int:
+        """Bytes that came for the client so far."""
+        return self._backend.carried
+
     async def run(
         self, *, from_client: bytes, from_backend: bytes, backend_ended: bool = False
     ) -> Tunnelled:

@@ -106,7 +106,9 @@ class Gate(Protocol):
     async def suspect(self, grant: Grant) -> bool:
         """A backend believed ready refused, reset, or gave no first byte for 30 s. Looks at it
         now (inspection, then one probe) and says whether it is alive; if it died, the
-        scheduler knows when this returns. Concurrent calls for one backend share one look."""
+        scheduler knows when this returns. Concurrent calls for one backend share one look.
+
+        Raises `docker_unavailable` where nobody answers and its engine is away as well."""
         ...
 
     def watch_silence(self, grant: Grant) -> None:

@@ -70,7 +70,8 @@ def start_timeout(
     return Failure(
         "start_timeout",
         f"{backend} did not become ready within its start_timeout of {timeout:g} s; "
-        f"last seen: {redact(seen)}.",
+        f"last seen: {redact(seen).rstrip('.')}. If it only needs longer, raise "
+        f"`start_timeout`; else look at its log, and at `health` and `port`.",
         redact("\n".join(lines)) or None,
     )
 

@@ -51,7 +51,7 @@ class Held:
     waiting: int = 0
     awaited: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while `waiting` isn't 0: probes are then close together."""
-    suspicion: asyncio.Task[bool] | None = None
+    suspicion: asyncio.Task[bool | None] | None = None
     silence: asyncio.Task[None] | None = None
     asking: asyncio.Task[None] | None = None
     busy_unanswered: int = 0

@@ -9,6 +9,7 @@ import asyncio
 
 from launcher.core.events import Busy, Hung
 from launcher.core.types import BackendState
+from launcher.errors import LauncherError
 from launcher.runtime import busy
 from launcher.runtime.admission import Grant
 from launcher.runtime.held import Clock, Held, Shell
@@ -43,9 +44,19 @@ class Liveness:
             held.suspicion = self._shell.spawn(self._look(held, held.born), f"suspect {held.id}")
         look = held.suspicion
         await asyncio.wait({look})
-        return not look.cancelled() and look.result()
+        if look.cancelled():
+            return False
+        alive = look.result()
+        if alive is None:
+            why = self._reconciler.health().get(held.driver.name) or "it doesn't answer"
+            raise LauncherError(
+                "docker_unavailable",
+                f"{held.id} takes no connections, and nobody can see to it: {why}",
+            )
+        return alive
 
-    async def _look(self, held: Held, born: int) -> bool:
+    async def _look(self, held: Held, born: int) -> bool | None:
+        """Whether it is alive; None where nobody is there and its engine doesn't say why."""
         give_up = self._clock() + DEATH_SHOWS_WITHIN
         while self._same(held, born):
             seen = await self._reconciler.observe(held)
@@ -57,6 +68,8 @@ class Liveness:
                     # It runs. If it doesn't serve, the rounds of probes will tell.
                     if not verdict.ready:
                         self._watch(held)
+                    if seen is None and not (verdict.ready or verdict.answered or verdict.silent):
+                        return None
                     return self._same(held, born)
             await asyncio.sleep(LOOK_EVERY)
         return False

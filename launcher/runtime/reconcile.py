@@ -86,7 +86,7 @@ class Reconciler:
 
     def _unreachable(self, driver: Driver, reason: str) -> None:
         self._health[driver.name] = reason
-        failure = Failure("docker_unavailable", f"{driver.name} does not answer: {reason}")
+        failure = Failure("docker_unavailable", f"{driver.name}: {reason}")
         self._tell(driver, reason, Reachable(self._of(driver), False, failure))
 
     def _tell(self, driver: Driver, state: str | None, event: Reachable) -> None:

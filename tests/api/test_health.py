@@ -26,7 +26,7 @@ async def test_ready_when_nothing_is_wrong() -> None:
 
 async def test_a_driver_that_is_away_is_named_with_its_reason() -> None:
     control = FakeControl()
-    control.health["docker@local"] = "connection refused"
+    control.health["docker@local"] = "The engine refused the connection."
 
     answer = await Health(control).ready(request())
 
@@ -35,7 +35,8 @@ async def test_a_driver_that_is_away_is_named_with_its_reason() -> None:
     body = read(answer)
     (problem,) = body["problems"]
     assert problem["driver"] == "docker@local"
-    assert "connection refused" in problem["message"]
+    said = "docker@local: The engine refused the connection. Backends that run are served on"
+    assert problem["message"].startswith(said)
     assert body["error"]["code"] == "docker_unavailable"
     assert body["error"]["message"] == problem["message"]
 

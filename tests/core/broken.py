@@ -17,6 +17,8 @@ MODULES = (
     "backend",
     "eviction",
     "policy",
+    "refusal",
+    "demand",
     "books",
     "world",
     "placing",
@@ -78,14 +80,14 @@ MUTANTS = [
     Mutant(
         "nothing starts before everything has been seen",
         "placing",
-        "            if not backend.resident:\n                add(self.used, backend.needs)\n                add(self.future, backend.needs)\n",
-        "            pass\n",
+        "        for backend in world.unseen.values():\n",
+        "        for backend in ():\n",
     ),
     Mutant(
         "arrivals join a start under way",
-        "placing",
-        "            if backend.state in _COLD:\n                self.wanting",
-        "            if backend.state in (*_COLD, BackendState.STARTING):\n                self.wanting",
+        "demand",
+        "_COLD = (BackendState.STOPPED, BackendState.FAILED)\n_COMING = (BackendState.STARTING, BackendState.READY)",
+        "_COLD = (BackendState.STOPPED, BackendState.FAILED, BackendState.STARTING)\n_COMING = (BackendState.READY,)",
     ),
     Mutant(
         "a ticket counts as in flight from its grant on",
@@ -114,7 +116,7 @@ MUTANTS = [
     Mutant(
         "the overdue do make the busy drain",
         "placing",
-        "self._give(backend, urgent=urgent_at <= now)",
+        "self._give(backend, urgent=urgent)",
         "self._give(backend, urgent=False)",
     ),
     Mutant(
@@ -125,9 +127,9 @@ MUTANTS = [
     ),
     Mutant(
         "minimum residency is the sum of all who wait",
-        "placing",
-        "cost + backend.swap_cost",
-        "max(cost, backend.swap_cost)",
+        "demand",
+        "cost + sign * entry.cost",
+        "max(cost, entry.cost)",
     ),
     Mutant(
         "a drain ends when those it was for leave",
@@ -221,7 +223,7 @@ MUTANTS = [
     ),
     Mutant(
         "back-off refuses at once",
-        "scheduler",
+        "refusal",
         "if backend.retry_at is not None and now < backend.retry_at and",
         "if backend.retry_at is not None and now < 0 and",
     ),
@@ -257,7 +259,7 @@ MUTANTS = [
     ),
     Mutant(
         "queues are bounded",
-        "scheduler",
+        "refusal",
         "if len(backend.queue) >= backend.spec.max_queue:",
         "if len(backend.queue) < 0:",
     ),
@@ -323,15 +325,57 @@ MUTANTS = [
     ),
     Mutant(
         "those who wait for a stuck backend are told",
-        "scheduler",
-        "        if backend.stop_failure is not None:\n            return stuck(backend), None\n",
+        "refusal",
+        "    if backend.stop_failure is not None:\n        return stuck(backend), None\n",
         "",
     ),
     Mutant(
         "an engine that is away is told at once",
-        "scheduler",
-        "        if backend.unreachable is not None and backend.state not in _UP:\n            return backend.unreachable, None\n",
+        "refusal",
+        "    if backend.unreachable is not None and backend.state not in _UP:\n        return backend.unreachable, None\n",
         "",
+    ),
+    Mutant(
+        "who can't be stopped is not evicted",
+        "placing",
+        "            if backend.unreachable is not None:\n                continue\n",
+        "",
+    ),
+    Mutant(
+        "nobody waits for the place of who can't be stopped",
+        "placing",
+        "if stuck or (backend.state in _UP and backend.unreachable is not None):",
+        "if stuck:",
+    ),
+    Mutant(
+        "surplus that can't be stopped stays",
+        "placing",
+        "if b.state is BackendState.READY and not b.held(now) and b.unreachable is None",
+        "if b.state is BackendState.READY and not b.held(now)",
+    ),
+    Mutant(
+        "an idle stop waits for its engine",
+        "backend",
+        "        if self.unreachable is not None:\n            return math.inf  # nobody could stop it\n",
+        "",
+    ),
+    Mutant(
+        "a drain ends when its engine goes away",
+        "scheduler",
+        "                    world.undrain(backend, now)\n        return True\n",
+        "                    pass\n        return True\n",
+    ),
+    Mutant(
+        "failed stops are retried when their engine is back",
+        "scheduler",
+        "                    backend.stop_retry_at = now\n",
+        "                    pass\n",
+    ),
+    Mutant(
+        "who ended although its stop failed is seen to have",
+        "scheduler",
+        "elif backend.stop_retry_at is not None and not event.running:",
+        "elif False:",
     ),
     Mutant(
         "a hung backend's exchanges are cut",
@@ -542,5 +586,23 @@ MUTANTS = [
         "policy",
         "rivals_cost * ROUNDS if overdue else rivals_cost",
         "math.inf if overdue else rivals_cost",
+    ),
+    Mutant(
+        "time alone makes somebody urgent",
+        "demand",
+        "    while reviews and reviews[0][0] <= now:",
+        "    while False:",
+    ),
+    Mutant(
+        "who waits for something else is looked at in his turn",
+        "demand",
+        "            if line in in_vain:\n                continue\n",
+        "            if in_vain:\n                break\n",
+    ),
+    Mutant(
+        "who had no place keeps his turn",
+        "demand",
+        "            if self._current(place[1], place[2]):\n",
+        "            if False:\n",
     ),
 ]

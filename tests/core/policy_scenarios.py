@@ -349,6 +349,17 @@ def a_class_rises_with_time(make: Make) -> None:
 
 
 @scenario
+def who_fits_beside_starts_though_somebody_before_it_has_to_wait(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("big", gpu=2), spec("small")], gpu=2)
+    s.arrive("a")
+    s.started("a")
+    for _ in range(9):
+        s.arrive("big")
+    s.arrive("small")
+    assert s.starts[-1] == "small"
+
+
+@scenario
 def an_urgent_one_has_a_claim_before_anybody_can_make_room(make: Make) -> None:
     s = Stage(make, [spec("a"), spec("small"), spec("big", gpu=2)], gpu=2)
     s.arrive("a")

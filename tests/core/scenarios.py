@@ -540,6 +540,116 @@ def an_engine_that_is_away_is_told_at_once(make: Make) -> None:
     assert s.starts == ["b", "a"]
 
 
+def engine(s: Stage, there: bool, *backends: str) -> None:
+    """What holds these goes away, or comes back."""
+    s.feed(ev.Reachable(tuple(map(BackendId, backends)), there))
+
+
+@scenario
+def while_its_engine_is_away_the_ready_serves_on_and_keeps_its_place(make: Make) -> None:
+    s = pair(make, idle_timeout=100.0)
+    s.up("a")
+    engine(s, False, "a")
+    assert s.code(s.arrive("b")) == "docker_unavailable"
+    assert s.stops == [], "a stop that nobody can carry out would only cost a its clients"
+    s.pass_time(1000)
+    assert s.stops == []
+    served = s.arrive("a")
+    assert s.granted[-1] == (served, "a", False)
+    s.release(served)
+    s.pass_time(1000)
+    engine(s, True, "a")
+    s.pass_time(0)
+    assert s.stops == [("a", "idle")]
+
+
+@scenario
+def of_those_who_could_make_room_one_that_can_be_stopped_does(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b"), spec("c")], gpu=2)
+    s.up("a")
+    s.pass_time(5)
+    s.up("b")
+    engine(s, False, "a")
+    s.arrive("c")
+    assert s.stops == [("b", "evicted")]
+    s.stopped("b")
+    assert s.starts == ["a", "b", "c"]
+
+
+@scenario
+def a_drain_ends_when_the_engine_goes_away(make: Make) -> None:
+    s = pair(make)
+    running = s.arrive("a")
+    s.started("a")
+    s.pass_time(500)
+    waiting = s.arrive("b", max_wait=0.0)
+    late = s.arrive("a")
+    assert s.state("a") == "draining"
+    engine(s, False, "a")
+    assert s.code(waiting) == "docker_unavailable"
+    assert s.granted[-1][0] == late
+    s.release(running)
+    s.release(late)
+    assert s.state("a") == "ready"
+
+
+@scenario
+def an_idle_stop_ends_when_the_engine_goes_away(make: Make) -> None:
+    s = pair(make, idle_timeout=10.0, asks_busy=True)
+    s.up("a")
+    s.pass_time(11)
+    assert s.state("a") == "draining"
+    engine(s, False, "a")
+    s.answer_busy("a", False)
+    assert s.state("a") == "ready"
+    assert s.stops == []
+
+
+@scenario
+def surplus_waits_for_its_engine(make: Make) -> None:
+    s = pair(make, idle_timeout=1000.0)
+    for one in ("a", "b"):
+        s.somebody_starts(one)
+        s.observe(one)
+    waiting = [s.arrive(one) for one in ("a", "b")]
+    s.started("a")
+    s.started("b")
+    engine(s, False, "a", "b")
+    for ticket in waiting:
+        s.release(ticket)
+    assert s.stops == []
+    engine(s, True, "a", "b")
+    assert s.stops == [("a", "surplus")]
+
+
+@scenario
+def a_stop_that_failed_is_tried_again_when_its_engine_is_back(make: Make) -> None:
+    s = pair(make)
+    s.up("a")
+    s.arrive("b")
+    engine(s, False, "a")
+    for wait in (1.5, 2.5, 4.5, 0):
+        s.stop_fails("a")
+        s.pass_time(wait)
+    before = len(s.stops)
+    engine(s, True, "a")
+    s.pass_time(0)
+    assert len(s.stops) == before + 1
+
+
+@scenario
+def who_ended_although_its_stop_failed_is_seen_to_have(make: Make) -> None:
+    s = pair(make)
+    s.up("a")
+    s.arrive("b")
+    s.stop_fails("a")
+    s.dies("a")
+    s.observe("a")
+    assert s.state("a") == "stopped"
+    s.arrive("b")
+    assert s.starts == ["a", "b"]
+
+
 @scenario
 def prewarm_starts_in_order_what_fits(make: Make) -> None:
     specs = [spec("a", prewarm=1), spec("b", prewarm=0), spec("c", prewarm=2)]

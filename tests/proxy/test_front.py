@@ -296,23 +296,48 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
     parts = []
     for n in range(100):
-        match n % 3:
-            case 0:
-                parts.append(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n)
-            case 1:
-                parts.append(
-                    b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nab\r\n\r\ncd" % n
-                )
-            case _:
-                parts.append(
-                    b"POST /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                    b"2\r\nhi\r\n0\r\n\r\n" % n
-                )
-    bodies = [b"", b"ab\r\n\r\ncd", b"hi"]
+        if n % 2:
+            parts.append(
+                b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nab\r\n\r\ncd" % n
+            )
+        else:
+            parts.append(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n)
+    bodies = [b"", b"ab\r\n\r\ncd"]
     async with serving(echo) as (_, address), connect(address) as client:
         await client.send(b"\r\n".join(parts))
         for n in range(100):
-            assert (await client.response()).body == b"/%d" % n + bodies[n % 3]
+            assert (await client.response()).body == b"/%d" % n + bodies[n % 2]
+
+
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_trailer_is_no_header_of_the_next_request(at_once: bool) -> None:
+    seen = Seen()
+    async with serving(seen) as (_, address), connect(address) as client:
+        body = b"2\r\nhi\r\n0\r\nX-First: 1\r\nX-Last: 2\r\n\r\n"
+        await client.send(CHUNKED + body + (GET if at_once else b""))
+        answer = await client.response()
+        assert (answer.status, answer.get(b"connection")) == (200, b"close")
+        with contextlib.suppress(ConnectionError):
+            await client.send(GET)
+        # Whether it meets a reset or an end: nothing more is answered.
+        await client.closed()
+    assert [head.path for head in seen.heads] == [b"/a"]
+
+
+@pytest.mark.parametrize("body", [b"0x5\r\nhello", b"5\r\nhello\r0\r\n\r\n", b"5;a\nb\r\n"])
+async def test_a_body_known_to_be_malformed_goes_nowhere(body: bytes) -> None:
+    seen = Seen()
+    async with serving(seen) as (_, address), connect(address) as client:
+        await client.send(CHUNKED + body + GET)
+        answer = await client.response()
+        assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "bad_request")
+        assert answer.get(b"connection") == b"close"
+        client.half_close()
+        assert await client.rest() == b""
+    assert seen.heads == []
 
 
 async def test_close_is_respected() -> None:

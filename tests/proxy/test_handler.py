@@ -151,6 +151,20 @@ async def test_a_client_that_leaves_its_upload() -> None:
         assert here.gate.admissions == []
 
 
+async def test_what_a_client_got_before_it_left_is_counted() -> None:
+    async def endless(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await peer.gone()
+
+    async with backend(endless) as model, house(a_config(), model.endpoint) as here:
+        await here.client.send(get("/coder/"))
+        await here.client.reader.readuntil(b"half")
+        here.client.reset()
+        record = await here.record()
+        assert (record.status, record.outcome, record.response_bytes) == (499, "client_gone", 4)
+
+
 async def test_a_backend_that_dies_in_the_middle() -> None:
     async def dying(peer: Peer) -> None:
         await peer.head()

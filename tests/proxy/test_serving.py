@@ -476,9 +476,12 @@ async def test_a_tunnel_is_cut() -> None:
     async with backend(Echo()) as model, house(a_config(), model.endpoint) as here:
         await here.client.send(get("/coder/ws", *UPGRADE))
         await here.client.head()
+        await here.client.send(b"hello")
+        assert await here.client.reader.readexactly(5) == b"hello"
         here.gate.abort(STOPPED)
         await here.client.closed()
-        assert (await here.record()).outcome == "aborted"
+        record = await here.record()
+        assert (record.outcome, record.response_bytes) == ("aborted", 5)
         await until(lambda: model.running == 0)
 
 

@@ -52,10 +52,10 @@ def test_a_drivers_error_keeps_its_code_and_loses_secrets() -> None:
 
 
 def test_timeouts_say_how_long_and_what_was_seen() -> None:
-    failure = failures.start_timeout(ID, 600.0, "it answered s3cret", [], REDACT)
+    failure = failures.start_timeout(ID, 600.0, "It answered s3cret.", [], REDACT)
     assert failure.code == "start_timeout"
     assert "600 s" in failure.message
-    assert "it answered ***" in failure.message
+    assert "It answered ***. If it only needs longer, raise `start_timeout`" in failure.message
     assert "25 s" in failures.stop_timeout(ID, 25.0).message
 
 

@@ -9,6 +9,7 @@ import pytest
 from launcher import tasks
 from launcher.core.events import Hung
 from launcher.core.types import BackendState
+from launcher.errors import LauncherError
 from launcher.runtime import liveness
 from launcher.runtime.admission import Grant
 from tests.runtime.house import A, House, opened
@@ -106,8 +107,14 @@ async def test_while_the_engine_is_away_only_the_probe_tells() -> None:
     house = House()
     async with opened(house):
         grant = await grant_of(house)
-        house.driver.lose_engine()
+        house.driver.lose_engine("connection refused")
         assert await house.dispatcher.suspect(grant) is True
+        house.driver.kill(A)
+        with pytest.raises(LauncherError, match="a takes no connections") as told:
+            await house.dispatcher.suspect(grant)
+        assert told.value.code == "docker_unavailable"
+        assert "connection refused" in told.value.message
+        assert house.state() is BackendState.READY, "nobody can say that its place is free"
 
 
 @virtual

@@ -1,0 +1,161 @@
+"""The cold backends that somebody waits for, in the policy's order, kept up to date event by
+event: what a pass over them costs grows with the places it can give, not with who waits.
+
+Backends that need the same and are equally urgent stand in one line. If the first of a line
+can't have a place, none behind it can.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from launcher.core.backend import Backend
+from launcher.core.policy import Policy, Rank
+from launcher.core.types import BackendId, BackendState, Needs
+
+_COLD = (BackendState.STOPPED, BackendState.FAILED)
+_COMING = (BackendState.STARTING, BackendState.READY)
+
+Line = tuple[Needs, bool]
+"""What is needed, and whether it is urgent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What was noted of a backend; void as soon as another is noted of it."""
+
+    backend: Backend
+    number: int
+    names: tuple[str, ...]
+    tickets: int
+    cost: float
+    line: Line | None
+    """None: its place is still its own, though it is going."""
+
+
+class Demand:
+    """Who wants a place."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._numbers = itertools.count(1)
+        self._changed: dict[BackendId, Backend] = {}
+        self._entries: dict[BackendId, _Entry] = {}
+        self._lines: dict[Line, list[tuple[Rank, BackendId, int]]] = {}
+        self._reviews: list[tuple[float, BackendId, int]] = []
+        """When time alone changes the rank of which entry."""
+        self._rivals: dict[tuple[str, ...], tuple[int, int, float]] = {}
+        """By the names of what is needed: backends, tickets, and what swapping them in costs."""
+
+    def __repr__(self) -> str:
+        return f"<Demand {len(self._entries)} backends in {len(self._lines)} lines>"
+
+    def changed(self, backend: Backend) -> None:
+        """Its queue, its state or what a swap costs is another."""
+        self._changed[backend.id] = backend
+
+    def review(self, now: float) -> float:
+        """Take in what has changed, by events or by time; when time will change it again."""
+        reviews = self._reviews
+        while reviews and reviews[0][0] <= now:
+            _, id, number = heapq.heappop(reviews)
+            entry = self._entries.get(id)
+            if entry is not None and entry.number == number:
+                self._changed[id] = entry.backend
+        for backend in self._changed.values():
+            self._enter(backend, now)
+        self._changed.clear()
+        while reviews and not self._current(reviews[0][1], reviews[0][2]):
+            heapq.heappop(reviews)
+        return reviews[0][0] if reviews else math.inf
+
+    def rivals(self, needs: Needs) -> tuple[int, float]:
+        """Of all that wait for a place like this: the tickets, and the seconds that swapping
+        the backends in takes, one after the other."""
+        names = {name for name, _ in needs}
+        tickets, cost = 0, 0.0
+        for others, (_, count, seconds) in self._rivals.items():
+            if not names.isdisjoint(others):
+                tickets += count
+                cost += seconds
+        return tickets, cost
+
+    def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, bool]]:
+        """Each in its turn, with whether it is urgent, but nobody of a line that is `in_vain`."""
+        taken: list[tuple[Line, tuple[Rank, BackendId, int]]] = []
+        heads = [
+            (*first, line) for line in list(self._lines) if (first := self._first(line)) is not None
+        ]
+        heapq.heapify(heads)
+        while heads:
+            _, id, _, line = heapq.heappop(heads)
+            if line in in_vain:
+                continue
+            taken.append((line, heapq.heappop(self._lines[line])))
+            yield self._entries[id].backend, line[1]
+            if (first := self._first(line)) is not None:
+                heapq.heappush(heads, (*first, line))
+        for line, place in taken:
+            if self._current(place[1], place[2]):
+                heapq.heappush(self._lines.setdefault(line, []), place)
+
+    # -- the books
+
+    def _current(self, id: BackendId, number: int) -> bool:
+        entry = self._entries.get(id)
+        return entry is not None and entry.number == number
+
+    def _first(self, line: Line) -> tuple[Rank, BackendId, int] | None:
+        """The first of a line that still stands there."""
+        heap = self._lines.get(line)
+        while heap:
+            if self._current(heap[0][1], heap[0][2]):
+                return heap[0]
+            heapq.heappop(heap)
+        self._lines.pop(line, None)
+        return None
+
+    def _enter(self, backend: Backend, now: float) -> None:
+        old = self._entries.pop(backend.id, None)
+        if old is not None:
+            self._count(old, -1)
+        if not backend.queue or backend.state in _COMING:
+            return
+        line = None
+        if backend.state in _COLD:
+            line = (backend.needs, self._policy.urgent_at(backend) <= now)
+        entry = _Entry(
+            backend=backend,
+            number=next(self._numbers),
+            names=tuple(name for name, _ in backend.needs),
+            tickets=len(backend.queue),
+            cost=backend.swap_cost,
+            line=line,
+        )
+        self._entries[backend.id] = entry
+        self._count(entry, 1)
+        if line is None:
+            return
+        rank = self._policy.rank(backend, now)
+        heapq.heappush(self._lines.setdefault(line, []), (rank, backend.id, entry.number))
+        at = backend.queue.ages_at(now)
+        if not line[1]:
+            at = min(at, self._policy.urgent_at(backend))
+        if at < math.inf:
+            heapq.heappush(self._reviews, (at, backend.id, entry.number))
+
+    def _count(self, entry: _Entry, sign: int) -> None:
+        backends, tickets, cost = self._rivals.get(entry.names, (0, 0, 0.0))
+        backends += sign
+        if not backends:
+            del self._rivals[entry.names]
+            return
+        self._rivals[entry.names] = (
+            backends,
+            tickets + sign * entry.tickets,
+            cost + sign * entry.cost,
+        )

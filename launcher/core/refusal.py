@@ -1,0 +1,41 @@
+"""Why a ticket can't even wait, and in what words it is told."""
+
+from __future__ import annotations
+
+from launcher.core.backend import Backend
+from launcher.core.types import BackendState, Failure
+
+_UP = (BackendState.READY, BackendState.DRAINING)
+
+
+def refusal(backend: Backend, now: float) -> tuple[Failure, float | None] | None:
+    """Why a ticket can't even wait for this backend now, and after how long it may."""
+    if len(backend.queue) >= backend.spec.max_queue:
+        message = f"{len(backend.queue)} requests wait for {backend.id} already."
+        return Failure("queue_full", message), None
+    if backend.retry_at is not None and now < backend.retry_at and backend.failure is not None:
+        return backend.failure, backend.retry_at - now
+    if backend.unreachable is not None and backend.state not in _UP:
+        return backend.unreachable, None
+    if backend.stop_failure is not None:
+        return stuck(backend), None
+    return None
+
+
+def not_resident(backend: Backend) -> Failure:
+    """What those are told who may not wake it."""
+    return Failure(
+        "not_resident",
+        f"{backend.id} is {backend.state.value}, and this kind of request doesn't start it.",
+    )
+
+
+def stuck(backend: Backend) -> Failure:
+    """What those are told who wait for a backend that doesn't stop."""
+    failure = backend.stop_failure
+    why = failure.message if failure is not None else "it doesn't stop"
+    return Failure(
+        "backend_stop_failed",
+        f"{backend.id} has to stop first and doesn't: {why}",
+        failure.detail if failure is not None else None,
+    )

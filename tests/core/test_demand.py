@@ -1,0 +1,80 @@
+"""The lines of those who wait, against sorting all of them anew each time."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from launcher.core.backend import Backend
+from launcher.core.demand import Demand, Line
+from launcher.core.policy import POLICIES
+from launcher.core.types import BackendId, BackendState, Priority, Ticket, TicketId
+from tests.core.stage import spec
+
+COLD = (BackendState.STOPPED, BackendState.FAILED)
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+@pytest.mark.parametrize("seed", range(20))
+def test_the_order_is_that_of_a_sort(name: str, seed: int) -> None:
+    rng, policy = Random(seed), POLICIES[name]()
+    demand = Demand(policy)
+    specs = [
+        spec(
+            f"b{i:02}", gpu=rng.randint(0, 2), ram=rng.randint(0, 1), start_guess=rng.random() * 60
+        )
+        for i in range(12)
+    ]
+    backends = [Backend(one, one.estimates) for one in specs]
+    now, next_id = 0.0, 0
+    for _ in range(120):
+        now += rng.choice((0.0, 1.0, 20.0))
+        for backend in rng.sample(backends, 3):
+            move = rng.random()
+            if move < 0.5:
+                next_id += 1
+                ticket = Ticket(
+                    TicketId(next_id),
+                    (backend.id,),
+                    max_wait=rng.choice((5.0, 60.0)),
+                    priority=rng.choice(list(Priority)),
+                    ages=100.0,
+                )
+                backend.queue.put(ticket, now)
+            elif move < 0.8 and backend.queue:
+                backend.queue.take(rng.choice(list(backend.queue)))
+            else:
+                backend.state = rng.choice(list(BackendState))
+            demand.changed(backend)
+        demand.review(now)
+        waiting = [b for b in backends if b.queue and b.state in COLD]
+        order = sorted(waiting, key=lambda b: (*policy.rank(b, now), b.id))
+        urgent = [(b, policy.urgent_at(b) <= now) for b in order]
+        assert list(demand.best_first(set())) == urgent
+        assert list(demand.best_first(set())) == urgent, "looking changes nothing"
+        rivals = [b for b in backends if b.queue and b.state.value in ("draining", "stopping")]
+        for one in backends:
+            names = {name for name, _ in one.needs}
+            sharing = [b for b in (*waiting, *rivals) if names & {name for name, _ in b.needs}]
+            tickets, cost = demand.rivals(one.needs)
+            assert tickets == sum(len(b.queue) for b in sharing)
+            assert cost == pytest.approx(sum(b.swap_cost for b in sharing))
+
+
+def test_a_line_in_vain_is_passed_over() -> None:
+    demand = Demand(POLICIES["arrival"]())
+    for number, (name, gpu) in enumerate((("a", 2), ("b", 1), ("c", 2), ("d", 1))):
+        one = spec(name, gpu=gpu)
+        backend = Backend(one, one.estimates)
+        backend.queue.put(Ticket(TicketId(number), (one.id,)), float(number))
+        demand.changed(backend)
+    assert demand.review(10.0) > 10.0
+    in_vain: set[Line] = set()
+    seen: list[BackendId] = []
+    for backend, urgent in demand.best_first(in_vain):
+        seen.append(backend.id)
+        if backend.id == "a":
+            in_vain.add((backend.needs, urgent))
+    assert seen == ["a", "b", "d"]
+    assert repr(demand) == "<Demand 4 backends in 2 lines>"
