@@ -38,7 +38,7 @@ text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 .ground { fill: var(--ground); }
 .grid { stroke: var(--grid); stroke-width: 1; }
 .lane { fill: var(--lane); }
-.loading, .stopping { opacity: .45; }
+.loading, .stopping { opacity: .6; }
 .queue { fill: var(--queue); fill-opacity: .35; stroke: var(--queue); stroke-width: 1; }
 svg { --ink: #1f2328; --quiet: #59636e; --ground: #ffffff; --grid: #d8dee4;
       --lane: #f3f5f7; --queue: #59636e; }
