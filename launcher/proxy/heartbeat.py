@@ -69,6 +69,9 @@ def comment(progress: Progress, name: str) -> bytes:
     forecast = progress.forecast
     if forecast is None:
         text += f", {progress.waited:.0f} s"
+    elif progress.phase == "starting":
+        whole = progress.waited + forecast.seconds
+        text += f", {progress.waited:.0f} s of about {whole:.0f} s (± {forecast.spread:.0f} s)"
     else:
         text += f", place {forecast.place}, about {forecast.seconds:.0f} s"
         text += f" (± {forecast.spread:.0f} s)"

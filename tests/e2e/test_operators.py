@@ -232,7 +232,7 @@ class TestObserving:
             assert before["startMetrics"]["one"] == never | {"startCount": 0}
             assert chat(launcher, "one")[0] == 200
             table, after = launcher.json("/routes"), launcher.json("/stats")
-        assert set(table) == {"routes"}
+        assert set(table) == {"routes", "aliases"}
         keys = ("route", "container", "port", "health", "auth", "models")
         rows = [tuple(row[key] for key in keys) for row in table["routes"]]
         assert rows == [
@@ -249,7 +249,7 @@ class TestObserving:
 
     def test_no_scrape_and_no_dashboard_starts_or_keeps_a_backend(self, tmp_path: Path) -> None:
         paths = [one.path for one in ENDPOINTS if one.method == "GET"]
-        paths = [path.replace("{id}", "one") for path in paths]
+        paths = [re.sub(r"\{\w+\}", "one", path) for path in paths]
         assert "/metrics" in paths
         with Launcher(tmp_path, process_route("one", lines='idle_timeout = "1s"')) as launcher:
 

@@ -72,17 +72,20 @@ class TestHeartbeat:
             events = [line for line in text.splitlines() if line]
             beats = [line for line in events if line.startswith(":")]
             assert len(beats) >= 2
-            assert all(re.fullmatch(r": starting slow, \d+ s", beat) for beat in beats)
+            assert all(
+                re.fullmatch(r": starting slow, \d+ s of about \d+ s \(± \d+ s\)", beat)
+                for beat in beats
+            )
             assert events[: len(beats)] == beats
             assert all(line.startswith("data: ") for line in events[len(beats) :])
             assert events[-1] == "data: [DONE]"
 
-            # From the second start on it is known how long one takes.
+            # By a guess at first; from the second start on it is known how long one takes.
             assert launcher.request("POST", "/api/routes/slow/stop?wait=1")[0] == 200
             text = chat(launcher, "slow", "/slow/v1/chat/completions", stream=True)[2]
-            known = re.search(r"^: starting slow, \d+ s of about (\d+) s$", text, re.MULTILINE)
+            known = re.search(r"^: starting slow, \d+ s of about (\d+) s ", text, re.MULTILINE)
             assert known is not None
-            assert int(known.group(1)) >= 1
+            assert 1 <= int(known.group(1)) < 30
 
     def test_the_official_client_reads_over_them(self, tmp_path: Path) -> None:
         routes = process_route("slow", START_DELAY="1.5", lines='heartbeat = "200ms"')

@@ -26,6 +26,9 @@ def test_comments_are_for_people_and_never_more_than_a_comment() -> None:
         ": queued for chat-general, place 3, about 40 s (± 12 s)\n\n"
     )
     assert comment(a_progress("starting", None), "x") == b": starting x, 12 s\n\n"
+    assert comment(a_progress("starting", soon), "x").decode() == (
+        ": starting x, 12 s of about 53 s (± 12 s)\n\n"
+    )
     text = comment(a_progress("stopping coder for it", soon), "a\n\ndata: x").decode()
     assert text == ": a data: x: stopping coder for it, place 3, about 40 s (± 12 s)\n\n"
 
