@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.serving import PATIENCE, Launcher, process_route, until
 
@@ -240,8 +241,8 @@ async def storm(
     async def look() -> None:
         while True:
             backends = await asyncio.to_thread(told, launcher)
-            queued = sum(int(one["queued"]) for one in backends.values())
-            running = sum(int(one["inFlight"]) for one in backends.values())
+            queued = sum(one["queued"] for one in backends)
+            running = sum(one["inFlight"] for one in backends)
             result.most_queued = max(result.most_queued, queued)
             result.most_in_flight = max(result.most_in_flight, running)
             await asyncio.sleep(0.1)
@@ -255,21 +256,21 @@ async def storm(
     result.points, result.endings = dict(reached), dict(endings)
 
 
-def told(launcher: Launcher) -> dict[str, dict[str, int | str | None]]:
+def told(launcher: Launcher) -> list[dict[str, Any]]:
     """What /api/status says of each backend."""
-    return {one["backend"]: one for one in launcher.json("/api/status")["backends"]}
+    found: list[dict[str, Any]] = launcher.json("/api/status")["backends"]
+    return found
 
 
 def tickets(launcher: Launcher) -> int:
     """Requests that wait or run, as the launcher counts them."""
-    backends = told(launcher).values()
-    return sum(int(one["queued"] or 0) + int(one["inFlight"] or 0) for one in backends)
+    return sum(one["queued"] + one["inFlight"] for one in told(launcher))
 
 
 def connections(launcher: Launcher) -> int:
     """The launcher's open connections to its backends, by the kernel's table."""
     ports = set()
-    for one in told(launcher).values():
+    for one in told(launcher):
         if one["endpoint"] is not None:
             ports.add(int(str(one["endpoint"]).rstrip("/").rpartition(":")[2]))
     own = set()
