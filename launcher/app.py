@@ -170,9 +170,10 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
 
 
 async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, or until cancelled.
+    """Serve until SIGTERM, SIGINT or SIGHUP (a terminal that closed), or until cancelled.
 
-    A second signal while running exchanges are waited for ends them at once.
+    A SIGHUP that was ignored from the beginning (nohup) stays so. A second signal while
+    running exchanges are waited for ends them at once.
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -186,7 +187,9 @@ async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
             log.info("%s: finishing what runs, at most %.0f s", name, config.drain_timeout)
             ended.set()
 
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
     for one in signals:
         loop.add_signal_handler(one, on_signal, one.name)
     try:

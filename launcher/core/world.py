@@ -196,7 +196,9 @@ class World(Books):
         if not backend.adopted:
             backend.failure = failure
             backend.failed_start = True
-            backend.backoff = grow(backend.backoff)
+            # To look for something that isn't there costs nothing, and it may be made any moment.
+            missing = failure.code == "backend_missing"
+            backend.backoff = FIRST_BACKOFF if missing else grow(backend.backoff)
             backend.retry_at = now + backend.backoff
             self.reject_queue(backend, failure, now, backend.backoff)
         self.stop(backend, StopReason.FAILED_START, now)

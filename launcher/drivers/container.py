@@ -45,6 +45,8 @@ _BACKOFF = (0.2, 1.0)
 be listed anew within two."""
 _CONFIRM = 10.0
 """Seconds that a stopped container may take to show as stopped."""
+_AGAIN = 1
+"""How often somebody may start what is being stopped before that is a failure."""
 _PARALLEL = 16
 
 
@@ -325,17 +327,16 @@ class ContainerDriver:
     async def _confirm_stopped(self, spec: ContainerSpec, stopped: Container, why: str) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _CONFIRM
+        again = 0
         while True:
             now = await self._engine.inspect(stopped.id)
             if now is None or not (now.running or now.restarting):
                 return
             if now.started_at != stopped.started_at and not why:
-                raise LauncherError(
-                    "backend_stop_failed",
-                    f"Container {now.name!r} was stopped and runs again: its restart policy is "
-                    f"{now.restart_policy!r}, and something starts it. Set the policy to "
-                    f'"no" (docker update --restart no {now.name}).',
-                )
+                again += 1
+                stopped = now
+                if again > _AGAIN:
+                    raise LauncherError("backend_stop_failed", _runs_again(now))
             if loop.time() >= deadline:
                 raise LauncherError(
                     "backend_stop_failed",
@@ -355,6 +356,17 @@ class ContainerDriver:
             for backend, spec in self._specs.items()
             if spec.container in event.names or spec.container == event.service
         ]
+
+
+def _runs_again(container: Container) -> str:
+    """Who starts it, as far as it can be told."""
+    text = f"Container {container.name!r} was stopped and runs again, {_AGAIN + 1} times: "
+    if container.restart_policy in ("", "no"):
+        return f"{text}somebody starts it (`docker events` shows when)."
+    return (
+        f"{text}its restart policy is {container.restart_policy!r}, and something starts it. Set "
+        f'the policy to "no" (docker update --restart no {container.name}).'
+    )
 
 
 def _check(name: str) -> None:

@@ -612,4 +612,10 @@ MUTANTS = [
         "        if not backend.adopted:\n            backend.failure",
         "        if True:\n            backend.failure",
     ),
+    Mutant(
+        "what is missing may be made any moment",
+        "world",
+        "FIRST_BACKOFF if missing else grow(backend.backoff)",
+        "grow(backend.backoff)",
+    ),
 ]

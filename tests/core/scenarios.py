@@ -322,6 +322,17 @@ def the_backoff_doubles_and_a_good_exchange_ends_it(make: Make) -> None:
 
 
 @scenario
+def what_is_missing_may_be_made_any_moment(make: Make) -> None:
+    s = pair(make)
+    for _ in range(8):
+        ticket = s.arrive("a")
+        s.start_fails("a", "backend_missing")
+        assert s.rejected[ticket].retry_after == 1.0
+        s.stopped("a")
+        s.pass_time(1.0)
+
+
+@scenario
 def an_operator_clears_the_backoff(make: Make) -> None:
     s = pair(make)
     s.arrive("a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -246,21 +246,44 @@ async def test_a_start_does_not_wait_for_the_policy(looping: ContainerDriver) ->
     assert after.instance != seen.instance
 
 
-async def test_a_container_that_comes_back_is_reported(driver: ContainerDriver) -> None:
-    images.create(name("x"), options=["--restart", "always"])
-    await driver.start(X)
-    (warning,) = await driver.warnings()
-    assert "'always'" in warning
-    stop = driver._engine.stop
+Ended = Callable[..., Awaitable[None]]
 
-    async def stop_and_come_back(ref: str, grace: float) -> None:
-        await stop(ref, grace)
+
+def and_comes_back(end: Ended) -> Ended:
+    """Somebody starts the container as soon as it has ended."""
+
+    async def both(*args: object) -> None:
+        await end(*args)
         await asyncio.to_thread(images.docker, "start", name("x"))
 
-    driver._engine.stop = stop_and_come_back  # type: ignore[method-assign]
-    with pytest.raises(LauncherError, match="runs again: its restart policy is 'always'") as raised:
+    return both
+
+
+@pytest.mark.parametrize(
+    ("policy", "advice"),
+    [("always", "docker update --restart no"), ("no", "somebody starts it")],
+)
+async def test_a_container_that_comes_back_is_reported(
+    driver: ContainerDriver, policy: str, advice: str
+) -> None:
+    images.create(name("x"), options=["--restart", policy])
+    await driver.start(X)
+    assert [policy in warning for warning in await driver.warnings()] == [True] * (policy != "no")
+    engine = driver._engine
+    engine.stop = and_comes_back(engine.stop)  # type: ignore[method-assign]
+    engine.kill = and_comes_back(engine.kill)  # type: ignore[method-assign]
+    with pytest.raises(LauncherError, match="runs again, 2 times") as raised:
         await driver.stop(X)
     assert raised.value.code == "backend_stop_failed"
+    assert advice in raised.value.message
+
+
+async def test_a_container_that_comes_back_once_is_stopped_again(driver: ContainerDriver) -> None:
+    images.create(name("x"))
+    await driver.start(X)
+    driver._engine.stop = and_comes_back(driver._engine.stop)  # type: ignore[method-assign]
+    await driver.stop(X)
+    assert not (await driver.inspect(X)).running
 
 
 async def test_a_container_that_removes_itself(driver: ContainerDriver) -> None:

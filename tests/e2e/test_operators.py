@@ -286,8 +286,9 @@ class TestObserving:
 
 
 class TestTheEnd:
-    def test_sigterm_lets_a_stream_end_tells_who_waits_and_leaves_no_process(
-        self, tmp_path: Path
+    @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_lets_a_stream_end_tells_who_waits_and_leaves_no_process(
+        self, tmp_path: Path, told: signal.Signals
     ) -> None:
         routes = process_route("one") + process_route("two", START_DELAY="600", lines="needs = {}")
         with Launcher(tmp_path, routes) as launcher, ThreadPoolExecutor(1) as pool:
@@ -302,7 +303,7 @@ class TestTheEnd:
                 until(lambda: len(children(launcher.pid)) >= 2, "both processes run")
                 started = children(launcher.pid)
                 assert launcher.process is not None
-                launcher.process.send_signal(signal.SIGTERM)
+                launcher.process.send_signal(told)
                 status, body = waiting.result()
                 assert (status, json.loads(body)["error"]["code"]) == (503, "draining")
                 until(lambda: not _accepts(launcher), "no new connection is taken")
