@@ -6,6 +6,7 @@ BIN := .venv/bin
 # Passed on: make test PYTEST_ARGS="-k proxy -x", make demo DEMO_ARGS="--listen 127.0.0.1:9000"
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH ?= cold_start
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -38,8 +39,8 @@ format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup engine ## from a backend's readiness to the client's first byte (BENCH_ARGS=…)
-	@$(BIN)/python -m bench.cold_start $(BENCH_ARGS)
+bench: setup engine ## one of the benches: BENCH=cold_start, scheduling, … (BENCH_ARGS=…)
+	@$(BIN)/python -m bench.$(BENCH) $(BENCH_ARGS)
 
 clean: ## remove .venv and everything generated
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build *.egg-info
