@@ -130,6 +130,14 @@ def workload(
     return made
 
 
+def asking(clients: Sequence[Client]) -> float:
+    """Seconds until the last open client asks for the last time: no run takes less."""
+    return max(
+        (sum(q.pause for q in one.questions) for one in clients if one.kind == "open"),
+        default=0.0,
+    )
+
+
 async def ask(session: aiohttp.ClientSession, base: str, client: Client, place: int) -> Answered:
     """One request, and whether its answer is whole."""
     question = client.questions[place]
@@ -265,8 +273,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         images.sweep(prefix)
         images.remove()
     print(table(results))
+    print(f"\nThe last open client asks until {asking(clients):.1f} s: no total can be less.")
     if options.json:
-        options.json.write_text(json.dumps([asdict(one) for one in results], indent=2) + "\n")
+        given = {name: getattr(options, name) for name in ("requests", "clients", "seed")}
+        found = [asdict(one) for one in results]
+        plain = {**given, "asking": asking(clients), "policies": found}
+        options.json.write_text(json.dumps(plain, indent=2) + "\n")
     problems = [f"{one.policy}: {problem}" for one in results for problem in one.problems]
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -61,12 +61,13 @@ class Following:
         self._marks += 1
         return _moments(until(self._marked, "the engine tells of the update"))
 
-    def _marked(self) -> str | None:
+    def _marked(self) -> str:
+        """All that was told, once it holds every mark."""
         assert self._client.poll() is None, "docker events has ended"
         size = os.fstat(self._file.fileno()).st_size
         told = os.pread(self._file.fileno(), size, 0).decode()
         marked = told.count('"Action":"update"') >= self._marks
-        return told if marked and told.endswith("\n") else None
+        return told if marked and told.endswith("\n") else ""
 
 
 def _events(since: float, containers: Sequence[str]) -> list[str]:
