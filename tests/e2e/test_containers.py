@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from pathlib import Path
 from random import Random
@@ -12,15 +11,12 @@ import aiohttp
 import pytest
 
 from tests.drivers import images
+from tests.e2e.chatting import chat, question, words
 from tests.e2e.conftest import Make
 from tests.e2e.engine_log import moments, most_at_once
 from tests.e2e.serving import PATIENCE, Launcher, container_route, until
 
 pytestmark = pytest.mark.docker
-
-
-def question(model: str, **more: object) -> dict[str, object]:
-    return {"model": model, "messages": [{"role": "user", "content": "?"}], **more}
 
 
 async def test_a_hundred_first_requests_make_one_start(tmp_path: Path, container: Make) -> None:
@@ -57,15 +53,9 @@ async def test_alternating_exclusive_routes_get_whole_answers(
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
             async def ask(model: str, tokens: int, delay: float) -> None:
-                body = question(model, stream=True, x_tokens=tokens, x_delay=delay)
-                url = f"{launcher.base}/openai/v1/chat/completions"
-                async with session.post(url, json=body) as answer:
-                    assert answer.status == 200, await answer.text()
-                    lines = [line.strip() async for line in answer.content]
-                said = [json.loads(x[6:]) for x in lines if x.startswith(b"data: {")]
-                words = "".join(x["choices"][0]["delta"].get("content") or "" for x in said)
-                assert words == "".join(f"{model}-{n} " for n in range(tokens))
-                assert b"data: [DONE]" in lines
+                answer = await chat(session, launcher.base, model, tokens, delay)
+                assert (answer.status, answer.done) == (200, True), answer
+                assert answer.text == words(model, tokens)
 
             async def client(number: int) -> int:
                 rng = Random(number)

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from launcher.metrics_table import METRICS
 from launcher.reference import ENDPOINTS
 from tests.e2e.commands import run
 from tests.e2e.conftest import Make
+from tests.e2e.scraping import scrape, value
 from tests.e2e.serving import PATIENCE, Launcher, container_route, process_route, until
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -29,21 +28,6 @@ def chat(launcher: Launcher, model: str, **more: object) -> tuple[int, str]:
     kind = {"Content-Type": "application/json"}
     status, text = launcher.request("POST", "/v1/chat/completions", body, **kind)
     return status, text.decode()
-
-
-def scrape(launcher: Launcher) -> dict[str, Metric]:
-    """What a Prometheus makes of /metrics."""
-    text = launcher.get("/metrics")[1].decode()
-    return {family.name: family for family in text_string_to_metric_families(text)}
-
-
-def value(launcher: Launcher, name: str, **labels: str) -> float:
-    """One sample; 0 where there is none yet."""
-    family = scrape(launcher)[name.removesuffix("_total").removesuffix("_count")]
-    for sample in family.samples:
-        if sample.name == name and sample.labels == labels:
-            return float(sample.value)
-    return 0.0
 
 
 def runs(pid: int) -> bool:
