@@ -163,6 +163,8 @@ class Serving:
                 due = loop.time() + min(every, INTERVAL)
         except LauncherError:
             visit.record.queued += loop.time() - asked
+            visit.record.starting += admission.starting
+            visit.record.cold = visit.record.cold or admission.starting > 0.0
             raise
 
     async def _beat(self, admission: Admission, visit: Visit, found: Resolved) -> None:

@@ -70,6 +70,8 @@ class Admission(Protocol):
     grant: Grant | None
     ok: bool
     """Set to True when the exchange was a good one: resets the backend's back-off."""
+    starting: float
+    """Where the ticket was rejected: seconds of its wait that the backend was starting."""
     on_abort: Callable[[LauncherError], None] | None
     """Called (once, synchronously) when the exchange is to be cut: the backend is stopped
     by force, or hung. Must lead to the block being left soon."""

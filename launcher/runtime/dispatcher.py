@@ -114,7 +114,7 @@ class Dispatcher:
             redactor = Redactor(key for key in keys if key is not None)
         self._starter = Starter(prober, self._clock, redactor.text)
         self._reconciler = Reconciler(self, self._held)
-        self._operations = Operations(self, self._starter, self._reconciler)
+        self._operations = Operations(self, self._starter, self._reconciler, self._clock)
         self._liveness = Liveness(self, prober, self._reconciler, self._clock)
         self._ids = itertools.count(1)
         self._places: dict[TicketId, Place] = {}
@@ -326,7 +326,7 @@ class Dispatcher:
             case GrantEffect():
                 self._grant(effect, now)
             case Reject():
-                self._reject(effect)
+                self._reject(effect, now)
             case Abort():
                 self._abort(effect)
             case Decided() | PrewarmSkipped():
@@ -360,7 +360,7 @@ class Dispatcher:
             )
         )
 
-    def _reject(self, effect: Reject) -> None:
+    def _reject(self, effect: Reject, now: float) -> None:
         place = self._places.pop(effect.ticket)
         self._wait_ends(place)
         place.refuse(
@@ -369,7 +369,8 @@ class Dispatcher:
                 effect.message,
                 retry_after=self._foresight.retry_after(effect),
                 detail=effect.detail,
-            )
+            ),
+            starting=self._held[effect.backend].started_within(place.asked_at, now),
         )
 
     def _abort(self, effect: Abort) -> None:

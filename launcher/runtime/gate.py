@@ -51,6 +51,7 @@ class Place:
         "grant",
         "left",
         "ok",
+        "starting",
         "ticket",
         "waits",
     )
@@ -61,6 +62,7 @@ class Place:
         self.asked_at = asked_at
         self.grant: Grant | None = None
         self.ok = False
+        self.starting = 0.0
         self.left = False
         self.waits = False
         """The keeper counts it among those who wait."""
@@ -83,9 +85,10 @@ class Place:
         self.grant = grant
         self._wake()
 
-    def refuse(self, error: LauncherError) -> None:
-        """It is rejected."""
+    def refuse(self, error: LauncherError, starting: float = 0.0) -> None:
+        """It is rejected, after a wait in which its backend was starting for so many seconds."""
         self._refused = error
+        self.starting = starting
         self._wake()
 
     def abort(self, error: LauncherError) -> None:

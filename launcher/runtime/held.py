@@ -7,6 +7,7 @@ the carrying out needs: the endpoint that answered, the tasks under way, who wai
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -37,6 +38,8 @@ class Held:
     """The epoch of the Start or Adopt that made it ready. A grant of an earlier epoch was
     for something that is gone."""
     start_began: float = 0.0
+    start_ended: float = 0.0
+    """Infinite while the start that began then is under way."""
     operations: set[asyncio.Task[None]] = field(default_factory=set)
     """Start, Adopt and Stop tasks that have not come to their outcome. Mostly one; a Stop
     waits for the one it cancels."""
@@ -55,6 +58,14 @@ class Held:
     silence: asyncio.Task[None] | None = None
     asking: asyncio.Task[None] | None = None
     busy_unanswered: int = 0
+
+    def start_begins(self, now: float) -> None:
+        """A Start or an Adopt is under way."""
+        self.start_began, self.start_ended = now, math.inf
+
+    def started_within(self, since: float, now: float) -> float:
+        """For how many seconds of that time the latest start was under way."""
+        return max(0.0, min(now, self.start_ended) - max(since, self.start_began))
 
     def wait_begins(self) -> None:
         """One more ticket waits that may be served here."""

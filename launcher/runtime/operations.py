@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from launcher.core.effects import Adopt, Start, Stop
 from launcher.core.events import Event, Started, StartFailed, StopFailed, Stopped
 from launcher.core.types import Failure
-from launcher.runtime.held import Held, Shell
+from launcher.runtime.held import Clock, Held, Shell
 from launcher.runtime.reconcile import Reconciler
 from launcher.runtime.starter import Ready, Starter
 
@@ -20,20 +20,26 @@ from launcher.runtime.starter import Ready, Starter
 class Operations:
     """What is under way at backends."""
 
-    def __init__(self, shell: Shell, starter: Starter, reconciler: Reconciler) -> None:
+    def __init__(
+        self, shell: Shell, starter: Starter, reconciler: Reconciler, clock: Clock
+    ) -> None:
         self._shell = shell
         self._starter = starter
         self._reconciler = reconciler
+        self._clock = clock
 
     def start(self, held: Held, effect: Start | Adopt, now: float) -> None:
         """Begin a Start or an Adopt."""
-        held.start_began = now
+        held.start_begins(now)
         held.busy_unanswered = 0
         adopted = isinstance(effect, Adopt)
         work = self._starter.adopt if adopted else self._starter.start
 
         async def run() -> Event:
-            result = await work(held, effect.deadline)
+            try:
+                result = await work(held, effect.deadline)
+            finally:
+                held.start_ended = self._clock()
             if isinstance(result, Failure):
                 return StartFailed(held.id, effect.epoch, result)
             return self._became_ready(held, effect.epoch, result)

@@ -83,6 +83,7 @@ class FakeAdmission:
         self.ask = ask
         self.grant: Grant | None = None
         self.ok = False
+        self.starting = 0.0
         self.on_abort: Callable[[LauncherError], None] | None = None
         self.left = False
         self.loop = asyncio.get_running_loop()

@@ -21,6 +21,7 @@ class FakeAdmission:
         self.ask = ask
         self.grant: Grant | None = None
         self.ok = False
+        self.starting = 0.0
         self.on_abort: Callable[[LauncherError], None] | None = None
         self.silences: list[bool] = []
         self.refusal: LauncherError | None = None
@@ -106,8 +107,9 @@ class FakeGate:
         for one in self.waiting:
             one.decide(self.a_grant(one.ask, cold=True))
 
-    def refuse(self, error: LauncherError) -> None:
+    def refuse(self, error: LauncherError, starting: float = 0.0) -> None:
         for one in self.waiting:
+            one.starting = starting
             one.decide(None, error)
 
     def abort(self, error: LauncherError) -> None:

@@ -54,6 +54,29 @@ async def test_a_cold_response_says_so() -> None:
         assert (record.cold, record.queued, record.starting) == (True, 2.0, 1.5)
 
 
+async def test_the_answer_to_a_failed_start_says_how_long_it_took() -> None:
+    async with house(a_config(), ready=False) as here:
+        await here.client.send(get("/coder/x"))
+        await waits(here)
+        here.gate.refuse(LauncherError("start_timeout", "not healthy"), starting=1.5)
+        answer = await here.client.response()
+        assert answer.status == 504
+        assert answer.get(b"x-launcher-cold-start") == b"1"
+        assert answer.get(b"server-timing") == b"queue;dur=0.0, start;dur=1500.0"
+        record = await here.record()
+        assert (record.cold, record.starting) == (True, 1.5)
+
+
+async def test_who_waited_for_no_start_is_not_called_cold() -> None:
+    async with house(a_config(), ready=False) as here:
+        await here.client.send(get("/coder/x"))
+        await waits(here)
+        here.gate.refuse(LauncherError("queue_timeout", "too long"))
+        answer = await here.client.response()
+        assert answer.get(b"x-launcher-cold-start") is None
+        assert not (await here.record()).cold
+
+
 async def test_what_is_asked_of_the_gate() -> None:
     route = a_route(max_wait=7.0, queue_timeout=50.0)
     async with backend(Saying()) as model, house(a_config(route), model.endpoint) as here:

@@ -131,6 +131,36 @@ async def test_a_failed_start_tells_every_waiter() -> None:
 
 
 @virtual
+async def test_what_was_refused_knows_how_much_of_its_wait_was_a_start() -> None:
+    house = House()
+    house.driver.script(A).stop_takes = 4.0
+    house.driver.script(B).exits_after = 2.0
+    house.driver.script(B).ready_after = 10.0
+    async with opened(house):
+        await house.use(A)
+        with house.asking(B) as place:
+            with pytest.raises(LauncherError):
+                await place.granted()
+            assert house.dispatcher.snapshot().now - place.asked_at == pytest.approx(6.0, abs=0.6)
+            assert place.starting == pytest.approx(2.0, abs=0.6)
+        with house.asking(B) as place:
+            with pytest.raises(LauncherError):
+                await place.granted()
+            assert place.starting == 0.0, "nothing was waited for"
+
+
+@virtual
+async def test_who_waits_no_longer_was_waiting_for_a_start() -> None:
+    house = House()
+    house.driver.script(A).start_takes = 30.0
+    async with opened(house):
+        with house.asking(queue_timeout=5.0) as place:
+            with pytest.raises(LauncherError):
+                await place.granted()
+            assert place.starting == pytest.approx(5.0, abs=0.1)
+
+
+@virtual
 async def test_after_the_back_off_it_is_tried_again() -> None:
     house = House()
     house.driver.script(A).start_error = LauncherError("backend_start_failed", "no")

@@ -52,7 +52,8 @@ async def test_a_rejection_is_raised_to_all_who_wait_or_come() -> None:
     wait = tasks.spawn(place.granted(), name="wait")
     await asyncio.sleep(0)
     assert repr(place) == "<Place 1 for a: waits>"
-    place.refuse(LauncherError("queue_full", "full"))
+    place.refuse(LauncherError("queue_full", "full"), starting=2.0)
+    assert place.starting == 2.0
     for awaitable in (wait, place.granted()):
         with pytest.raises(LauncherError, match="full"):
             await awaitable
