@@ -22,16 +22,31 @@ from launcher.errors import LauncherError
 #: Longer keys and model ids than this are nobody's.
 _LONGEST: Final = 4096
 
-#: Deeper than any real request, and than the parsers behind us go.
+#: More keys than any real request has at its top level, where each costs some microseconds.
+_MOST_KEYS: Final = 10_000
+
+#: Deeper than any real request, and than the parsers behind us go; give or take what is
+#: skipped as a whole.
 _DEEPEST: Final = 1000
+
+#: So deep a value is skipped as a whole where a piece holds all of it. The pattern for it
+#: doubles with each level; real requests have no more.
+_SKIPPED_DEPTH: Final = 4
+
+
+def _between_brackets(depth: int) -> bytes:
+    """The pattern of what lies between brackets: whole strings, and whole values of up to
+    `depth` levels."""
+    either = rb'[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+"'
+    if depth:
+        inner = _between_brackets(depth - 1)
+        either += rb"|\[%b\]|\{%b\}" % (inner, inner)
+    return rb"(?:%b)*+" % either
+
 
 # Possessive, so that a long string costs no memory and no way back.
 _STRING_REST: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_TO_BRACKET: Final = re.compile(
-    # What lies between brackets, whole strings, and brackets with neither inside.
-    rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+"|\[[^"{}\[\]]*+\]|\{[^"{}\[\]]*+\})*+',
-    re.DOTALL,
-)
+_TO_BRACKET: Final = re.compile(_between_brackets(_SKIPPED_DEPTH), re.DOTALL)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR_REST: Final = re.compile(rb"[^,}\s]*+")
 # NaN and the infinities are no JSON, but Python writes and reads them.
@@ -100,6 +115,7 @@ class JsonScan:
         self._token = bytearray()
         self._token_at = 0
         self._escaped = False
+        self._keys = 0
         self._depth = bytearray()
         """The brackets open below the top level."""
         self._key: str | None = None
@@ -210,6 +226,9 @@ class JsonScan:
         return step
 
     def _key_read(self, end: int) -> None:
+        self._keys += 1
+        if self._keys > _MOST_KEYS:
+            raise invalid_json(f"it has more than {_MOST_KEYS} keys at its top level")
         self._key = self._text()
         self._step = self._colon
 

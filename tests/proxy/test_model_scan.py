@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import LauncherError
-from launcher.proxy.model_scan import JsonScan, Scanned
+from launcher.proxy.model_scan import _MOST_KEYS, _TO_BRACKET, JsonScan, Scanned
 
 
 def scan(body: bytes, size: int = 1 << 20) -> Scanned:
@@ -79,6 +79,35 @@ def test_no_model(body: bytes) -> None:
 def test_broken(body: bytes, size: int) -> None:
     with pytest.raises(LauncherError) as caught:
         scan(body, size)
+    assert caught.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_brackets_match_at_any_depth(size: int) -> None:
+    for depth in range(1, 12):
+        opened, closed = b'[{"a\\"]":' * depth, b"}]" * depth
+        whole = opened + b'"}"' + closed
+        assert scan(b'{"x":%b,"model":"m"}' % whole, size).model == "m"
+        for at in range(len(closed)):
+            wrong = closed[:at] + (b"]" if closed[at] == 0x7D else b"}") + closed[at + 1 :]
+            with pytest.raises(LauncherError, match="brackets don't match"):
+                scan(b'{"x":%b"}"%b,"model":"m"}' % (opened, wrong), size)
+
+
+def test_what_is_nested_a_little_is_skipped_as_a_whole() -> None:
+    """A step of the interpreter per bracket is dear where there are millions."""
+    body = b'[[[["a"]]]],{"a":[{"b":{}}]},' * 1000
+    match = _TO_BRACKET.match(body)
+    assert match is not None
+    assert match.end() == len(body)
+
+
+@pytest.mark.parametrize("size", [4096, 1 << 20])
+def test_only_so_many_keys_are_read(size: int) -> None:
+    most = b'"a":1,' * (_MOST_KEYS - 1) + b'"model":"m"}'
+    assert scan(b"{" + most, size).model == "m"
+    with pytest.raises(LauncherError, match="more than 10000 keys") as caught:
+        scan(b'{"b":1,' + most, size)
     assert caught.value.code == "invalid_json"
 
 
