@@ -133,7 +133,7 @@ async def test_what_only_python_parses_is_left_to_the_backend(document: bytes) -
 
 
 async def test_others_get_their_turns_while_a_large_body_is_scanned() -> None:
-    document = orjson.dumps({"x": [[[[[[[[i]]]]]]]] for i in range(100_000)], "model": "m"})
+    document = orjson.dumps({"x": [[[[[[[[i]]]]]]] for i in range(100_000)], "model": "m"})
     turns = 0
 
     async def others() -> None:
