@@ -41,6 +41,10 @@ FLUSH_TIMEOUT = 3.0
 decisions = logging.getLogger("launcher.decisions")
 exchanges = logging.getLogger("launcher.exchanges")
 
+#: The refusal of those who may not wake a backend: health checks, every few seconds for as
+#: long as it isn't up, which is its right.
+_ORDINARY_REFUSAL = "not_resident"
+
 
 @contextmanager
 def configured(
@@ -278,8 +282,11 @@ def _seconds(field: object) -> str:
 
 
 def log_exchange(record: ExchangeRecord) -> None:
-    """One line per exchange; the writing thread makes it. A failure of ours is a warning."""
+    """One line per exchange; the writing thread makes it. A failure of ours is a warning,
+    what was refused for a backend that it may not wake is for debugging."""
     level = logging.WARNING if record.status >= 500 else logging.INFO
+    if record.code == _ORDINARY_REFUSAL:
+        level = logging.DEBUG
     if exchanges.isEnabledFor(level):
         line = logging.LogRecord(exchanges.name, level, "", 0, "exchange", None, None)
         line.fields = record
@@ -308,7 +315,8 @@ def log_fact(fact: Fact) -> None:
             _say("error", text, backend=backend, code=failure.code, detail=failure.detail)
         case Reject():
             text = f"rejected a request for {fact.backend}: {fact.message}"
-            _say("warning", text, backend=fact.backend, decision="reject", code=fact.code)
+            level: LogLevel = "debug" if fact.code == _ORDINARY_REFUSAL else "warning"
+            _say(level, text, backend=fact.backend, decision="reject", code=fact.code)
         case Abort():
             text = f"cutting the exchanges of {fact.backend}: {fact.message}"
             _say("warning", text, backend=fact.backend, decision="abort", code=fact.code)

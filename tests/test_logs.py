@@ -213,6 +213,20 @@ def test_grants_are_for_debugging() -> None:
     assert line["message"] == "granted a after 500 ms"
 
 
+def test_a_health_check_of_what_is_not_up_is_for_debugging() -> None:
+    refused = Reject(TicketId(1), A, "not_resident", "a is stopped")
+    record = ExchangeRecord("GET", "/a/health", "::1", "a", status=503, code="not_resident")
+
+    def speak() -> None:
+        log_fact(refused)
+        log_exchange(record)
+
+    assert lines(speak) == []
+    decision, exchange = lines(speak, level="debug")
+    assert (decision["level"], decision["code"]) == ("debug", "not_resident")
+    assert (exchange["level"], exchange["status"]) == ("debug", 503)
+
+
 def test_the_level_holds_for_exchanges_too() -> None:
     fine = ExchangeRecord("GET", "/", "::1", status=200)
     failed = ExchangeRecord("GET", "/", "::1", status=502)
