@@ -157,10 +157,14 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
         stack.push_async_callback(store.close)
         app = App(config, store)
         stack.push_async_callback(app.pool.close)
+        # Before anything is listed, cleaned up or started: a second launcher that can't have
+        # its address must not touch what belongs to the first.
+        await app.front.bind(config.listen)
+        stack.push_async_callback(app.front.close, 0.0)
         await app.dispatcher.open()
         stack.push_async_callback(app.dispatcher.close, config.stop_on_exit)
         stack.callback(app.keeper.save_all)
-        await app.front.open(config.listen, tls)
+        await app.front.open(tls)
         stack.push_async_callback(app.front.close, config.drain_timeout)
         stack.push_async_callback(app.own.close)
         # First of all, those who wait are told; each step is taken even if one before it fails

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from launcher.config import (
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
+from launcher.runtime.dispatcher import Dispatcher
 
 BACKEND = Path(__file__).parent / "backend.py"
 
@@ -115,6 +118,22 @@ async def test_an_address_that_is_taken_leaves_nothing_running(tmp_path: Path) -
             async with app.running(built):
                 pytest.fail("two listen at one address")
     assert asyncio.all_tasks() == before
+
+
+async def test_an_address_that_is_taken_starts_nothing_and_says_nothing_of_an_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(dispatcher: Dispatcher) -> None:
+        pytest.fail("it lists, cleans up and prewarms")
+
+    monkeypatch.setattr(Dispatcher, "open", never)
+    caplog.set_level(logging.INFO, "launcher")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = Listen("127.0.0.1", taken.getsockname()[1])
+        built = replace(config(tmp_path, prewarm=(BackendId("a"),)), listen=(where,))
+        with pytest.raises(ConfigError, match="it is in use"):
+            await app.serve(built)
+    assert caplog.messages == []
 
 
 async def test_a_signal_ends_it(tmp_path: Path) -> None:

@@ -154,12 +154,15 @@ class Front:
         """Exchanges whose handler runs, tunnels among them."""
         return len(self._running)
 
-    async def open(self, listen: Sequence[Listen], tls: ssl.SSLContext | None) -> None:
-        """Bind all addresses and accept clients (TLS on TCP addresses only). Raises
-        ConfigError where one can't be had; nothing is bound then."""
+    async def bind(self, listen: Sequence[Listen]) -> None:
+        """Take all addresses; clients that come wait until `open`. Raises ConfigError where one
+        can't be had; nothing is bound then."""
+        self._bound = await asyncio.to_thread(listening.bind, listen)
+
+    async def open(self, tls: ssl.SSLContext | None) -> None:
+        """Accept clients at what is bound (TLS on TCP addresses only)."""
         loop = asyncio.get_running_loop()
         self._server = server = _Server(self._serve, self._limits)
-        self._bound = await asyncio.to_thread(listening.bind, listen)
         for one in self._bound:
             if one.address.unix_path is not None:
                 opened = await loop.create_unix_server(server, sock=one.sock)
@@ -175,7 +178,7 @@ class Front:
 
     async def close(self, drain_timeout: float) -> None:
         """Stop accepting, close idle connections, give running exchanges `drain_timeout`
-        seconds to end, then cancel their handlers and cut their connections."""
+        seconds to end, then cancel their handlers and cut their connections. Once more: nothing."""
         self._closing = True
         for exchange in self._running:
             exchange.outgoing.keep_alive = False

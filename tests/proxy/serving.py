@@ -23,7 +23,8 @@ async def serving(
 ) -> AsyncIterator[tuple[Front, Listen]]:
     """An open front and its address."""
     front = Front(handler, **options)
-    await front.open([at], tls)
+    await front.bind([at])
+    await front.open(tls)
     try:
         yield front, front.addresses[0]
     finally:

@@ -430,8 +430,28 @@ async def test_an_address_in_use_is_a_clear_error() -> None:
     async with serving(say_ok) as (_, address):
         second = Front(say_ok)
         with pytest.raises(ConfigError, match=f"127.0.0.1:{address.port}: it is in use"):
-            await second.open([LOCAL, address], None)
+            await second.bind([LOCAL, address])
         assert second.addresses == ()
+
+
+async def test_who_comes_before_it_is_open_waits() -> None:
+    front = Front(say_ok)
+    await front.bind([LOCAL])
+    async with connect(front.addresses[0]) as client:
+        await client.send(GET)
+        await front.open(None)
+        assert (await client.response()).body == b"ok"
+        await front.close(0)
+    await front.close(0)
+
+
+async def test_what_was_never_opened_lets_go_of_its_address() -> None:
+    front = Front(say_ok)
+    await front.bind([LOCAL])
+    where = front.addresses[0]
+    await front.close(0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(where.host, where.port)
 
 
 async def test_a_unix_socket_serves_and_is_removed(tmp_path: Path) -> None:
