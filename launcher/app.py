@@ -180,6 +180,7 @@ async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
     running exchanges are waited for ends them at once.
     """
     loop = asyncio.get_running_loop()
+    served = False
     ended = asyncio.Event()
     task = asyncio.current_task()
 
@@ -198,6 +199,7 @@ async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
         loop.add_signal_handler(one, on_signal, one.name)
     try:
         async with running(config) as app:
+            served = True
             where = ", ".join(str(address) for address in app.front.addresses)
             routes = len(config.routes)
             log.info("launcher %s serves %d routes at %s", __version__, routes, where)
@@ -207,4 +209,5 @@ async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
     finally:
         for one in signals:
             loop.remove_signal_handler(one)
-    log.info("launcher has ended")
+        if served:
+            log.info("launcher has ended")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from launcher import app
+from launcher import app, tasks
 from launcher.config import (
     AliasConfig,
     BackendConfig,
@@ -146,3 +147,27 @@ async def test_a_signal_ends_it(tmp_path: Path) -> None:
     async with asyncio.timeout(30):
         await app.serve(config(tmp_path), ready)
     assert where[0][0].port > 0
+
+
+async def test_a_second_signal_ends_what_runs_and_is_an_end_like_any_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "launcher")
+    where: asyncio.Future[Listen] = asyncio.get_running_loop().create_future()
+    serving = tasks.spawn(
+        app.serve(config(tmp_path), lambda addresses: where.set_result(addresses[0])), name="serve"
+    )
+    asked = {"stream": True, "x_tokens": 1000, "x_delay": 0.1}
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        url = f"http://{await where}/a/v1/chat/completions"
+        async with session.post(url, json=asked) as answer:
+            await answer.content.readline()
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+                await asyncio.sleep(0.1)
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+    assert caplog.messages[-1] == "launcher has ended"
+    assert "exchange" in caplog.messages

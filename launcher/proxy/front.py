@@ -193,12 +193,16 @@ class Front:
         for connection in self._connections():
             if connection.idle:
                 connection.force_close()
-        await self._until_gone(deadline)
-        await tasks.cancel(*(exchange.task for exchange in self._running))
-        for connection in self._connections():
-            if connection.wire is not None:
-                connection.wire.abort()
-        await self._until_gone(asyncio.get_running_loop().time() + LINGER)
+        try:
+            await self._until_gone(deadline)
+        finally:
+            # Also where a second signal ends the waiting: what runs ends here, and not after
+            # all that it leans on.
+            await tasks.cancel(*(exchange.task for exchange in self._running))
+            for connection in self._connections():
+                if connection.wire is not None:
+                    connection.wire.abort()
+            await self._until_gone(asyncio.get_running_loop().time() + LINGER)
 
     def _connections(self) -> list[ClientConnection]:
         assert self._server is not None
