@@ -25,6 +25,9 @@ R = TypeVar("R")
 #: Seconds for connecting, and for answers that nobody has to wait for.
 TIMEOUT = 10.0
 
+#: OpenSSL's codes (x509_vfy.h) for a certificate that nobody trusted here has signed.
+_UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
+
 
 class ClientError(Exception):
     """The launcher said no, or didn't answer. `code` is its error code, if it named one;
@@ -208,7 +211,12 @@ class LauncherClient:
         if isinstance(error, TimeoutError):
             return ClientError(f"{self._url} does not answer.")
         if isinstance(error, ssl.SSLCertVerificationError):
-            return ClientError(f"The certificate of {self._url}: {error.verify_message}.")
+            advice = (
+                " If a CA of your own signed it, set SSL_CERT_FILE to that CA's certificate."
+                if error.verify_code in _UNKNOWN_ISSUER
+                else ""
+            )
+            return ClientError(f"The certificate of {self._url}: {error.verify_message}.{advice}")
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return ClientError(f"{self._url} can't be reached, or broke off: {reason}.")
 

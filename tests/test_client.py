@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,6 +159,18 @@ def test_keys(control: FakeControl) -> None:
 def test_nobody_listens() -> None:
     with pytest.raises(ClientError, match="launcher serve"):
         LauncherClient(f"http://127.0.0.1:{free_port()}").status()
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "advised"),
+    [(18, "self-signed certificate", True), (10, "certificate has expired", False)],
+)
+def test_a_certificate_that_does_not_hold(code: int, message: str, advised: bool) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, message
+    told = LauncherClient("https://localhost:1").explain(error).message
+    assert told.startswith(f"The certificate of https://localhost:1: {message}.")
+    assert ("SSL_CERT_FILE" in told) is advised
 
 
 def test_no_socket_file(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ NOT_IN_THE_CORE = frozenset(
 )
 
 #: The client's side of the proxy, which rests on aiohttp's server; the rest doesn't know it.
-CLIENT_SIDE = frozenset({"front", "connection", "client"})
+CLIENT_SIDE = frozenset({"front", "problem", "connection", "client"})
 
 MOST_LINES = 400
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from aiohttp import StreamReader, web
-from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError, InvalidURLError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -26,6 +25,7 @@ from launcher.proxy.client import ClientExchange
 from launcher.proxy.exchange import Detached
 from launcher.proxy.framing import too_large
 from launcher.proxy.hangup import LOOK, Allowance, hung_up
+from launcher.proxy.problem import problem_of
 
 #: How long a client may go on sending after a response that ends its connection, or take to
 #: fetch the last of one that was cut. Seconds.
@@ -379,22 +379,3 @@ class ClientConnection(RequestHandler):
         if wire.can_write_eof():
             wire.write_eof()
         await asyncio.wait((self._lingering,), timeout=LINGER)
-
-
-def problem_of(error: BaseException) -> LauncherError:
-    """Why the parser refused a request, in our words and without the client's bytes."""
-    if isinstance(error, LauncherError):
-        return error
-    said = str(getattr(error, "message", "")).strip().split("\n")
-    if isinstance(error, LineTooLong) or said[0].startswith("Too many headers"):
-        return LauncherError(
-            "headers_too_large",
-            "The request's head has too many or too long fields; send fewer or shorter headers.",
-        )
-    if isinstance(error, InvalidURLError):
-        return LauncherError("bad_target", "The request target isn't one that HTTP allows.")
-    if isinstance(error, BadStatusLine) and any("Invalid HTTP version" in line for line in said):
-        return LauncherError("http_version", "Use HTTP/1.1 or HTTP/1.0.")
-    reason = said[0] if isinstance(error, HttpProcessingError) and said[0].isascii() else ""
-    detail = f": {reason.strip().rstrip(':.')}" if reason else ""
-    return LauncherError("bad_request", f"The request breaks HTTP's rules{detail}.")

@@ -253,6 +253,14 @@ async def test_what_breaks_the_rules_is_answered_and_goes_nowhere(name: str, pie
     assert seen.heads == []
 
 
+async def test_who_sends_a_target_that_is_no_ascii_is_told_what_to_do() -> None:
+    async with serving(say_ok) as (_, address), connect(address) as client:
+        await client.send("GET /é HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        answer = await client.response()
+        assert answer.status == 400
+        assert b"percent-encode" in answer.body
+
+
 async def test_an_endless_head_is_refused_before_it_ends() -> None:
     seen = Seen()
     async with serving(seen) as (_, address), connect(address) as client:
