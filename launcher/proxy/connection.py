@@ -25,7 +25,7 @@ from launcher.proxy.client import ClientExchange
 from launcher.proxy.exchange import Detached
 from launcher.proxy.framing import too_large
 from launcher.proxy.hangup import LOOK, Allowance, hung_up
-from launcher.proxy.problem import problem_of
+from launcher.proxy.problem import RequestLine, problem_of
 
 #: How long a client may go on sending after a response that ends its connection, or take to
 #: fetch the last of one that was cut. Seconds.
@@ -56,6 +56,7 @@ class ClientConnection(RequestHandler):
         "_edge",
         "_head_seen",
         "_head_timer",
+        "_line",
         "_lingering",
         "_look_timer",
         "_read_at_look",
@@ -100,6 +101,8 @@ class ClientConnection(RequestHandler):
         """Where the next request begins can't be known: what comes is dropped."""
         self._head_seen = 0
         """Bytes of a head whose end hasn't come; 0 between requests."""
+        self._line = RequestLine()
+        """Of that head."""
         self._edge = b""
         """The last three of them, since its end may come in two parts."""
         self._head_timer: asyncio.TimerHandle | None = None
@@ -175,6 +178,12 @@ class ClientConnection(RequestHandler):
                 data = data.lstrip(b"\r\n")
                 if not data:
                     return
+                self._line = RequestLine()
+            try:
+                self._line.check(data)
+            except LauncherError as error:
+                self._break(error)
+                return
             at = (self._edge + data).find(_HEAD_END)
             cut = at + len(_HEAD_END) - len(self._edge) if at >= 0 else len(data)
             self._head_seen += cut
