@@ -83,6 +83,11 @@ class Exchange(Protocol):
         ...
 
     @property
+    def gone(self) -> bool:
+        """The client left."""
+        ...
+
+    @property
     def body_read(self) -> int:
         """Bytes of the request's body read so far."""
         ...

@@ -86,6 +86,7 @@ class _Forwarding:
         "_retried",
         "_sent",
         "_silence",
+        "_status",
         "_taken",
         "_timer",
         "_told_at",
@@ -114,6 +115,8 @@ class _Forwarding:
         self._retried = False
         self._carried = 0
         """Bytes of the response's body."""
+        self._status = 0
+        """Of the final head, once the client has it."""
         self._client_turn = False
         """It is the client that is waited for: not the backend's silence."""
         self._quiet_since = 0.0
@@ -124,7 +127,7 @@ class _Forwarding:
             return await self._carry(*await self._first_head())
         except (ClientGone, asyncio.CancelledError):
             if self._plan.on_cut is not None:
-                self._plan.on_cut(self._carried)
+                self._plan.on_cut(self._status, self._carried)
             raise
         finally:
             if self._timer is not None:
@@ -256,6 +259,7 @@ class _Forwarding:
         if head.upgrade is not None and head.status == 101:
             return await self._tunnel(connection, head, head.upgrade)
         await exchange.respond(head.status, head.reason, head.headers + plan.response_headers)
+        self._status = head.status
         try:
             while not connection.complete and (data := await connection.read()):
                 self._carried += len(data)
@@ -286,6 +290,7 @@ class _Forwarding:
         exchange, plan = self._exchange, self._plan
         ours = ((b"Connection", b"Upgrade"), (b"Upgrade", upgrade))
         await exchange.respond(101, head.reason, head.headers + ours + plan.response_headers)
+        self._status = 101
         try:
             backend, early, ended = connection.detach()
         except Disconnected:

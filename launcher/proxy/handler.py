@@ -59,14 +59,18 @@ class ProxyHandler:
         return self._resolver.budget.used
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Raises CancelledError or ClientGone where the client left, else nothing."""
+        """Raises CancelledError or ClientGone where the client left, CancelledError where the
+        launcher doesn't wait for it any longer, else nothing."""
         head = exchange.head
         record = ExchangeRecord(head.method, printable(head.path), head.peer)
         visit = Visit(exchange, record)
         try:
             await self._answer(visit)
-        except (asyncio.CancelledError, ClientGone):
-            record.status, record.outcome = CLIENT_GONE, "client_gone"
+        except (asyncio.CancelledError, ClientGone) as error:
+            if exchange.gone or isinstance(error, ClientGone):
+                record.status, record.outcome = CLIENT_GONE, "client_gone"
+            else:
+                _cut(record, LauncherError("draining", "The launcher is shutting down."))
             raise
         finally:
             if visit.found is not None:
@@ -115,14 +119,12 @@ class ProxyHandler:
 
     async def _fail(self, visit: Visit, error: LauncherError) -> None:
         record = visit.record
-        record.code = error.code
         if visit.answer.responded:
             # Half an answer can't be taken back: the client must be able to tell.
-            record.outcome = "aborted"
-            record.status = record.status or error.status
+            _cut(record, error)
             visit.exchange.abort()
             return
-        record.status, record.outcome = error.status, "error"
+        record.status, record.code, record.outcome = error.status, error.code, "error"
         more = timing_headers(record, None) if visit.found is not None else ()
         await send_error(
             visit.answer,
@@ -130,3 +132,9 @@ class ProxyHandler:
             show_detail=self._access.sees_details(visit.exchange.head),
             more=more,
         )
+
+
+def _cut(record: ExchangeRecord, error: LauncherError) -> None:
+    """It ends before its end; the status is what the client was told, where it was told one."""
+    record.status = record.status or error.status
+    record.code, record.outcome = error.code, "cut"

@@ -161,6 +161,11 @@ class HeartbeatExchange:
         return self._responded
 
     @property
+    def gone(self) -> bool:
+        """The client left."""
+        return self._inner.gone
+
+    @property
     def body_read(self) -> int:
         """Bytes read of the client's body."""
         return self._inner.body_read

@@ -64,9 +64,10 @@ class Plan:
     """Called when 30 s passed without a first byte."""
     on_tunnel_silent: Callable[[bool], None] | None = None
     """Called when a tunnel falls silent (< 1 KiB per tunnel_idle) or speaks again."""
-    on_cut: Callable[[int], None] | None = None
+    on_cut: Callable[[int, int], None] | None = None
     """Called where the client left, or the forwarding is cancelled, before the end, with the
-    bytes of the response's body (or of the tunnel) that had come for the client by then."""
+    status that the client had been told by then (0: none), and the bytes of the response's
+    body (or of the tunnel) that had come for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ class ExchangeRecord:
     code: str = ""
     """Error code of launcher.errors where the launcher answered with one."""
     outcome: str = "ok"
-    """`ok`, `error`, `client_gone`, `aborted` (backend died mid-body), `tunnel`."""
+    """`ok`, `error`, `client_gone`, `aborted` (backend died mid-body), `cut` (the launcher ended
+    it before its end), `tunnel`."""
     cold: bool = False
     queued: float = 0.0
     starting: float = 0.0

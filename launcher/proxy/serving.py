@@ -203,8 +203,8 @@ class Serving:
             record.first_byte = now - exchange.received_at
             found.body.read_up()
 
-        def on_cut(response_bytes: int) -> None:
-            record.response_bytes = response_bytes
+        def on_cut(status: int, response_bytes: int) -> None:
+            record.status, record.response_bytes = status, response_bytes
 
         dropped, added = self._access.drop_and_set(
             head, inject=route.auth == "inject", backend_key=self._keys.get(grant.backend)

@@ -55,6 +55,11 @@ class TimedExchange:
         return self._inner.responded
 
     @property
+    def gone(self) -> bool:
+        """The client left."""
+        return self._inner.gone
+
+    @property
     def body_read(self) -> int:
         """Bytes read of the client's body."""
         return self._inner.body_read

@@ -107,6 +107,10 @@ class FakeExchange:
         self.detached: Detached | None = None
 
     @property
+    def gone(self) -> bool:
+        return self.left
+
+    @property
     def body(self) -> bytes:
         return b"".join(self.pieces)
 

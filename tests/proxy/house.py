@@ -12,6 +12,7 @@ from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, Endpoint
 from launcher.errors import LauncherError
+from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
@@ -79,6 +80,7 @@ class House:
         self.started: list[ExchangeRecord] = []
         self.records: list[ExchangeRecord] = []
         self.handler: ProxyHandler
+        self.front: Front
 
     async def ask(self, request: bytes, method: str = "GET") -> Response:
         """Send, and take the answer."""
@@ -109,9 +111,9 @@ async def house(
         on_start=lambda record: made[0].started.append(record),
     )
     try:
-        async with serving(handler) as (_, address), connect(address) as client:
+        async with serving(handler) as (front, address), connect(address) as client:
             made.append(House(client, gate, pool))
-            made[0].own, made[0].handler = own, handler
+            made[0].own, made[0].handler, made[0].front = own, handler, front
             yield made[0]
     finally:
         await pool.close()

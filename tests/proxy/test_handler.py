@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import orjson
@@ -178,6 +179,36 @@ async def test_a_backend_that_dies_in_the_middle() -> None:
         record = await here.record()
         assert (record.status, record.outcome) == (200, "aborted")
         assert not here.gate.admissions[0].ok
+
+
+async def test_what_a_shutdown_cuts_did_not_leave() -> None:
+    async def endless(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await peer.gone()
+
+    async with backend(endless) as model, house(a_config(), model.endpoint) as here:
+        await here.client.send(get("/coder/"))
+        await here.client.reader.readuntil(b"half")
+        await here.front.close(0)
+        record = await here.record()
+        assert (record.status, record.outcome, record.code) == (200, "cut", "draining")
+        assert record.response_bytes == 4
+
+
+async def test_what_a_shutdown_cuts_before_an_answer_was_not_served() -> None:
+    async def mute(peer: Peer) -> None:
+        await peer.head()
+        arrived.set()
+        await peer.gone()
+
+    arrived = asyncio.Event()
+    async with backend(mute) as model, house(a_config(), model.endpoint) as here:
+        await here.client.send(get("/coder/"))
+        await arrived.wait()
+        await here.front.close(0)
+        record = await here.record()
+        assert (record.status, record.outcome, record.code) == (503, "cut", "draining")
 
 
 async def test_a_bug_is_logged_and_told() -> None:

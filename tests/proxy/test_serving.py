@@ -419,7 +419,7 @@ async def test_cut_in_the_middle_the_client_can_tell() -> None:
         with pytest.raises(Cut):
             await here.client.body(head)
         record = await here.record()
-        assert (record.outcome, record.code) == ("aborted", "backend_stopped")
+        assert (record.status, record.outcome, record.code) == (200, "cut", "backend_stopped")
         await until(lambda: model.running == 0)
 
 
@@ -504,7 +504,7 @@ async def test_a_tunnel_is_cut() -> None:
         here.gate.abort(STOPPED)
         await here.client.closed()
         record = await here.record()
-        assert (record.outcome, record.response_bytes) == ("aborted", 5)
+        assert (record.status, record.outcome, record.response_bytes) == (101, "cut", 5)
         await until(lambda: model.running == 0)
 
 
