@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import heapq
 import math
+from dataclasses import replace
 
 from launcher.core.backend import Backend
+from launcher.core.binding import choose
 from launcher.core.demand import Demand
 from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, WakeAt
 from launcher.core.policy import Policy
+from launcher.core.queue import Queued
+from launcher.core.refusal import refusal
 from launcher.core.types import (
     BackendId,
     BackendState,
@@ -41,9 +45,13 @@ class Books:
         self.unseen: dict[BackendId, Backend] = {}
         """Those of which nobody has said yet whether they run."""
         self.tickets: dict[TicketId, Backend] = {}
+        self.elsewhere: dict[BackendId, dict[TicketId, Ticket]] = {}
+        """Queued tickets that another backend than the one they wait for may serve as well."""
         self.deadlines: list[tuple[float, TicketId]] = []
         self.lingering = False
         """Some resident keeps its place, idle, for so long as few enough wait for it."""
+        self.rebound = False
+        """A ticket waits for another backend than it did when the pass began."""
         self.closed = False
         self.prewarmed = False
         self.wake = math.inf
@@ -92,20 +100,30 @@ class Books:
 
     # -- tickets
 
-    def enqueue(self, backend: Backend, ticket: Ticket, now: float) -> None:
+    def enqueue(self, backend: Backend, ticket: Ticket, since: float) -> None:
         """The ticket waits for this backend."""
-        backend.queue.put(ticket, now)
+        backend.queue.put(ticket, since)
+        for id in ticket.backends:
+            if id != backend.id:
+                self.elsewhere.setdefault(id, {})[ticket.id] = ticket
         self.demand.changed(backend)
         self.queues[backend.id] = backend
         self.tickets[ticket.id] = backend
         if ticket.deadline < math.inf:
+            self.next_deadline()  # forgets those of the departed, however seldom anybody asks
             heapq.heappush(self.deadlines, (ticket.deadline, ticket.id))
 
-    def _dequeue(self, backend: Backend, ticket: TicketId) -> None:
-        backend.queue.take(ticket)
+    def _dequeue(self, backend: Backend, ticket: TicketId) -> Queued:
+        queued = backend.queue.take(ticket)
+        for id in queued.ticket.backends:
+            if id != backend.id:
+                self.elsewhere[id].pop(ticket)
+                if not self.elsewhere[id]:
+                    del self.elsewhere[id]
         self.demand.changed(backend)
         if not backend.queue:
             self.queues.pop(backend.id, None)
+        return queued
 
     def grant(self, backend: Backend, ticket: Ticket, now: float, *, cold: bool) -> None:
         """It counts as in flight from here on, whenever its waiter wakes."""
@@ -145,9 +163,15 @@ class Books:
         while backend.room:
             queued = backend.queue.first(now, until)
             if queued is None or queued.since > first:
-                return
+                break
             self._dequeue(backend, queued.ticket.id)
             self.grant(backend, queued.ticket, now, cold=queued.number <= backend.ready_from)
+        while backend.state is BackendState.READY and backend.room and not backend.queue:
+            ticket = next(iter(self.elsewhere.get(backend.id, {}).values()), None)
+            if ticket is None:
+                return
+            queued = self._dequeue(self.tickets[ticket.id], ticket.id)
+            self.grant(backend, ticket, now, cold=queued.since < backend.ready_at)
 
     def reject(
         self,
@@ -173,9 +197,26 @@ class Books:
         now: float,
         retry_after: float | None = None,
     ) -> None:
-        """Nobody who waits for it will be served."""
-        for ticket in list(backend.queue):
-            self.reject(backend, ticket, failure, now, retry_after)
+        """Nobody who waits for it will be served by it; but perhaps by another."""
+        for id in list(backend.queue):
+            if not self._rebind(backend, id, now):
+                self.reject(backend, id, failure, now, retry_after)
+
+    def _rebind(self, backend: Backend, id: TicketId, now: float) -> bool:
+        """Let a ticket wait for another of its backends that would take it; this one is out of
+        the question from now on."""
+        queued = backend.queue[id]
+        rest = tuple(other for other in queued.ticket.backends if other != backend.id)
+        choice = [self.backends[other] for other in rest if other in self.backends]
+        choice = [other for other in choice if refusal(other, now) is None]
+        if not choice or self.closed:
+            return False
+        self._dequeue(backend, id)
+        other = choose(choice, now)
+        self.enqueue(other, replace(queued.ticket, backends=rest), queued.since)
+        self.serve(other, now)
+        self.rebound = True
+        return True
 
     def abandon(self, ticket: TicketId, now: float) -> Backend:
         """A queued ticket left. Raises KeyError where it isn't queued."""

@@ -12,13 +12,17 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from launcher.core.backend import Backend
 from launcher.core.policy import Policy, Rank
+from launcher.core.queue import SPARE
 from launcher.core.types import BackendId, BackendState, Needs
 
 _COLD = (BackendState.STOPPED, BackendState.FAILED)
 _COMING = (BackendState.STARTING, BackendState.READY)
+
+T = TypeVar("T")
 
 Line = tuple[Needs, bool]
 """What is needed, and whether it is urgent."""
@@ -140,13 +144,21 @@ class Demand:
         self._count(entry, 1)
         if line is None:
             return
-        rank = self._policy.rank(backend, now)
-        heapq.heappush(self._lines.setdefault(line, []), (rank, backend.id, entry.number))
+        places = self._lines.setdefault(line, [])
+        self._forget_void(places)
+        self._forget_void(self._reviews)
+        heapq.heappush(places, (self._policy.rank(backend, now), backend.id, entry.number))
         at = backend.queue.ages_at(now)
         if not line[1]:
             at = min(at, self._policy.urgent_at(backend))
         if at < math.inf:
             heapq.heappush(self._reviews, (at, backend.id, entry.number))
+
+    def _forget_void(self, heap: list[tuple[T, BackendId, int]]) -> None:
+        """Void entries go when they come to the front, and all at once when they are most."""
+        if len(heap) > SPARE + 2 * len(self._entries):
+            heap[:] = [one for one in heap if self._current(one[1], one[2])]
+            heapq.heapify(heap)
 
     def _count(self, entry: _Entry, sign: int) -> None:
         backends, tickets, cost = self._rivals.get(entry.names, (0, 0, 0.0))

@@ -106,6 +106,9 @@ class _Pass:
         if self._hopeless(backend) or not backend.known:
             return
         needs = backend.needs
+        if not backend.queue.waking:
+            world.reject_queue(backend, not_resident(backend), now)
+            return
         if fits(self.future, needs, world.capacity):
             if fits(self.used, needs, world.capacity):
                 add(self.used, needs)
@@ -251,6 +254,9 @@ class _Pass:
         world, now = self.world, self.now
         if world.unseen or not over(world):
             return
+        for backend in world.residents.values():
+            if backend.drain_reason is StopReason.SURPLUS and not _leaving(backend):
+                add(self.future, backend.needs, -1)
         idle = [
             b
             for b in world.residents.values()

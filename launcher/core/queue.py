@@ -6,8 +6,12 @@ import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from launcher.core.types import Plain, Priority, Ticket, TicketId, Wake
+
+#: Entries of the departed that may stand in a heap before it is tidied up.
+SPARE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +24,23 @@ class Queued(Plain):
     """Counts the arrivals, so that what came before something else can be told exactly."""
 
     def rank(self, now: float) -> int:
-        """Its class at `now`: one higher for each `ages` that it has waited."""
-        return max(0, self.ticket.priority - int((now - self.since) / self.ticket.ages))
+        """Its class at `now`: the highest once it has waited for `ages`, in even steps."""
+        steps = self.ticket.priority
+        return max(0, steps - int(steps * (now - self.since) / self.ticket.ages))
+
+    def rises_at(self, now: float) -> float:
+        """When it rises next; `inf` where it can't."""
+        rank = self.rank(now)
+        if not rank:
+            return math.inf
+        steps = self.ticket.priority
+        return self.since + (steps - rank + 1) / steps * self.ticket.ages
 
 
 class Queue:
     """Every operation costs the same however many wait, up to the logarithm of a heap."""
 
-    __slots__ = ("_all", "_classes", "_meek", "_overdue", "arrivals")
+    __slots__ = ("_all", "_classes", "_meek", "_never", "_overdue", "arrivals")
 
     def __init__(self) -> None:
         self._all: dict[TicketId, Queued] = {}
@@ -35,6 +48,7 @@ class Queue:
         self._overdue: list[tuple[float, TicketId]] = []
         """Heap of (time from which it is overdue, ticket); entries of the departed stay in it."""
         self._meek = 0
+        self._never = 0
         self.arrivals = 0
         """The number of the last that came."""
 
@@ -54,26 +68,36 @@ class Queue:
     def __getitem__(self, ticket: TicketId) -> Queued:
         return self._all[ticket]
 
-    def put(self, ticket: Ticket, now: float) -> None:
-        """The ticket waits from `now` on."""
+    def put(self, ticket: Ticket, since: float) -> None:
+        """The ticket waits, and has done so since then."""
         self.arrivals += 1
-        queued = Queued(ticket, now, self.arrivals)
+        queued = Queued(ticket, since, self.arrivals)
         self._all[ticket.id] = queued
         self._classes[ticket.priority][ticket.id] = queued
         self._meek += ticket.wake is not Wake.ALWAYS
-        heapq.heappush(self._overdue, (now + ticket.max_wait, ticket.id))
+        self._never += ticket.wake is Wake.NEVER
+        if len(self._overdue) > SPARE + 2 * len(self._all):
+            self._overdue = [one for one in self._overdue if one[1] in self._all]
+            heapq.heapify(self._overdue)
+        heapq.heappush(self._overdue, (since + ticket.max_wait, ticket.id))
 
     def take(self, ticket: TicketId) -> Queued:
         """It waits no longer. Raises KeyError where it doesn't wait."""
         queued = self._all.pop(ticket)
         del self._classes[queued.ticket.priority][ticket]
         self._meek -= queued.ticket.wake is not Wake.ALWAYS
+        self._never -= queued.ticket.wake is Wake.NEVER
         return queued
 
     @property
     def pressing(self) -> bool:
         """Whether anybody waits for whom others may be made to go."""
         return len(self._all) > self._meek
+
+    @property
+    def waking(self) -> bool:
+        """Whether anybody waits for whom it may be started."""
+        return len(self._all) > self._never
 
     @property
     def oldest(self) -> float:
@@ -98,14 +122,7 @@ class Queue:
 
     def ages_at(self, now: float) -> float:
         """When its class may rise for time alone."""
-        return min(
-            (
-                one.since + (int((now - one.since) / one.ticket.ages) + 1) * one.ticket.ages
-                for one in self._heads()
-                if one.rank(now) > 0
-            ),
-            default=math.inf,
-        )
+        return min((one.rises_at(now) for one in self._heads()), default=math.inf)
 
     def overdue_at(self) -> float:
         """The earliest time at which one of them is overdue."""

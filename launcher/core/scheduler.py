@@ -10,7 +10,7 @@ import copy
 import heapq
 import math
 
-from launcher.core import placing
+from launcher.core import binding, placing
 from launcher.core.backend import Backend
 from launcher.core.books import SOFT
 from launcher.core.effects import Effect, Inspect
@@ -68,8 +68,11 @@ class Scheduler:
         """
         world = self._world
         world.effects = []
-        if self._take(event, now) and not world.closed:
+        again = self._take(event, now)
+        while again and not world.closed:
+            world.rebound = False
             placing.place(world, now)
+            again = world.rebound
         return world.effects
 
     def snapshot(self, now: float) -> Snapshot:
@@ -132,7 +135,7 @@ class Scheduler:
 
     def _arrived(self, ticket: Ticket, now: float) -> bool:
         world = self._world
-        backend = self._bind(ticket, now)
+        backend = binding.choose([world.backends[id] for id in ticket.backends], now)
         if world.closed:
             failure = Failure("draining", "The launcher is shutting down.")
             world.reject(backend, ticket.id, failure, now)
@@ -154,13 +157,14 @@ class Scheduler:
             world.reject(backend, ticket.id, failure, now, retry_after)
             return False
         backend.habits.arrived(now)
-        waited_for = backend.queue.pressing
+        queue = backend.queue
+        # One more for a backend that others wait for in vain already changes nothing now.
+        news = not queue.pressing or ticket.priority < queue.rank(now)
         world.enqueue(backend, ticket, now)
         world.wake_by(min(ticket.deadline, now + ticket.max_wait), now)
         if state is BackendState.STARTING or (state is BackendState.READY and not backend.room):
             return False
-        # One more for a backend that others wait for in vain already changes nothing now.
-        return not waited_for or world.lingering or state is not BackendState.STOPPED
+        return news or world.lingering or state is not BackendState.STOPPED
 
     def _serves(self, backend: Backend, now: float) -> bool:
         """Whether one that is ready serves a new ticket at once."""
@@ -177,28 +181,15 @@ class Scheduler:
             return True
         return ticket.wake is Wake.IF_IDLE and not backend.resident
 
-    def _bind(self, ticket: Ticket, now: float) -> Backend:
-        """Of the ticket's backends the one to serve it: ready, else starting, else the first
-        that would take it, else the first."""
-        if len(ticket.backends) == 1:
-            return self._world.backends[ticket.backends[0]]
-        choice = [self._world.backends[id] for id in ticket.backends]
-        for state in (BackendState.READY, BackendState.STARTING):
-            for backend in choice:
-                if backend.state is state:
-                    return backend
-        for backend in choice:
-            if refusal(backend, now) is None:
-                return backend
-        return choice[0]
-
     def _released(self, backend: Backend, now: float) -> bool:
         """Whether a release matters to anyone but itself."""
         world = self._world
-        if backend.queue:
+        # A residency that overdue tickets of its own prolonged may be over now.
+        prolonged = backend.queue.overdue_at() <= now
+        if backend.queue or world.elsewhere:
             world.serve(backend, now)
         if backend.holding and backend.state in _UP:
-            return False
+            return prolonged and backend.queue.overdue_at() > now
         if world.queues or backend.state is not BackendState.READY or backend.busy:
             return True
         if placing.over(world):
@@ -209,9 +200,11 @@ class Scheduler:
     def _abandoned(self, ticket: TicketId, now: float) -> bool:
         world = self._world
         backend = world.abandon(ticket, now)
-        # Only a drain may have been for its sake alone.
-        return not backend.queue.pressing or any(
-            b.state is BackendState.DRAINING for b in world.residents.values()
+        # Only a drain may have been for its sake alone, or a residency prolonged.
+        return (
+            not backend.queue.pressing
+            or backend.state is BackendState.READY
+            or any(b.state is BackendState.DRAINING for b in world.residents.values())
         )
 
     def _silenced(self, event: Silenced, now: float) -> bool:

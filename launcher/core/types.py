@@ -60,6 +60,14 @@ class Priority(IntEnum):
     BATCH = 2
 
 
+def patience(priority: Priority, max_wait: float, batch_max_wait: float) -> tuple[float, float]:
+    """`max_wait` and `ages` of a ticket, by its class: `batch` is urgent and of the highest
+    class after `batch_max_wait`, `normal` is of the highest after a third of that. Seconds."""
+    if priority is Priority.BATCH:
+        return batch_max_wait, batch_max_wait
+    return max_wait, batch_max_wait / 3
+
+
 class Wake(Enum):
     """What a ticket may cause where its backend isn't up."""
 
@@ -122,7 +130,7 @@ class Ticket(Plain):
     """Asked for by an operator: clears a back-off."""
     priority: Priority = Priority.NORMAL
     ages: float = 1800.0
-    """Seconds waited after which it counts as one class higher, again and again."""
+    """Seconds waited after which it counts as of the highest class; it rises in even steps."""
     wake: Wake = Wake.ALWAYS
 
 

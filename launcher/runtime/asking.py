@@ -4,7 +4,7 @@ there to a ticket. Pure."""
 from __future__ import annotations
 
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.core.types import BackendId, Priority, Ticket, TicketId, Wake
+from launcher.core.types import BackendId, Priority, Ticket, TicketId, Wake, patience
 from launcher.runtime.admission import Ask
 
 #: The ticket of somebody who only asks what would happen. Those that arrive count from 1.
@@ -22,13 +22,15 @@ def ask_for(
     """What a request that waits as the route says asks for. `backends` where others may serve
     it, too; `priority` and `wake` where it has its own."""
     priority = route.priority if priority is None else priority
-    batch = priority is Priority.BATCH
+    max_wait, ages = patience(priority, route.max_wait, config.batch_max_wait)
+    # What may be kept waiting for so long has its own time on top of that.
+    longer = config.batch_max_wait if priority is Priority.BATCH else 0.0
     return Ask(
         backends=route.backends if backends is None else backends,
-        max_wait=config.batch_max_wait if batch else route.max_wait,
-        queue_timeout=route.queue_timeout,
+        max_wait=max_wait,
+        queue_timeout=route.queue_timeout + longer,
         priority=priority,
-        ages=config.batch_max_wait,
+        ages=ages,
         wake=route.wake if wake is None else wake,
     )
 

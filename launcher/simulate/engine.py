@@ -26,7 +26,15 @@ from launcher.core.effects import (
     Stop,
     WakeAt,
 )
-from launcher.core.types import BackendId, Needs, Priority, StopReason, Ticket, TicketId
+from launcher.core.types import (
+    BackendId,
+    Needs,
+    Priority,
+    StopReason,
+    Ticket,
+    TicketId,
+    patience,
+)
 from launcher.simulate.workload import Workload
 
 #: What stands in the heap of things to come.
@@ -232,12 +240,15 @@ class _Run:
         out.waited.append(-1.0)
         out.served.append(0)
         self._open += 1
+        workload, wanted = self._workload, _CLASSES[priority]
+        max_wait, ages = patience(wanted, self._max_wait[model], workload.batch_max_wait)
         ticket = Ticket(
             TicketId(number),
             self._ids[model],
-            self._max_wait[model],
-            now + self._workload.queue_timeout,
-            priority=_CLASSES[priority],
+            max_wait,
+            now + workload.queue_timeout,
+            priority=wanted,
+            ages=ages,
         )
         self._feed(ev.Arrived(ticket))
 

@@ -113,6 +113,8 @@ class Workload:
     """Everything ends here; without loops it may be infinite: the end is the last answer."""
     queue_timeout: float = math.inf
     """How long a request waits at most before it is rejected."""
+    batch_max_wait: float = 1800.0
+    """As in the configuration: what bounds the waits of the lower classes."""
     seed: int = 0
     """Of what the models and loops draw; it doesn't depend on the policy."""
     names: tuple[str, ...] = field(init=False)

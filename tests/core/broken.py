@@ -18,6 +18,7 @@ MODULES = (
     "eviction",
     "policy",
     "refusal",
+    "binding",
     "demand",
     "books",
     "world",
@@ -49,9 +50,10 @@ def load(mutant: Mutant) -> Make:
             text = text.replace(mutant.old, mutant.new)
         for other in MODULES:
             text = text.replace(f"launcher.core.{other} ", f"broken_core.{other} ")
-        text = text.replace(
-            "from launcher.core import eviction", "from broken_core import eviction"
-        ).replace("from launcher.core import placing", "from broken_core import placing")
+        for import_ in ("binding, placing", "eviction"):
+            text = text.replace(
+                f"from launcher.core import {import_}", f"from broken_core import {import_}"
+            )
         module = made[name] = ModuleType(f"broken_core.{name}")
         package = ModuleType("broken_core")
         for key, one in made.items():
@@ -417,8 +419,8 @@ MUTANTS = [
     Mutant(
         "who waits its turn has it when one ends",
         "scheduler",
-        "        if backend.queue:\n            world.serve(backend, now)\n        if backend.holding",
-        "        if backend.holding",
+        "        if backend.queue or world.elsewhere:\n            world.serve(backend, now)\n",
+        "",
     ),
     Mutant(
         "a drain serves who came before it",
@@ -531,8 +533,8 @@ MUTANTS = [
     Mutant(
         "a class rises with time",
         "queue",
-        "return max(0, self.ticket.priority - int((now - self.since) / self.ticket.ages))",
-        "return self.ticket.priority",
+        "return max(0, steps - int(steps * (now - self.since) / self.ticket.ages))",
+        "return steps",
     ),
     Mutant(
         "by class within a queue",
@@ -617,5 +619,59 @@ MUTANTS = [
         "world",
         "FIRST_BACKOFF if missing else grow(backend.backoff)",
         "grow(backend.backoff)",
+    ),
+    Mutant(
+        "a class rises in even steps to the highest",
+        "queue",
+        "int(steps * (now - self.since) / self.ticket.ages)",
+        "int((now - self.since) / self.ticket.ages)",
+    ),
+    Mutant(
+        "of several one with room serves",
+        "binding",
+        "return backend.state is BackendState.READY and backend.room",
+        "return backend.state is BackendState.READY",
+    ),
+    Mutant(
+        "of several whichever comes up first serves",
+        "books",
+        "self.elsewhere.get(backend.id, {}).values()",
+        "{}.values()",
+    ),
+    Mutant(
+        "of several the next is tried when one fails",
+        "books",
+        "            if not self._rebind(backend, id, now):\n                self.reject",
+        "            if True:\n                self.reject",
+    ),
+    Mutant(
+        "of several a full queue is passed over",
+        "binding",
+        "if refusal(backend, now) is None]",
+        "if True]",
+    ),
+    Mutant(
+        "who may wake nothing starts nothing",
+        "placing",
+        "        if not backend.queue.waking:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a prolonged residency ends with what prolonged it",
+        "scheduler",
+        "return prolonged and backend.queue.overdue_at() > now",
+        "return False",
+    ),
+    Mutant(
+        "surplus that goes already is enough",
+        "placing",
+        "            if backend.drain_reason is StopReason.SURPLUS and not _leaving(backend):\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "a higher class that fits doesn't wait for anybody's news",
+        "scheduler",
+        "not queue.pressing or ticket.priority < queue.rank(now)",
+        "not queue.pressing",
     ),
 ]

@@ -7,11 +7,12 @@ event; the end checks that everybody was answered and everything came to rest.
 
 from __future__ import annotations
 
+import copy
 import math
 from random import Random
 
 from launcher.core import events as ev
-from launcher.core.effects import Adopt, Start, Stop
+from launcher.core.effects import Adopt, Start, Stop, WakeAt
 from launcher.core.types import BackendId, Priority, Wake
 from tests.core.stage import Broken, Make, Stage, spec
 
@@ -21,8 +22,10 @@ NAMES = ("a", "b", "c", "d")
 class Chance:
     """One random run."""
 
-    def __init__(self, make: Make, rng: Random) -> None:
+    def __init__(self, make: Make, rng: Random, *, settled: bool = False) -> None:
+        """`settled`: see to it after each event that a Tick would change nothing."""
         self.rng = rng
+        self.settled = settled
         gpu, ram = rng.choice((1, 2, 3)), rng.choice((0, 0, 2))
         specs = [
             spec(
@@ -62,6 +65,8 @@ class Chance:
         )
         for _ in range(steps):
             self.rng.choice(moves)()
+            if self.settled:
+                self._nothing_left_to_do()
         self._peace()
 
     # -- moves
@@ -164,6 +169,15 @@ class Chance:
     def _engine(self) -> None:
         self.away = not self.away
         self.stage.feed(ev.Reachable(tuple(map(BackendId, self.names)), not self.away))
+
+    def _nothing_left_to_do(self) -> None:
+        """Whatever an event makes possible is done with it: nobody waits for other news."""
+        stage = self.stage
+        if stage.wake <= stage.now:
+            return
+        effects = copy.deepcopy(stage.scheduler).handle(ev.Tick(), stage.now)
+        if any(not isinstance(effect, WakeAt) for effect in effects):
+            raise Broken(f"after {stage.last}, a Tick brings {effects}")
 
     # -- the end
 

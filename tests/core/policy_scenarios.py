@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from launcher.core import events as ev
-from launcher.core.effects import Decided, Deed
-from launcher.core.types import Estimates, Priority, Wake
+from launcher.core.effects import Decided, Deed, Stop
+from launcher.core.types import Estimates, Priority, Wake, patience
 from tests.core.scenarios import SCENARIOS, pair, scenario
 from tests.core.stage import Make, Stage, spec
 
@@ -51,6 +51,18 @@ def so_many_at_a_time_and_no_more(make: Make) -> None:
     assert s.granted[-1][2], "it waited for the start"
     s.release(tickets[2])
     assert s.granted[-1] == (late, "a", False), "it only waited its turn"
+
+
+@scenario
+def those_served_leave_no_deadline_behind(make: Make) -> None:
+    s = pair(make, max_in_flight=1)
+    running = s.arrive("a")
+    s.started("a")
+    for _ in range(500):
+        following = s.arrive("a", deadline=s.now + 1800.0)
+        s.release(running)
+        running = following
+    assert len(s.scheduler._world.deadlines) <= 2  # type: ignore[attr-defined]
 
 
 @scenario
@@ -169,6 +181,19 @@ def overdue_tickets_of_its_own_are_served_first_but_not_for_ever(make: Make) -> 
     assert s.state("a") == "ready"
     s.pass_time(10.0)
     assert s.state("a") == "draining"
+
+
+@scenario
+def a_prolonged_residency_ends_with_what_prolonged_it(make: Make) -> None:
+    s = pair(make, max_in_flight=1)
+    running = s.arrive("a")
+    s.started("a")
+    s.arrive("a", max_wait=10.0)
+    s.arrive("b", max_wait=10.0)
+    s.pass_time(40.0)
+    assert s.state("a") == "ready"
+    s.release(running)
+    assert s.state("a") == "draining", "nobody overdue waits for it any more"
 
 
 @scenario
@@ -371,6 +396,96 @@ def an_urgent_one_has_a_claim_before_anybody_can_make_room(make: Make) -> None:
     assert "small" not in s.starts
 
 
+@scenario
+def a_batch_has_its_turn_after_its_time_whoever_else_asks(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b"), spec("c")])
+    chat = {name: s.arrive(name, priority=Priority.INTERACTIVE) for name in ("a", "b")}
+    max_wait, ages = patience(Priority.BATCH, 60.0, 1800.0)
+    batch = s.arrive("c", priority=Priority.BATCH, max_wait=max_wait, ages=ages)
+    for _ in range(800):
+        for name, operation in sorted(s.operations.items()):
+            s.stopped(name) if isinstance(operation, Stop) else s.started(name)
+        if batch in s.flying:
+            break
+        for name, ticket in chat.items():
+            if ticket in s.flying:
+                s.release(ticket)
+                chat[name] = s.arrive(name, priority=Priority.INTERACTIVE)
+        s.pass_time(5.0)
+    assert batch in s.flying
+    assert 1700.0 < s.now < 2100.0
+
+
+@scenario
+def a_higher_class_passes_a_claim_of_a_lower_one(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("big", gpu=2), spec("small")], gpu=2)
+    s.arrive("a")
+    s.started("a")
+    s.arrive("big", max_wait=0.0)
+    s.arrive("small", max_wait=500.0)
+    assert "small" not in s.starts, "big is overdue, and a has just become ready"
+    s.arrive("small", priority=Priority.INTERACTIVE, max_wait=500.0)
+    assert s.starts[-1] == "small"
+
+
+# -- one of several
+
+
+@scenario
+def of_several_the_one_with_room_serves(make: Make) -> None:
+    s = Stage(make, [spec("a", max_in_flight=1), spec("b")], gpu=2)
+    for name in ("a", "b"):
+        s.up(name)
+    s.arrive("a")
+    either = s.arrive("a", "b")
+    assert s.granted[-1] == (either, "b", False)
+
+
+@scenario
+def of_several_whichever_comes_up_first_serves(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b")], gpu=2)
+    either = s.arrive("a", "b")
+    s.arrive("b")
+    s.started("b")
+    assert s.flying.get(either) == "b"
+    assert s.state("a") == "starting"
+
+
+@scenario
+def of_several_whichever_has_room_first_serves(make: Make) -> None:
+    s = Stage(make, [spec("a", max_in_flight=1), spec("b", max_in_flight=1)], gpu=2)
+    for name in ("a", "b"):
+        s.up(name)
+    s.arrive("a")
+    other = s.arrive("b")
+    either = s.arrive("a", "b")
+    s.release(other)
+    assert s.granted[-1] == (either, "b", False)
+
+
+@scenario
+def of_several_the_next_is_tried_when_one_fails(make: Make) -> None:
+    s = pair(make)
+    either = s.arrive("a", "b")
+    s.start_fails("a")
+    assert s.code(either) is None
+    s.stopped("a")
+    assert s.starts == ["a", "b"]
+    s.start_fails("b")
+    assert s.code(either) == "backend_start_failed", "each has been tried"
+
+
+@scenario
+def of_several_a_full_queue_is_passed_over(make: Make) -> None:
+    s = Stage(make, [spec("a", max_in_flight=1, max_queue=1), spec("b")], gpu=2)
+    s.up("a")
+    s.arrive("a")
+    s.arrive("a")
+    either = s.arrive("a", "b")
+    assert s.code(either) is None
+    assert s.starts == ["a", "b"]
+
+
 # -- what a ticket may wake
 
 
@@ -384,6 +499,30 @@ def who_may_wake_nothing_is_told_so(make: Make) -> None:
     joins = s.arrive("a", wake=Wake.NEVER)
     s.started("a")
     assert s.granted[-1][0] == joins
+
+
+@scenario
+def who_may_wake_nothing_is_left_with_nobody(make: Make) -> None:
+    s = pair(make)
+    s.up("a")
+    waking = s.arrive("b")
+    meek = s.arrive("b", wake=Wake.NEVER)
+    s.abandon(waking)
+    s.stopped("a")
+    assert s.starts == ["a"]
+    assert s.code(meek) == "not_resident"
+
+
+@scenario
+def who_may_wake_nothing_does_not_start_what_died(make: Make) -> None:
+    s = pair(make, max_in_flight=1)
+    s.arrive("a")
+    s.started("a")
+    meek = s.arrive("a", wake=Wake.NEVER)
+    s.dies("a")
+    s.observe("a")
+    assert s.starts == ["a"]
+    assert s.code(meek) == "not_resident"
 
 
 @scenario

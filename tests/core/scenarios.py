@@ -510,6 +510,19 @@ def strangers_count_and_idle_surplus_goes(make: Make) -> None:
 
 
 @scenario
+def surplus_that_goes_already_is_enough(make: Make) -> None:
+    s = pair(make, asks_busy=True, idle_timeout=1000.0)
+    for one in ("a", "b"):
+        s.somebody_starts(one)
+        s.observe(one)
+    for one in ("a", "b"):
+        s.started(one)
+    assert sorted(s.states().values()) == ["draining", "ready"]
+    s.feed(ev.Tick())
+    assert sorted(s.states().values()) == ["draining", "ready"]
+
+
+@scenario
 def a_restart_by_somebody_else_is_adopted(make: Make) -> None:
     s = pair(make)
     s.up("a")

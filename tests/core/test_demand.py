@@ -9,6 +9,7 @@ import pytest
 from launcher.core.backend import Backend
 from launcher.core.demand import Demand, Line
 from launcher.core.policy import POLICIES
+from launcher.core.queue import SPARE
 from launcher.core.types import BackendId, BackendState, Priority, Ticket, TicketId
 from tests.core.stage import spec
 
@@ -78,3 +79,19 @@ def test_a_line_in_vain_is_passed_over() -> None:
             in_vain.add((backend.needs, urgent))
     assert seen == ["a", "b", "d"]
     assert repr(demand) == "<Demand 4 backends in 2 lines>"
+
+
+def test_what_is_void_is_forgotten() -> None:
+    """Somebody always waits in front, and behind him they come and go."""
+    demand = Demand(POLICIES["bounded"]())
+    backends = [Backend(one, one.estimates) for one in (spec("a"), spec("b"))]
+    for number in range(20_000):
+        backend = backends[number % 7 > 0]
+        ticket = Ticket(TicketId(number), (backend.id,), priority=Priority.BATCH)
+        backend.queue.put(ticket, float(number))
+        if number > 10:
+            backend.queue.take(next(iter(backend.queue)))
+        demand.changed(backend)
+        demand.review(float(number))
+    heaps = [demand._reviews, *demand._lines.values()]
+    assert max(map(len, heaps)) <= 2 * SPARE

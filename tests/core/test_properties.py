@@ -22,6 +22,11 @@ def test_invariants_hold_whatever_happens(rng: Random) -> None:
     Chance(Scheduler, rng).run(60)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_what_an_event_makes_possible_is_done_with_it(seed: int) -> None:
+    Chance(Scheduler, Random(seed), settled=True).run(80)
+
+
 def test_long_runs_cover_every_move(
     monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
 ) -> None:

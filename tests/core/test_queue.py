@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from launcher.core.queue import Queue
+from launcher.core.queue import SPARE, Queue
 from launcher.core.types import BackendId, Priority, Ticket, TicketId, Wake
 
 A = BackendId("a")
@@ -35,14 +35,17 @@ def test_by_class_and_within_a_class_by_arrival() -> None:
 
 def test_who_waits_long_rises_class_by_class() -> None:
     queue = Queue()
-    queue.put(ticket(1, Priority.BATCH, ages=100.0), 0.0)
+    queue.put(ticket(1, Priority.BATCH, ages=200.0), 0.0)
     queue.put(ticket(2, Priority.NORMAL, ages=100.0), 90.0)
     assert queue.ages_at(99.0) == 100.0
     assert queue.rank(99.0) == Priority.NORMAL
     assert queue.ahead_of(TicketId(1), 99.0) == 1
     assert queue.ahead_of(TicketId(1), 100.0) == 0, "both are normal, and it came first"
     assert queue.ages_at(100.0) == 190.0
-    assert queue.rank(200.0) == Priority.INTERACTIVE
+    assert queue.rank(189.0) == Priority.NORMAL
+    assert queue.rank(190.0) == Priority.INTERACTIVE
+    assert queue.ages_at(190.0) == 200.0
+    assert queue.ages_at(200.0) == math.inf
 
 
 def test_only_those_up_to_some_arrival() -> None:
@@ -77,3 +80,14 @@ def test_who_may_not_wake_anything_presses_nobody() -> None:
     assert not queue.pressing
     assert list(queue) == [1, 2]
     assert repr(queue) == "<Queue 2>"
+
+
+def test_the_departed_leave_little_behind() -> None:
+    """Even where one that is overdue and isn't served stands before them."""
+    queue = Queue()
+    queue.put(ticket(0, Priority.BATCH, max_wait=0.0), 0.0)
+    for number in range(1, 5000):
+        queue.put(ticket(number), float(number))
+        if number > 1:
+            queue.take(TicketId(number - 1))
+    assert len(queue._overdue) <= 2 * SPARE

@@ -14,7 +14,7 @@ ROUTE = RouteConfig("r", (A,), ("/r",), max_wait=5.0, queue_timeout=50.0, wake=W
 
 def test_as_the_route_says() -> None:
     assert ask_for(CONFIG, ROUTE) == Ask(
-        (A,), max_wait=5.0, queue_timeout=50.0, ages=900.0, wake=Wake.IF_IDLE
+        (A,), max_wait=5.0, queue_timeout=50.0, ages=300.0, wake=Wake.IF_IDLE
     )
 
 
