@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,7 +34,7 @@ class _Entry:
 
     backend: Backend
     number: int
-    names: tuple[str, ...]
+    needs: Needs
     tickets: int
     cost: float
     line: Line | None
@@ -52,8 +52,9 @@ class Demand:
         self._lines: dict[Line, list[tuple[Rank, BackendId, int]]] = {}
         self._reviews: list[tuple[float, BackendId, int]] = []
         """When time alone changes the rank of which entry."""
-        self._rivals: dict[tuple[str, ...], tuple[int, int, float]] = {}
-        """By the names of what is needed: backends, tickets, and what swapping them in costs."""
+        self._rivals: dict[str, tuple[int, int, float]] = {}
+        """By the name of what is needed: backends, and as multiples of the units that they
+        need, their tickets and the seconds that swapping them in takes."""
 
     def __repr__(self) -> str:
         return f"<Demand {len(self._entries)} backends in {len(self._lines)} lines>"
@@ -77,15 +78,16 @@ class Demand:
             heapq.heappop(reviews)
         return reviews[0][0] if reviews else math.inf
 
-    def rivals(self, needs: Needs) -> tuple[int, float]:
-        """Of all that wait for a place like this: the tickets, and the seconds that swapping
-        the backends in takes, one after the other."""
-        names = {name for name, _ in needs}
+    def rivals(self, needs: Needs, capacity: Mapping[str, int]) -> tuple[int, float]:
+        """Of those that wait for a place like this, by its scarcest resource: the tickets for
+        each such place, and the seconds that swapping all of them in takes, side by side as
+        far as the capacity goes. With one place for all: their sums."""
         tickets, cost = 0, 0.0
-        for others, (_, count, seconds) in self._rivals.items():
-            if not names.isdisjoint(others):
-                tickets += count
-                cost += seconds
+        for name, _ in needs:
+            if name in self._rivals and capacity.get(name):
+                _, count, seconds = self._rivals[name]
+                tickets = max(tickets, math.ceil(count / capacity[name]))
+                cost = max(cost, seconds / capacity[name])
         return tickets, cost
 
     def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, bool]]:
@@ -135,7 +137,7 @@ class Demand:
         entry = _Entry(
             backend=backend,
             number=next(self._numbers),
-            names=tuple(name for name, _ in backend.needs),
+            needs=backend.needs,
             tickets=len(backend.queue),
             cost=backend.swap_cost,
             line=line,
@@ -161,13 +163,15 @@ class Demand:
             heapq.heapify(heap)
 
     def _count(self, entry: _Entry, sign: int) -> None:
-        backends, tickets, cost = self._rivals.get(entry.names, (0, 0, 0.0))
-        backends += sign
-        if not backends:
-            del self._rivals[entry.names]
-            return
-        self._rivals[entry.names] = (
-            backends,
-            tickets + sign * entry.tickets,
-            cost + sign * entry.cost,
-        )
+        for name, units in entry.needs:
+            backends, tickets, cost = self._rivals.get(name, (0, 0, 0.0))
+            backends += sign
+            if not backends:
+                del self._rivals[name]
+                continue
+            units *= sign
+            self._rivals[name] = (
+                backends,
+                tickets + units * entry.tickets,
+                cost + units * entry.cost,
+            )

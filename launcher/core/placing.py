@@ -158,7 +158,7 @@ class _Pass:
         idle_at = backend.habits.idle_at
         if not busy and idle_at is None:
             return True
-        tickets, cost = self.world.demand.rivals(backend.needs)
+        tickets, cost = self.world.demand.rivals(backend.needs, self.world.capacity)
         until = math.inf
         if urgent:
             overdue = backend.queue.overdue_at() <= self.now

@@ -131,8 +131,8 @@ MUTANTS = [
     Mutant(
         "minimum residency is the sum of all who wait",
         "demand",
-        "cost + sign * entry.cost",
-        "max(cost, entry.cost)",
+        "cost + units * entry.cost",
+        "max(cost, units * entry.cost)",
     ),
     Mutant(
         "a drain ends when those it was for leave",
@@ -673,5 +673,11 @@ MUTANTS = [
         "scheduler",
         "not queue.pressing or ticket.priority < queue.rank(now)",
         "not queue.pressing",
+    ),
+    Mutant(
+        "the residency counts who waits for such a place",
+        "demand",
+        "cost = max(cost, seconds / capacity[name])",
+        "cost = max(cost, seconds)",
     ),
 ]

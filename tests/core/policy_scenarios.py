@@ -107,6 +107,22 @@ def the_higher_class_has_the_next_turn(make: Make) -> None:
     assert s.granted[-1][0] == chat
 
 
+@scenario
+def the_residency_counts_who_waits_for_such_a_place(make: Make) -> None:
+    """Many places, or something plentiful that all need, don't make it longer."""
+    specs = [spec(f"m{i}", ram=1) for i in range(8)]
+    s = Stage(make, specs, gpu=4, ram=100)
+    for i in range(4):
+        s.arrive(f"m{i}")
+        s.started(f"m{i}")
+    for i in range(4, 8):
+        s.arrive(f"m{i}", max_wait=1.0)
+    s.pass_time(32.0)
+    assert set(s.states().values()) == {"ready", "stopped"}
+    s.pass_time(2.0)
+    assert sorted(s.states().values()) == ["draining"] * 4 + ["stopped"] * 4
+
+
 # -- lingering
 
 

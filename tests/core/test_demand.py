@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from operator import truediv
 from random import Random
 
 import pytest
@@ -55,12 +57,20 @@ def test_the_order_is_that_of_a_sort(name: str, seed: int) -> None:
         assert list(demand.best_first(set())) == urgent
         assert list(demand.best_first(set())) == urgent, "looking changes nothing"
         rivals = [b for b in backends if b.queue and b.state.value in ("draining", "stopping")]
+        capacity = {"gpu": 2, "ram": 8}
         for one in backends:
-            names = {name for name, _ in one.needs}
-            sharing = [b for b in (*waiting, *rivals) if names & {name for name, _ in b.needs}]
-            tickets, cost = demand.rivals(one.needs)
-            assert tickets == sum(len(b.queue) for b in sharing)
-            assert cost == pytest.approx(sum(b.swap_cost for b in sharing))
+            tickets, cost = demand.rivals(one.needs, capacity)
+            sums = [
+                sum(len(b.queue) * dict(b.needs).get(name, 0) for b in (*waiting, *rivals))
+                for name, _ in one.needs
+            ]
+            costs = [
+                sum(b.swap_cost * dict(b.needs).get(name, 0) for b in (*waiting, *rivals))
+                for name, _ in one.needs
+            ]
+            of = [capacity[name] for name, _ in one.needs]
+            assert tickets == max(map(math.ceil, map(truediv, sums, of)), default=0)
+            assert cost == pytest.approx(max(map(truediv, costs, of), default=0.0))
 
 
 def test_a_line_in_vain_is_passed_over() -> None:
