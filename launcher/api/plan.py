@@ -11,6 +11,7 @@ from launcher.api.control import Control, find_route
 from launcher.api.view import decision, predicted
 from launcher.config import LauncherConfig
 from launcher.core.effects import Decided, Grant, Reject
+from launcher.core.types import Forecast
 from launcher.runtime.asking import ask_for
 
 
@@ -43,13 +44,11 @@ class Plans:
             case Reject(backend=backend, code=code, message=message, retry_after=after):
                 rejection = {"code": code, "message": message, "retryAfterMs": milliseconds(after)}
                 answer |= {"outcome": "rejected", "backend": backend, "rejection": rejection}
+            case Grant(backend=backend) if last is not None and last.after > 0:
+                expected = self._control.forecasts().get(backend) or Forecast(1, last.after, 0.0)
+                answer |= {"backend": backend, "predictedWait": predicted(expected)}
             case Grant(backend=backend):
-                expected = self._control.forecasts().get(backend)
-                answer |= {
-                    "outcome": "served" if expected is None else "waits",
-                    "backend": backend,
-                    "predictedWait": predicted(expected),
-                }
+                answer |= {"outcome": "served", "backend": backend}
             case _:
                 pass
         return json_answer(answer)

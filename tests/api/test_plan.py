@@ -61,6 +61,16 @@ async def test_who_waits_is_told_what_for_and_how_long() -> None:
     assert body["decisions"][0]["text"].startswith("stops chat: tiny waits for its place")
 
 
+async def test_without_a_forecast_the_steps_tell_how_long() -> None:
+    control = FakeControl()
+    control.steps = [Step(34.0, Grant(PLANNED, CODER, True))]
+
+    body = await shown(control)
+
+    assert (body["outcome"], body["backend"]) == ("waits", "coder")
+    assert body["predictedWait"] == {"place": 1, "waitMs": 34_000, "spreadMs": 0}
+
+
 async def test_nobody_can_tell_what_comes_of_it() -> None:
     control = FakeControl()
 
