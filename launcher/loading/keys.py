@@ -104,8 +104,9 @@ POLICY: Key[PolicyName] = Key(
 )  # fmt: skip
 BATCH_MAX_WAIT: Key[float] = Key(
     "batch_max_wait", HERE, units.positive_seconds, 1800.0, '"30m"',
-    "The `max_wait` of requests of the class `batch`. After each such time of waiting, a request "
-    "of any class counts as one class higher, so that everybody has their turn.",
+    "The `max_wait` of requests of the class `batch`; after that they are of the highest class, "
+    "`normal` ones after a third of it, so that everybody has their turn. A batch request's "
+    "`queue_timeout` is longer by as much.",
 )  # fmt: skip
 
 BACKEND_KEY: Key[Secret | None] = Key(

@@ -97,7 +97,7 @@ async def test_a_request_may_ask_for_less_than_its_route_has() -> None:
         own, meek = (one.ask for one in here.gate.admissions)
         assert (own.priority, own.wake, own.max_wait) == (route.priority, Wake.ALWAYS, 7.0)
         assert (meek.priority, meek.wake, meek.max_wait) == (Priority.BATCH, Wake.IF_IDLE, 900.0)
-        assert own.ages == meek.ages == 900.0
+        assert (own.ages, meek.ages) == (300.0, 900.0)
         assert all(b"x-launcher" not in head.lower() for head in saying.heads)
         answer = await here.ask(get("/coder/x", "X-Launcher-Priority: urgent"))
         assert (answer.status, orjson.loads(answer.body)["error"]["code"]) == (400, "bad_request")
