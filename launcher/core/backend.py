@@ -152,6 +152,13 @@ class Backend:
         return self.expected_start + self.expected_stop
 
     @property
+    def work(self) -> float:
+        """Seconds in which all who use it or wait for it now will have been served."""
+        count = self.holding + len(self.queue)
+        at_a_time = self.spec.max_in_flight or count
+        return math.ceil(count / at_a_time) * (self.estimates.service or 0.0) if count else 0.0
+
+    @property
     def room(self) -> bool:
         """Whether it may be granted one more."""
         most = self.spec.max_in_flight

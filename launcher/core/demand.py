@@ -1,7 +1,7 @@
 """The cold backends that somebody waits for, in the policy's order, kept up to date event by
 event: what a pass over them costs grows with the places it can give, not with who waits.
 
-Backends that need the same and are equally urgent stand in one line. If the first of a line
+Backends that need the same, and equally badly, stand in one line. If the first of a line
 can't have a place, none behind it can.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from launcher.core.backend import Backend
-from launcher.core.policy import Policy, Rank
+from launcher.core.policy import Need, Policy, Rank, need_of
 from launcher.core.queue import SPARE
 from launcher.core.types import BackendId, BackendState, Needs
 
@@ -24,8 +24,8 @@ _COMING = (BackendState.STARTING, BackendState.READY)
 
 T = TypeVar("T")
 
-Line = tuple[Needs, bool]
-"""What is needed, and whether it is urgent."""
+Line = tuple[Needs, Need]
+"""What is needed, and how badly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class Demand:
                 cost = max(cost, seconds / capacity[name])
         return tickets, cost
 
-    def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, bool]]:
-        """Each in its turn, with whether it is urgent, but nobody of a line that is `in_vain`."""
+    def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, Need]]:
+        """Each in its turn, with how badly it needs a place; nobody of a line `in_vain`."""
         taken: list[tuple[Line, tuple[Rank, BackendId, int]]] = []
         heads = [
             (*first, line) for line in list(self._lines) if (first := self._first(line)) is not None
@@ -133,7 +133,7 @@ class Demand:
             return
         line = None
         if backend.state in _COLD:
-            line = (backend.needs, self._policy.urgent_at(backend) <= now)
+            line = (backend.needs, need_of(self._policy, backend, now))
         entry = _Entry(
             backend=backend,
             number=next(self._numbers),
@@ -150,9 +150,9 @@ class Demand:
         self._forget_void(places)
         self._forget_void(self._reviews)
         heapq.heappush(places, (self._policy.rank(backend, now), backend.id, entry.number))
-        at = backend.queue.ages_at(now)
-        if not line[1]:
-            at = min(at, self._policy.urgent_at(backend))
+        turns = (self._policy.urgent_at(backend), self._policy.desperate_at(backend))
+        at = min((turn for turn in turns if turn > now), default=math.inf)
+        at = min(at, backend.queue.ages_at(now))
         if at < math.inf:
             heapq.heappush(self._reviews, (at, backend.id, entry.number))
 

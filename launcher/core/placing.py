@@ -20,6 +20,7 @@ from launcher.core.books import SOFT, add
 from launcher.core.demand import Line
 from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
+from launcher.core.policy import Need
 from launcher.core.refusal import not_resident
 from launcher.core.types import BackendId, BackendState, Failure, StopReason
 from launcher.core.world import CUT_GRACE, START_MARGIN, World
@@ -58,8 +59,8 @@ class _Pass:
         self.chosen: set[BackendId] = set()
         self.immovable: list[Backend] = []
         """Stuck while they stop, out of reach, or not seen yet: no drain makes them go."""
-        self.candidates: dict[bool, list[Candidate]] = {}
-        """Who could make room for the urgent, and for the others."""
+        self.candidates: dict[Need, list[Candidate]] = {}
+        """Who could make room, by how badly it is needed."""
         self.in_vain: set[Line] = set()
         """For whom nobody can make room."""
         self.wake = math.inf
@@ -74,8 +75,8 @@ class _Pass:
                 world.serve(backend, now)
         self._count()
         self._wake_at(world.demand.review(now))
-        for backend, urgent in world.demand.best_first(self.in_vain):
-            self._give(backend, urgent=urgent)
+        for backend, need in world.demand.best_first(self.in_vain):
+            self._give(backend, need)
         self._undrain()
         self._prewarm()
         self._shed()
@@ -100,7 +101,7 @@ class _Pass:
 
     # -- giving
 
-    def _give(self, backend: Backend, *, urgent: bool) -> None:
+    def _give(self, backend: Backend, need: Need) -> None:
         """Start it, or make room for it, or let it wait."""
         world, now = self.world, self.now
         if self._hopeless(backend) or not backend.known:
@@ -118,33 +119,32 @@ class _Pass:
         if not backend.queue.pressing:
             world.reject_queue(backend, not_resident(backend), now)
             return
-        if urgent not in self.candidates:
-            self.candidates[urgent] = self._candidates(urgent=urgent)
-        candidates = [c for c in self.candidates[urgent] if c.id not in self.chosen]
+        if need not in self.candidates:
+            self.candidates[need] = self._candidates(need)
+        candidates = [c for c in self.candidates[need] if c.id not in self.chosen]
         chosen = eviction.choose(candidates, needs, self.future, world.capacity)
         if chosen is None:
-            self.in_vain.add((needs, urgent))
+            self.in_vain.add((needs, need))
         for candidate in chosen or ():
             victim = world.backends[candidate.id]
             self.chosen.add(victim.id)
             add(self.future, victim.needs, -1)
             world.evict(victim, backend, candidate.price, victim.held(now), now)
-        if chosen is not None or urgent:
+        if chosen is not None or need:
             add(self.future, needs)
 
-    def _candidates(self, *, urgent: bool) -> list[Candidate]:
-        """Who could make room: the idle that have lingered, and for the urgent all who are
-        idle and the busy that have been ready for their minimum residency."""
+    def _candidates(self, need: Need) -> list[Candidate]:
+        """Who could make room: see `Need`."""
         found = []
         for backend in self.world.residents.values():
             if backend.unreachable is not None:
                 continue
             if backend.state is BackendState.DRAINING:
-                if _leaving(backend) or (backend.held(self.now) and not urgent):
+                if _leaving(backend) or (backend.held(self.now) and not need):
                     continue
                 price = self._price(backend) * GOING
             elif backend.state is BackendState.READY:
-                if not self._may_go(backend, urgent=urgent):
+                if not self._may_go(backend, need):
                     continue
                 price = self._price(backend)
             else:
@@ -152,15 +152,15 @@ class _Pass:
             found.append(Candidate(backend.id, backend.needs, price, backend.used_at))
         return found
 
-    def _may_go(self, backend: Backend, *, urgent: bool) -> bool:
+    def _may_go(self, backend: Backend, need: Need) -> bool:
         """Whether its time is over; asks to be woken when it will be."""
         busy = backend.held(self.now)
         idle_at = backend.habits.idle_at
-        if not busy and idle_at is None:
+        if need is Need.DESPERATE or (not busy and idle_at is None):
             return True
         tickets, cost = self.world.demand.rivals(backend.needs, self.world.capacity)
         until = math.inf
-        if urgent:
+        if need:
             overdue = backend.queue.overdue_at() <= self.now
             until = backend.ready_at + self.policy.residency(cost, overdue=overdue)
         if not busy and idle_at is not None:
@@ -172,10 +172,10 @@ class _Pass:
     def _price(self, backend: Backend) -> float:
         """Seconds that its going is expected to cost: the work on it that has to be waited
         for, and its reload if somebody wants it soon."""
-        price = backend.swap_cost * backend.habits.wanted(SOON, self.now)
-        if backend.held(self.now):
-            price += backend.swap_cost + (backend.estimates.service or 0.0)
-        return price
+        wanted = backend.habits.wanted(SOON, self.now)
+        if not backend.held(self.now):
+            return backend.swap_cost * wanted
+        return backend.swap_cost + backend.work
 
     def _undrain(self) -> None:
         """Let those go on whose place nobody needs any more."""

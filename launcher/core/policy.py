@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from enum import IntEnum
 from types import MappingProxyType
 from typing import Protocol
 
@@ -16,6 +17,18 @@ from launcher.core.backend import Backend
 #: How many times its minimum residency a backend may keep its place while it serves tickets
 #: that are overdue themselves.
 ROUNDS = 4.0
+
+
+class Need(IntEnum):
+    """How far others have to go for somebody who waits."""
+
+    PATIENT = 0
+    """Who is idle makes room, once it has lingered."""
+    URGENT = 1
+    """So does who is in use, once it has had its minimum residency."""
+    DESPERATE = 2
+    """So does everybody."""
+
 
 #: The order among the cold backends that somebody waits for: the least first.
 Rank = tuple[float, ...]
@@ -35,6 +48,10 @@ class Policy(Protocol):
 
     def urgent_at(self, wanting: Backend) -> float:
         """From when on it may make others drain that are in use."""
+        ...
+
+    def desperate_at(self, wanting: Backend) -> float:
+        """From when on nobody's residency is respected for its sake any more."""
         ...
 
     @property
@@ -72,6 +89,11 @@ class Bounded:
     def urgent_at(self, wanting: Backend) -> float:
         return wanting.queue.overdue_at()
 
+    def desperate_at(self, wanting: Backend) -> float:
+        # Where more models are busy than their residencies leave time for, a round would take
+        # longer than anybody may wait, and always the same ones would be sent away.
+        return wanting.queue.half_time()
+
     def residency(self, rivals_cost: float, *, overdue: bool) -> float:
         # To leave overdue tickets behind is to swap once more for them: where all are overdue,
         # to serve a queue to its end is what keeps the mean wait down.
@@ -95,6 +117,9 @@ class Arrival:
     def urgent_at(self, wanting: Backend) -> float:
         return wanting.queue.oldest
 
+    def desperate_at(self, wanting: Backend) -> float:
+        return math.inf
+
     def residency(self, rivals_cost: float, *, overdue: bool) -> float:
         return 0.0
 
@@ -114,11 +139,21 @@ class Collation:
     def urgent_at(self, wanting: Backend) -> float:
         return math.inf
 
+    def desperate_at(self, wanting: Backend) -> float:
+        return math.inf
+
     def residency(self, rivals_cost: float, *, overdue: bool) -> float:
         return 0.0
 
     def linger(self, idle: Backend, waiting: int) -> float:
         return 0.0
+
+
+def need_of(policy: Policy, wanting: Backend, now: float) -> Need:
+    """How badly a place is needed."""
+    if policy.urgent_at(wanting) > now:
+        return Need.PATIENT
+    return Need.URGENT if policy.desperate_at(wanting) > now else Need.DESPERATE
 
 
 POLICIES: Mapping[str, Callable[[], Policy]] = MappingProxyType(

@@ -131,6 +131,11 @@ class Queue:
             heapq.heappop(heap)
         return heap[0][0] if heap else math.inf
 
+    def half_time(self) -> float:
+        """When the first has waited for half of the time after which it is sent away."""
+        halves = ((one.since + one.ticket.deadline) / 2 for one in self._heads())
+        return min(halves, default=math.inf)
+
     def ahead_of(self, ticket: TicketId, now: float) -> int:
         """How many are served before it."""
         mine = self._all[ticket]

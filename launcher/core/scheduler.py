@@ -343,6 +343,7 @@ class Scheduler:
         for spec in event.changed:
             world.backends[spec.id].spec = spec
             world.demand.changed(world.backends[spec.id])
+            world.serve(world.backends[spec.id], now)
         for id in event.removed:
             backend = world.backends[id]
             backend.removed = True

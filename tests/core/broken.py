@@ -113,14 +113,14 @@ MUTANTS = [
     Mutant(
         "the busy drain only for the overdue",
         "placing",
-        "        until = math.inf\n        if urgent:\n",
+        "        until = math.inf\n        if need:\n",
         "        until = math.inf\n        if True:\n",
     ),
     Mutant(
         "the overdue do make the busy drain",
         "placing",
-        "self._give(backend, urgent=urgent)",
-        "self._give(backend, urgent=False)",
+        "self._give(backend, need)",
+        "self._give(backend, Need.PATIENT)",
     ),
     Mutant(
         "minimum residency",
@@ -155,7 +155,7 @@ MUTANTS = [
     Mutant(
         "the overdue are not overtaken",
         "placing",
-        "        if chosen is not None or urgent:\n",
+        "        if chosen is not None or need:\n",
         "        if chosen is None:\n",
     ),
     Mutant(
@@ -449,8 +449,8 @@ MUTANTS = [
     Mutant(
         "lingering ends when somebody is urgent",
         "placing",
-        "        if urgent:\n            overdue",
-        "        if urgent and busy:\n            overdue",
+        "        if need:\n            overdue",
+        "        if need and busy:\n            overdue",
     ),
     Mutant(
         "lingering is learned",
@@ -485,14 +485,14 @@ MUTANTS = [
     Mutant(
         "what loads slowly is spared",
         "placing",
-        "price = backend.swap_cost * backend.habits.wanted",
-        "price = backend.habits.wanted",
+        "return backend.swap_cost * wanted",
+        "return wanted",
     ),
     Mutant(
         "who is wanted soon is spared",
         "placing",
-        "backend.swap_cost * backend.habits.wanted(SOON, self.now)",
-        "backend.swap_cost",
+        "wanted = backend.habits.wanted(SOON, self.now)",
+        "wanted = 1.0",
     ),
     Mutant(
         "who hasn't been asked for long is spared less",
@@ -503,8 +503,8 @@ MUTANTS = [
     Mutant(
         "work that has to be waited for has a price",
         "placing",
-        "            price += backend.swap_cost + (backend.estimates.service or 0.0)\n",
-        "            pass\n",
+        "return backend.swap_cost + backend.work",
+        "return 0.0",
     ),
     Mutant(
         "one that is going is chosen anew each time",
@@ -557,7 +557,7 @@ MUTANTS = [
     Mutant(
         "an urgent one has a claim",
         "placing",
-        "        if chosen is not None or urgent:\n",
+        "        if chosen is not None or need:\n",
         "        if chosen is not None:\n",
     ),
     Mutant(
@@ -575,8 +575,8 @@ MUTANTS = [
     Mutant(
         "lingering is protected by the minimum residency",
         "placing",
-        "        if not busy and idle_at is None:\n",
-        "        if not busy and (urgent or idle_at is None):\n",
+        "(not busy and idle_at is None):\n",
+        "(not busy and (need or idle_at is None)):\n",
     ),
     Mutant(
         "overdue tickets of its own are served first",
@@ -679,5 +679,23 @@ MUTANTS = [
         "demand",
         "cost = max(cost, seconds / capacity[name])",
         "cost = max(cost, seconds)",
+    ),
+    Mutant(
+        "who waits their turn is work too",
+        "backend",
+        "count = self.holding + len(self.queue)",
+        "count = self.holding",
+    ),
+    Mutant(
+        "the desperate don't wait for a residency",
+        "policy",
+        "return wanting.queue.half_time()",
+        "return math.inf",
+    ),
+    Mutant(
+        "time alone makes somebody desperate",
+        "demand",
+        "turns = (self._policy.urgent_at(backend), self._policy.desperate_at(backend))",
+        "turns = (self._policy.urgent_at(backend),)",
     ),
 ]

@@ -108,6 +108,33 @@ def the_higher_class_has_the_next_turn(make: Make) -> None:
 
 
 @scenario
+def the_desperate_do_not_wait_for_a_residency(make: Make) -> None:
+    """Else a round of many busy models would take longer than anybody may wait."""
+    s = Stage(make, [spec("a"), spec("b", start_guess=500.0)])
+    s.arrive("a")
+    s.started("a")
+    s.arrive("b", max_wait=5.0, deadline=100.0)
+    s.pass_time(49.0)
+    assert s.state("a") == "ready"
+    s.pass_time(2.0)
+    assert s.state("a") == "draining"
+
+
+@scenario
+def of_the_busy_goes_who_has_less_still_to_serve(make: Make) -> None:
+    times = Estimates(10.0, 2.0, 10.0)
+    specs = [spec(n, estimates=times, max_in_flight=1) for n in ("a", "b")]
+    s = Stage(make, [*specs, spec("c", estimates=times)], gpu=2)
+    for name, many in (("a", 5), ("b", 1)):
+        for _ in range(many):
+            s.arrive(name, max_wait=1000.0)
+        s.started(name)
+    s.pass_time(100.0)
+    s.arrive("c", max_wait=0.0)
+    assert (s.state("a"), s.state("b")) == ("ready", "draining")
+
+
+@scenario
 def the_residency_counts_who_waits_for_such_a_place(make: Make) -> None:
     """Many places, or something plentiful that all need, don't make it longer."""
     specs = [spec(f"m{i}", ram=1) for i in range(8)]

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.core.backend import Backend
 from launcher.core.demand import Demand, Line
-from launcher.core.policy import POLICIES
+from launcher.core.policy import POLICIES, need_of
 from launcher.core.queue import SPARE
 from launcher.core.types import BackendId, BackendState, Priority, Ticket, TicketId
 from tests.core.stage import spec
@@ -41,6 +41,7 @@ def test_the_order_is_that_of_a_sort(name: str, seed: int) -> None:
                     TicketId(next_id),
                     (backend.id,),
                     max_wait=rng.choice((5.0, 60.0)),
+                    deadline=now + rng.choice((50.0, 300.0)),
                     priority=rng.choice(list(Priority)),
                     ages=100.0,
                 )
@@ -53,9 +54,9 @@ def test_the_order_is_that_of_a_sort(name: str, seed: int) -> None:
         demand.review(now)
         waiting = [b for b in backends if b.queue and b.state in COLD]
         order = sorted(waiting, key=lambda b: (*policy.rank(b, now), b.id))
-        urgent = [(b, policy.urgent_at(b) <= now) for b in order]
-        assert list(demand.best_first(set())) == urgent
-        assert list(demand.best_first(set())) == urgent, "looking changes nothing"
+        lined_up = [(b, need_of(policy, b, now)) for b in order]
+        assert list(demand.best_first(set())) == lined_up
+        assert list(demand.best_first(set())) == lined_up, "looking changes nothing"
         rivals = [b for b in backends if b.queue and b.state.value in ("draining", "stopping")]
         capacity = {"gpu": 2, "ram": 8}
         for one in backends:
@@ -83,10 +84,10 @@ def test_a_line_in_vain_is_passed_over() -> None:
     assert demand.review(10.0) > 10.0
     in_vain: set[Line] = set()
     seen: list[BackendId] = []
-    for backend, urgent in demand.best_first(in_vain):
+    for backend, need in demand.best_first(in_vain):
         seen.append(backend.id)
         if backend.id == "a":
-            in_vain.add((backend.needs, urgent))
+            in_vain.add((backend.needs, need))
     assert seen == ["a", "b", "d"]
     assert repr(demand) == "<Demand 4 backends in 2 lines>"
 

@@ -84,6 +84,18 @@ def test_a_queue_timeout_rejects_and_the_loop_goes_on() -> None:
     assert out.unserved == 0
 
 
+def test_nobody_is_always_sent_away_however_many_are_busy() -> None:
+    """A dozen models that would fill the place each by itself."""
+    models = tuple(Model(f"m{number}") for number in range(12))
+    loops = [Loop(n, fixed(5.0), fixed(1.0)) for n in range(12) for _ in range(12)]
+    out = run(Workload(models, loops=tuple(loops), horizon=3 * 3600.0, queue_timeout=1800.0))
+    served = [0] * 12
+    for model, was in zip(out.model, out.served, strict=True):
+        served[model] += was
+    assert min(served) > max(served) / 3
+    assert len(out.rejected) < sum(served) / 100
+
+
 def test_jitter_spreads_the_starts_within_its_share() -> None:
     models = tuple(Model(f"m{n}", start=10.0, jitter=0.2) for n in range(40))
     requests = rows(*[(0.0, n, 1.0) for n in range(40)])
