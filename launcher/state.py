@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import queue
 import sqlite3
@@ -236,7 +237,7 @@ class StateStore:
 
     def _load(self, db: sqlite3.Connection) -> None:
         for backend, *times in db.execute("SELECT backend, start, stop, service FROM estimates"):
-            self._estimates[BackendId(backend)] = Estimates(*times)
+            self._estimates[BackendId(backend)] = Estimates(*map(_sound, times))
         for backend, *counters in db.execute(
             "SELECT backend, count, total, last_duration, last_started_at FROM starts"
         ):
@@ -317,3 +318,10 @@ class Keeper:
         for backend, found in self._snapshot().backends.items():
             if found.estimates != Estimates():
                 self._store.save_estimates(backend, found.estimates)
+
+
+def _sound(time: object) -> float | None:
+    """A time that can be reckoned with; None for whatever else stands in the file."""
+    if isinstance(time, int | float) and math.isfinite(time) and time >= 0:
+        return float(time)
+    return None

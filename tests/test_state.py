@@ -48,6 +48,16 @@ async def test_a_restart_knows_what_was_measured(path: Path) -> None:
     assert again.load_starts() == {A: Starts(2, 77.0, 38.5, 1_800_000_000.25)}
 
 
+async def test_times_that_cannot_be_reckoned_with_are_forgotten(path: Path) -> None:
+    store = await StateStore.open(path)
+    store.save_estimates(A, Estimates(start=1.0, stop=2.0, service=3.0))
+    await store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE estimates SET start = -5, stop = 9e999, service = 'abc'")
+    db.close()
+    assert (await reopened(path)).load_estimates() == {A: Estimates()}
+
+
 async def test_the_newest_value_wins(path: Path) -> None:
     store = await StateStore.open(path)
     for number in range(500):

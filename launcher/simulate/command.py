@@ -107,17 +107,22 @@ def simulate(
         int,
         typer.Option(
             min=1,
+            max=1000,
             help="How many; the n-th is asked 1/n as often as the first.",
             rich_help_panel=_SHAPE,
         ),
     ] = 4,
     rate: Annotated[
-        float, typer.Option(min=0.0, help="Requests a second, of all.", rich_help_panel=_SHAPE)
+        float,
+        typer.Option(
+            min=0.0, max=1000.0, help="Requests a second, of all.", rich_help_panel=_SHAPE
+        ),
     ] = 0.1,
     burst: Annotated[
         float,
         typer.Option(
             min=0.1,
+            max=100.0,
             help="Coefficient of variation of the gaps: 1 is even chance, 8 comes in bursts.",
             rich_help_panel=_SHAPE,
         ),

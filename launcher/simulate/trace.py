@@ -14,6 +14,9 @@ from typing import TextIO
 from launcher.core.types import Priority
 from launcher.simulate.workload import Requests
 
+#: As many as the columns of a workload can tell apart.
+MOST_MODELS = 65_535
+
 #: Column names, lower-case, by what they hold.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "time": ("time", "timestamp", "at"),
@@ -60,7 +63,7 @@ def _read(file: TextIO, class_of: Callable[[str], Priority]) -> Trace:
     width = max(at, model, service) + 1
     numbers: dict[str, int] = {}
     requests = Requests()
-    first = None
+    first, dates = None, False
     ordered, last = True, -math.inf
     for row in rows:
         if not row:
@@ -68,9 +71,14 @@ def _read(file: TextIO, class_of: Callable[[str], Priority]) -> Trace:
         line = rows.line_num
         if len(row) < width:
             raise TraceError(f"line {line}: {len(row)} columns, the header has {len(header)}")
-        time = _time(row[at], line, header[at])
+        time, dated = _time(row[at], line, header[at])
         if first is None:
-            first = time
+            first, dates = time, dated
+        elif dated is not dates:
+            kinds = ("seconds", "dates")
+            raise TraceError(
+                f"line {line}, column {header[at]}: {kinds[dated]}, where line 2 has {kinds[dates]}"
+            )
         name = row[model].strip()
         if not name:
             raise TraceError(f"line {line}, column {header[model]}: expected a model's name")
@@ -80,6 +88,8 @@ def _read(file: TextIO, class_of: Callable[[str], Priority]) -> Trace:
                 f"line {line}, column {header[priority]}: expected one of "
                 f"{', '.join(_CLASSES)}, not {cell!r}"
             )
+        if len(numbers) >= MOST_MODELS and name not in numbers:
+            raise TraceError(f"line {line}: more than {MOST_MODELS:,} models")
         requests.add(
             time - first,
             numbers.setdefault(name, len(numbers)),
@@ -110,7 +120,8 @@ def _places(header: Sequence[str]) -> tuple[int, int, int, int]:
     return places[0], places[1], places[2], places[3]
 
 
-def _time(cell: str, line: int, column: str) -> float:
+def _time(cell: str, line: int, column: str) -> tuple[float, bool]:
+    """In seconds, and whether it was a date."""
     try:
         seconds = float(cell)
     except ValueError:
@@ -121,10 +132,10 @@ def _time(cell: str, line: int, column: str) -> float:
                 f"line {line}, column {column}: expected seconds or an ISO 8601 time, not {cell!r}"
             ) from None
         # Without a zone it is taken as UTC: only differences matter.
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), True
     if not math.isfinite(seconds):
         raise TraceError(f"line {line}, column {column}: expected a finite time, not {cell!r}")
-    return seconds
+    return seconds, False
 
 
 def _service(cell: str, line: int, column: str) -> float:

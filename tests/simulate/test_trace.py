@@ -46,6 +46,7 @@ def test_rows_out_of_order_are_put_in_order(tmp_path: Path) -> None:
         ("time,model\n1,a\n", "line 1: no column 'service'"),
         ("time,model,service\n1,a,1\nsoon,a,1\n", "line 3, column time: .* not 'soon'"),
         ("time,model,service\nnan,a,1\n", "line 2, column time: expected a finite"),
+        ("time,model,service\n0,a,1\n2024-01-01,b,1\n", "line 3, column time: dates, where"),
         ("time,model,service\n1,a,-1\n", "line 2, column service: expected seconds >= 0"),
         ("time,model,service\n1,a,long\n", "line 2, column service: .* not 'long'"),
         ("time,model,service\n1, ,1\n", "line 2, column model: expected a model's name"),
