@@ -166,7 +166,7 @@ class Outlook:
         as long as its habits say."""
         if ready.seconds == math.inf:
             return ready
-        new = round(_newcomers(backend, ready.seconds, self._now))
+        new = math.floor(_newcomers(backend, ready.seconds, self._now))
         queued = len(backend.queue) + new
         served = _served(backend, [], queued)
         # As many again would be no surprise: requests come in bursts.
