@@ -1,6 +1,6 @@
 """The scheduling policies side by side, in simulation.
 
-    python -m bench.scheduling [open|agents|trickle|fits|azure|optimum|scale]
+    python -m bench.scheduling [open|agents|trickle|fits|azure|optimum|forecasts|scale]
                                [--seeds 20] [--traces DIR] [--json FILE] [--quick]
 
 One slot, starts of 25 s, stops of 2 s, `max_wait` 60 s, at most 8 requests at a time by
@@ -18,10 +18,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.scheduling import agents, azure, fits, open, optimum, scale, trickle
+from bench.scheduling import agents, azure, fits, forecasts, open, optimum, scale, trickle
 from bench.scheduling.common import Bench
 
-NAMES = ("open", "agents", "trickle", "fits", "azure", "optimum", "scale")
+NAMES = ("open", "agents", "trickle", "fits", "azure", "optimum", "forecasts", "scale")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "fits": lambda: fits.bench(seeds, quick),
         "azure": lambda: azure.bench(seeds, options.traces, quick),
         "optimum": lambda: optimum.bench(100 if quick else options.instances),
+        "forecasts": lambda: forecasts.bench(seeds, quick),
         "scale": lambda: scale.bench(quick),
     }
     wanted = [options.name] if options.name else list(NAMES)

@@ -33,9 +33,9 @@ def make(policy: str, capacity: Needs) -> Scheduler:
     return Scheduler(capacity, POLICIES[policy]())
 
 
-def run(workload: Workload, policy: str) -> Outcome:
-    """One simulation."""
-    return simulate(workload, partial(make, policy))
+def run(workload: Workload, policy: str, ages: Sequence[float] = ()) -> Outcome:
+    """One simulation; `ages`: those at which forecasts are noted."""
+    return simulate(workload, partial(make, policy), ages)
 
 
 def reports(workload: Workload, policies: Sequence[str] = ALL) -> dict[str, Report]:

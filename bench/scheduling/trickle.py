@@ -55,24 +55,28 @@ class Result:
     """Of the trickle's waits."""
 
 
-def simulated(case: Case) -> dict[str, Result]:
-    """All three policies."""
+def workload(case: Case) -> Workload:
+    """The busy one's clients and the rare one's trickle."""
     until = case.hours * 3600
     service = between(LEAST, MOST)
     models = tuple(
         Model(name, start=START, stop=STOP, max_in_flight=AT_A_TIME, max_wait=MAX_WAIT)
         for name in ("busy", "rare")
     )
-    workload = Workload(
+    return Workload(
         models,
         trickle(1, every=EVERY, service=service, until=until, seed=case.seed),
         clients(CLIENTS, 0, service=service, think=between(0.0, 0.2)),
         horizon=until,
         seed=case.seed,
     )
+
+
+def simulated(case: Case) -> dict[str, Result]:
+    """All three policies."""
     results = {}
     for policy in ALL:
-        outcome = run(workload, policy)
+        outcome = run(workload(case), policy)
         rare = measure(outcome, policy).models["rare"]
         served = [0, 0]
         for model, granted in zip(outcome.model, outcome.served, strict=True):

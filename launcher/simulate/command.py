@@ -146,7 +146,7 @@ def simulate(
     """Try the scheduling policies on a trace, or on traffic that is made up. Starts nothing.
 
     The product's own scheduler runs on a virtual clock; hours take seconds.
-    Shows swaps, waits and who starves, for each policy.
+    Shows swaps, waits, who starves, and how good the forecasts were, for each policy.
 
     \b
       launcher simulate
@@ -155,6 +155,7 @@ def simulate(
       launcher simulate yesterday.csv --capacity vram=24 --needs vram=9 --json
     """
     from launcher.core.policy import POLICIES
+    from launcher.simulate.accuracy import AGES
     from launcher.simulate.assemble import OptionError, Wanted, assemble, duration_of
     from launcher.simulate.measure import measure
 
@@ -189,7 +190,7 @@ def simulate(
     from launcher.simulate.engine import simulate as play
 
     outcomes = [
-        (name, play(workload, lambda room, name=name: Scheduler(room, POLICIES[name]())))  # type: ignore[misc]
+        (name, play(workload, lambda room, name=name: Scheduler(room, POLICIES[name]()), AGES))  # type: ignore[misc]
         for name in dict.fromkeys(names)
     ]
     reports = [measure(outcome, name, limit) for name, outcome in outcomes]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
@@ -28,6 +28,7 @@ from launcher.core.effects import (
 )
 from launcher.core.types import (
     BackendId,
+    Forecast,
     Needs,
     Priority,
     StopReason,
@@ -38,10 +39,13 @@ from launcher.core.types import (
 from launcher.simulate.workload import Workload
 
 #: What stands in the heap of things to come.
-_RELEASE, _STARTED, _STOPPED, _ASK = range(4)
+_RELEASE, _STARTED, _STOPPED, _ASK, _LOOK = range(5)
 #: Ticks without any progress of time after which the scheduler is taken to be stuck.
 _MOST_TICKS = 10_000
 _CLASSES = tuple(Priority)
+#: Of so many queued tickets the forecasts are noted; of the n-th after them with the chance
+#: SAMPLE / n, so that a long trace stays fast.
+SAMPLE = 2_000
 
 
 class SchedulerLike(Protocol):
@@ -49,6 +53,7 @@ class SchedulerLike(Protocol):
 
     def handle(self, event: ev.Event, now: float) -> list[Effect]: ...
     def epoch(self, backend: BackendId) -> int: ...
+    def forecast(self, ticket: TicketId, now: float) -> Forecast | None: ...
 
 
 Make = Callable[[Needs], SchedulerLike]
@@ -63,6 +68,17 @@ class Span:
     phase: Phase
     begin: float
     end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What was forecast of a queued request that had waited for `age` seconds by then: that it
+    would wait `seconds` more, give or take `spread`."""
+
+    request: int
+    age: float
+    seconds: float
+    spread: float
 
 
 @dataclass(slots=True)
@@ -90,6 +106,8 @@ class Outcome:
     starts: int = 0
     evictions: int = 0
     """Stops that made room for another model."""
+    foreseen: list[Foreseen] = field(default_factory=list)
+    """In the order of time."""
 
     @property
     def unserved(self) -> int:
@@ -97,19 +115,23 @@ class Outcome:
         return len(self.arrived) - sum(self.served) - len(self.rejected)
 
 
-def simulate(workload: Workload, make: Make) -> Outcome:
+def simulate(workload: Workload, make: Make, ages: Sequence[float] = ()) -> Outcome:
     """Run it to its horizon or to the last answer. Deterministic.
+
+    Of a sample of the queued requests, what is forecast at these `ages` (seconds waited) is
+    noted; that changes nothing of what happens.
 
     Raises RuntimeError where the scheduler asks for something that nothing here can do, or
     spins without time going on.
     """
-    return _Run(workload, make(workload.capacity)).go()
+    return _Run(workload, make(workload.capacity), ages).go()
 
 
 class _Run:
     """One simulation under way."""
 
     __slots__ = (
+        "_ages",
         "_asking",
         "_epochs",
         "_heap",
@@ -120,6 +142,8 @@ class _Run:
         "_open",
         "_out",
         "_phases",
+        "_queued",
+        "_sampling",
         "_scheduler",
         "_sequence",
         "_thinking",
@@ -128,7 +152,7 @@ class _Run:
         "_workload",
     )
 
-    def __init__(self, workload: Workload, scheduler: SchedulerLike) -> None:
+    def __init__(self, workload: Workload, scheduler: SchedulerLike, ages: Sequence[float]) -> None:
         self._workload = workload
         self._scheduler = scheduler
         self._out = Outcome(workload)
@@ -150,6 +174,10 @@ class _Run:
             Random(f"{workload.seed}/loop/{number}") for number in range(len(workload.loops))
         ]
         self._asking: dict[int, int] = self._out.loop
+        self._ages = tuple(ages)
+        self._queued = 0
+        """Requests that weren't served on arrival, while forecasts are noted."""
+        self._sampling = Random(f"{workload.seed}/sample")
 
     def go(self) -> Outcome:
         """The loop. At one moment: what was under way ends, then timers, then arrivals."""
@@ -221,6 +249,8 @@ class _Run:
             loop = self._workload.loops[number]
             self._asking[len(self._out.arrived)] = number
             self._arrive(loop.model, loop.service(self._thinking[number]), loop.priority)
+        elif what == _LOOK:
+            self._look(number, epoch)
         elif epoch == self._epochs[number]:
             id = self._ids[number][0]
             if what == _STARTED:
@@ -251,6 +281,26 @@ class _Run:
             ages=ages,
         )
         self._feed(ev.Arrived(ticket))
+        if self._ages and out.waited[number] < 0:
+            self._watch(number)
+
+    def _watch(self, number: int) -> None:
+        """Have its forecasts noted, if it is of the sample."""
+        self._queued += 1
+        if self._sampling.random() * self._queued >= SAMPLE:
+            return
+        for place, age in enumerate(self._ages):
+            if age > 0:
+                self._later(self._now + age, _LOOK, number, place)
+            else:
+                self._look(number, place)
+
+    def _look(self, number: int, place: int) -> None:
+        """Note what is forecast of it at one of the ages, if it still waits."""
+        found = self._scheduler.forecast(TicketId(number), self._now)
+        if found is not None:
+            noted = Foreseen(number, self._ages[place], found.seconds, found.spread)
+            self._out.foreseen.append(noted)
 
     def _think(self, number: int) -> None:
         """A loop that got its answer asks again after a while."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from launcher.core.types import Needs, Priority
+from launcher.simulate.accuracy import Accuracy, accuracy, compared, left_out
 from launcher.simulate.engine import Outcome
 
 #: Seconds after which a request counts as starved, unless said otherwise.
@@ -51,6 +52,7 @@ class Report:
     waits: Waits
     models: Mapping[str, Waits]
     classes: Mapping[str, Waits]
+    forecasts: Accuracy
 
     def plain(self) -> dict[str, object]:
         """For JSON."""
@@ -88,6 +90,7 @@ def measure(outcome: Outcome, policy: str, starved_after: float = STARVED_AFTER)
             Priority(number).name.lower(): waits(classes[number], starved_after)
             for number in sorted(classes)
         },
+        forecasts=accuracy(compared(outcome), left_out(outcome)),
     )
 
 

@@ -12,11 +12,14 @@ from launcher.simulate.measure import Report, Waits
 
 
 def tables(reports: Sequence[Report]) -> RenderableType:
-    """One line for each policy, then the waits of each model and class side by side."""
+    """One line for each policy, then the waits of each model and class side by side, and how
+    good the forecasts were."""
     classes = sorted({name for report in reports for name in report.classes})
     parts: list[RenderableType] = [_policies(reports), Text(), _waits(reports, "wait, s", "models")]
     if len(classes) > 1:
         parts += [Text(), _waits(reports, "class", "classes")]
+    if any(report.forecasts.count for report in reports):
+        parts += [Text(), _forecasts(reports)]
     parts += [Text(), Text(_legend(), style="dim")]
     return Group(*parts)
 
@@ -62,6 +65,25 @@ def _waits(reports: Sequence[Report], title: str, of: str) -> Table:
     return table
 
 
+def _forecasts(reports: Sequence[Report]) -> Table:
+    table = _table(
+        "forecasts, s", "noted", "error p50", "p90", "bias", "within ±", "within 2 ±", "left out"
+    )
+    for report in reports:
+        one = report.forecasts
+        table.add_row(
+            report.policy,
+            f"{one.count:,}",
+            seconds(one.median),
+            seconds(one.p90),
+            f"{one.bias:+.1f}",
+            f"{one.within_one:.0%}",
+            f"{one.within_two:.0%}",
+            f"{one.left_out:,}",
+        )
+    return table
+
+
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first, no_wrap=True)
@@ -78,7 +100,9 @@ def _legend() -> str:
     return (
         "mean to max: seconds from a request's arrival to its grant. loading: share of the time "
         "spent starting and stopping. starved: waited too long. unserved: rejected, or "
-        "waiting at the end. fairness: Jain's index of the models' speeds, 1 is even."
+        "waiting at the end. fairness: Jain's index of the models' speeds, 1 is even. forecasts: "
+        "of a sample of those who queue, at several ages; bias: seconds foreseen too many; left "
+        "out: unserved."
     )
 
 

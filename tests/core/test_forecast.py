@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from launcher.core.policy import Collation
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, Estimates, Forecast, TicketId
 from tests.core.stage import Stage, spec
@@ -88,8 +89,8 @@ def test_the_places_of_those_before_count() -> None:
     s.pass_time(25.0)
     waits = [foreseen(s, t).seconds for t in (first, second, third)]
     assert waits[0] < waits[1] < waits[2]
-    # Start, service, stop of each before.
-    assert waits[2] - waits[1] == pytest.approx(30.0 + 10.0 + 4.0, abs=0.1)
+    # Start, service, stop of the one before, and that may get one more request meanwhile.
+    assert 30.0 + 10.0 + 4.0 <= waits[2] - waits[1] < 30.0 + 10.0 + 4.0 + 10.0
     spreads = [foreseen(s, t).spread for t in (first, second, third)]
     assert spreads == sorted(spreads)
 
@@ -117,3 +118,98 @@ def test_what_one_more_would_wait() -> None:
     later = scheduler(s).forecasts(s.now)
     assert BackendId("a") not in later, "it would be served at once"
     assert later[BackendId("b")].seconds == pytest.approx(34.0, abs=9.1)
+
+
+def test_a_turn_comes_when_one_that_is_served_now_is_done() -> None:
+    s = stage("a", max_in_flight=2)
+    s.up("a")
+    s.pass_time(100.0)
+    s.arrive("a")
+    s.pass_time(4.0)
+    s.arrive("a")
+    tickets = [s.arrive("a") for _ in range(3)]
+    shown = [foreseen(s, t).seconds for t in tickets]
+    # Of 10 s, and one of none that brought it up.
+    service = 0.7 * 10.0
+    assert shown[2] - shown[0] == pytest.approx(service)
+    assert shown[0] < shown[1] < shown[2]
+
+
+def test_who_came_before_a_drain_is_still_served_by_it() -> None:
+    s = stage("a", "b", max_in_flight=1)
+    first = s.arrive("a")
+    s.started("a")
+    before = s.arrive("a", max_wait=1000.0)
+    s.arrive("b", max_wait=20.0)
+    s.pass_time(50.0)
+    assert s.state("a") == "draining"
+    after = s.arrive("a")
+    assert foreseen(s, before).seconds < 10.0
+    # This drain, b's stop and start, a service there, and back.
+    assert foreseen(s, after).seconds > 2 * (30.0 + 4.0)
+    assert foreseen(s, after).place == 1
+    s.release(first)
+    assert s.code(before) is None
+
+
+def agent(s: Stage, name: str) -> None:
+    """Asks, is answered in 4 s, reads for a second, and so on."""
+    for _ in range(8):
+        ticket = s.arrive(name)
+        if s.state(name) == "starting":
+            s.started(name)
+        s.pass_time(4.0)
+        s.release(ticket)
+        s.pass_time(1.0)
+    s.arrive(name)
+
+
+def test_one_that_is_starting_will_be_used_until_somebody_is_overdue() -> None:
+    s = stage("a", "b", linger=math.inf)
+    agent(s, "a")
+    s.pass_time(4.0)
+    other = s.arrive("b", max_wait=60.0)
+    # Overdue in a minute; what is served then is half over; a stop and a start.
+    assert foreseen(s, other).seconds == pytest.approx(60.0 + 2.0 + 4.0 + 30.0, abs=4.0)
+    s.pass_time(70.0)
+    assert s.state("a") == "draining"
+    for ticket in list(s.flying):
+        s.release(ticket)
+    s.stopped("a")
+    s.started("b")
+    s.release(other)
+    agent(s, "b")
+    waiting = s.arrive("a", max_wait=60.0)
+    for ticket in list(s.flying):
+        s.release(ticket)
+    s.pass_time(70.0)
+    s.stopped("b")
+    s.started("a")
+    s.release(waiting)
+    other = s.arrive("b", max_wait=500.0)
+    s.pass_time(70.0)
+    s.stopped("a")
+    assert s.state("b") == "starting"
+    waiting = s.arrive("a", max_wait=60.0)
+    assert foreseen(s, waiting).seconds == pytest.approx(60.0 + 2.0 + 4.0 + 30.0, abs=4.0)
+
+
+def test_what_one_more_would_wait_is_known_beside_one_in_steady_use() -> None:
+    s = stage("a", "b", linger=math.inf)
+    agent(s, "a")
+    assert scheduler(s).forecasts(s.now)[BackendId("b")].seconds < 60.0 + 10.0 + 4.0 + 30.0
+
+
+def test_where_nobody_is_ever_overdue_it_may_take_for_ever_and_is_no_error() -> None:
+    s = Stage(
+        lambda room: Scheduler(room, Collation()),
+        [spec(n, estimates=MEASURED, linger=math.inf) for n in "abc"],
+    )
+    agent(s, "a")
+    tickets = [s.arrive("b"), s.arrive("c"), s.arrive("c")]
+    for ticket in tickets:
+        found = foreseen(s, ticket)
+        assert found.seconds > 34.0
+        assert not math.isnan(found.seconds)
+        assert not math.isnan(found.spread)
+    scheduler(s).forecasts(s.now)

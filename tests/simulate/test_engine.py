@@ -11,7 +11,8 @@ from launcher.core import events as ev
 from launcher.core.effects import Adopt, Effect, WakeAt
 from launcher.core.policy import POLICIES
 from launcher.core.types import BackendId, Needs
-from launcher.simulate.engine import Span, simulate
+from launcher.simulate import engine
+from launcher.simulate.engine import Foreseen, Span, simulate
 from launcher.simulate.generate import agents, open_traffic, zipf
 from launcher.simulate.workload import Loop, Model, Requests, Workload, fixed
 from tests.simulate.policies import run
@@ -167,3 +168,28 @@ def test_what_nothing_here_can_do_is_said() -> None:
 
     with pytest.raises(RuntimeError, match="Adopt"):
         simulate(Workload((A,), rows((1.0, 0, 1.0))), make)
+
+
+def test_forecasts_are_noted_of_those_who_still_wait() -> None:
+    workload = Workload((A,), rows((0.0, 0, 4.0), (11.0, 0, 4.0)))
+    out = run(workload, ages=(0.0, 4.0, 30.0))
+    assert out.foreseen == [Foreseen(0, 0.0, 10.0, 10 / 3), Foreseen(0, 4.0, 6.0, 10 / 3)]
+    assert not run(workload).foreseen
+
+
+def test_to_look_changes_nothing_and_of_many_a_sample_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "SAMPLE", 20)
+    requests = open_traffic(
+        zipf(3), rate=0.5, variation=3.0, service=fixed(4.0), until=1800.0, seed=3
+    )
+    models = tuple(Model(name, start=20.0, max_in_flight=4) for name in "abc")
+    plain = run(Workload(models, requests))
+    looked = run(Workload(models, requests), ages=(0.0, 10.0))
+    assert plain.waited == looked.waited
+    assert plain.spans == looked.spans
+    at_once = [one.request for one in looked.foreseen if one.age == 0.0]
+    queued = sum(waited > 0 for waited in looked.waited)
+    assert 20 < len(at_once) < queued / 2
+    assert looked.foreseen == run(Workload(models, requests), ages=(0.0, 10.0)).foreseen

@@ -38,7 +38,7 @@ def test_a_report_by_hand() -> None:
     ready at 36, served to 41."""
     models = (Model("a", start=10.0), Model("b", start=20.0))
     requests = Requests([(0.0, 0, 4.0, 0), (12.0, 1, 5.0, 2)])
-    out = run(Workload(models, requests), "collation")
+    out = run(Workload(models, requests), "collation", ages=(0.0,))
     report = measure(out, "collation", starved_after=20.0)
     assert (report.seconds, report.answered, report.starts, report.swaps) == (41.0, 2, 2, 1)
     assert report.loading == loading(out) == pytest.approx(32 / 41)
@@ -49,6 +49,7 @@ def test_a_report_by_hand() -> None:
     assert report.classes["batch"].mean == 24.0
     assert speeds(out) == pytest.approx([4 / 14, 5 / 29])
     assert report.fairness == pytest.approx(jain([4 / 14, 5 / 29]))
+    assert (report.forecasts.count, report.forecasts.left_out) == (2, 0)
     assert json.loads(json.dumps(report.plain()))["waits"]["max"] == 24.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
@@ -31,12 +32,12 @@ def test_seconds() -> None:
     assert [seconds(x) for x in (0.44, 12.5, 1204.4)] == ["0.4", "12.5", "1,204"]
 
 
-def shown(queue_timeout: float, *priorities: int) -> str:
+def shown(queue_timeout: float, *priorities: int, ages: Sequence[float] = ()) -> str:
     requests = Requests([(float(n), n % 2, 4.0, p) for n, p in enumerate(priorities)])
     models = (Model("coder"), Model("chat"))
     workload = Workload(models, requests, queue_timeout=queue_timeout)
     console = Console(width=80, record=True, file=io.StringIO())
-    found = [measure(run(workload, name), name) for name in ("bounded", "collation")]
+    found = [measure(run(workload, name, ages), name) for name in ("bounded", "collation")]
     console.print(tables(found))
     return console.export_text()
 
@@ -56,3 +57,11 @@ def test_one_class_needs_no_table_and_the_rejected_are_unserved() -> None:
     assert "class" not in text
     bounded = next(line.split() for line in text.splitlines() if line.startswith("bounded"))
     assert bounded[-2] == "1"
+
+
+def test_forecasts_are_shown_where_there_are_any() -> None:
+    assert "forecasts, s" not in shown(1e9, 0, 2, 1)
+    lines = shown(1e9, 0, 2, 1, ages=(0.0,)).splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("forecasts, s"))
+    assert lines[at + 1].split()[:2] == ["bounded", "3"]
+    assert lines[at + 1].split()[-1] == "0"
