@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,7 +66,7 @@ class Outlook:
         self._ready: dict[BackendId, _Time] = {}
         waiting = [b for b in world.queues.values() if not b.resident]
         again = [b for b in world.queues.values() if b.state in _GOING and _behind(b)]
-        self._line = _Line([*waiting, *again], self._policy, now)
+        self._line = _Line([*waiting, *again], world.capacity, self._policy, now)
         for backend in world.residents.values():
             add(self._used, backend.needs)
             heapq.heappush(self._freed, _Freed(self._free_at(backend), backend.id, backend.needs))
@@ -224,7 +225,9 @@ class Outlook:
 class _Line:
     """Who waits to be started, in the order in which they will be."""
 
-    def __init__(self, waiting: list[Backend], policy: Policy, now: float) -> None:
+    def __init__(
+        self, waiting: list[Backend], capacity: Mapping[str, int], policy: Policy, now: float
+    ) -> None:
         self._policy = policy
         self._now = now
         self._placed: set[BackendId] = set()
@@ -232,7 +235,11 @@ class _Line:
         self._by_rank = sorted(waiting, key=lambda b: (policy.rank(b, now), b.id), reverse=True)
         self._by_due = sorted(waiting, key=lambda b: (policy.urgent_at(b), b.id), reverse=True)
         self.tickets = sum(len(b.queue) for b in waiting)
-        self._cost = sum(b.swap_cost for b in waiting)
+        self._capacity = capacity
+        self._costs: dict[str, float] = {}
+        for backend in waiting:
+            for name, units in backend.needs:
+                self._costs[name] = self._costs.get(name, 0.0) + units * backend.swap_cost
 
     @property
     def urgent_at(self) -> float:
@@ -241,8 +248,16 @@ class _Line:
         return self._now + PATIENCE if first is None else self._policy.urgent_at(first)
 
     def cost_beside(self, backend: Backend) -> float:
-        """What the swaps of the others cost."""
-        return self._cost - (backend.swap_cost if backend.id in self._backends else 0.0)
+        """What the swaps of the others cost that wait for such a place; see `Demand.rivals`."""
+        own = backend.swap_cost if backend.id in self._backends else 0.0
+        return max(
+            (
+                (self._costs.get(name, 0.0) - units * own) / self._capacity[name]
+                for name, units in backend.needs
+                if self._capacity.get(name)
+            ),
+            default=0.0,
+        )
 
     def next(self, after: float) -> Backend | None:
         """Takes out who is the first in so many seconds, when some are overdue that aren't."""

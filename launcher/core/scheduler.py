@@ -41,7 +41,6 @@ from launcher.core.types import (
     BackendId,
     BackendState,
     Failure,
-    Forecast,
     Needs,
     Snapshot,
     StopReason,
@@ -84,14 +83,9 @@ class Scheduler:
         again = copy.deepcopy(self)
         return Rehearsal(again, again._world, now).run(ticket)
 
-    def forecast(self, ticket: TicketId, now: float) -> Forecast | None:
-        """How long a queued ticket will probably still wait; None for one that isn't queued."""
-        return Outlook(self._world, now).of_ticket(ticket)
-
-    def forecasts(self, now: float) -> dict[BackendId, Forecast]:
-        """What one more ticket for each backend would wait, where it wouldn't be served at
-        once."""
-        return Outlook(self._world, now).of_new()
+    def outlook(self, now: float) -> Outlook:
+        """What those who wait have to expect; good for a moment."""
+        return Outlook(self._world, now)
 
     def epoch(self, backend: BackendId) -> int:
         """The epoch that an observation beginning now has to carry."""

@@ -206,7 +206,7 @@ class Dispatcher:
 
     def progress_of(self, place: Place) -> Progress:
         """Where a ticket stands."""
-        forecast = self._scheduler.forecast(place.ticket.id, self._clock())
+        forecast = self._foresight.of(place.ticket.id)
         return progress(self.snapshot(), place.ticket.backends, place.asked_at, forecast)
 
     # -- operators

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Final
 
 from launcher.core.effects import Reject
+from launcher.core.forecast import Outlook
 from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
-from launcher.core.types import BackendId, Forecast
+from launcher.core.types import BackendId, Forecast, TicketId
 from launcher.runtime.admission import Ask
 from launcher.runtime.asking import PLANNED, ticket_of
 from launcher.runtime.held import Clock
@@ -33,17 +34,23 @@ class Foresight:
     def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._known: dict[BackendId, Forecast] = {}
+        self._outlook: Outlook | None = None
         self._at = -math.inf
+
+    def of(self, ticket: TicketId) -> Forecast | None:
+        """How long a queued ticket will probably still wait; None where nobody can tell."""
+        return _told(self._look().of_ticket(ticket))
 
     def all(self) -> Mapping[BackendId, Forecast]:
         """By backend. Absent: served at once, or nobody can tell."""
+        found = self._look().of_new()
+        return {id: one for id, one in found.items() if _told(one) is not None}
+
+    def _look(self) -> Outlook:
         now = self._clock()
-        if now - self._at >= GOOD_FOR:
-            found = self._scheduler.forecasts(now)
-            self._known = {id: one for id, one in found.items() if math.isfinite(one.seconds)}
-            self._at = now
-        return self._known
+        if self._outlook is None or now - self._at >= GOOD_FOR:
+            self._outlook, self._at = self._scheduler.outlook(now), now
+        return self._outlook
 
     def plan(self, ask: Ask) -> list[Step]:
         """What the arrival of a ticket (`PLANNED`) would bring about."""
@@ -78,3 +85,7 @@ class Foresight:
             and not names.isdisjoint(name for name, _ in other.needs)
         ]
         return min(min(times) - now, SOMEBODY) if times else None
+
+
+def _told(forecast: Forecast | None) -> Forecast | None:
+    return forecast if forecast is not None and math.isfinite(forecast.seconds) else None

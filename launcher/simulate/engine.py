@@ -26,9 +26,9 @@ from launcher.core.effects import (
     Stop,
     WakeAt,
 )
+from launcher.core.forecast import Outlook
 from launcher.core.types import (
     BackendId,
-    Forecast,
     Needs,
     Priority,
     StopReason,
@@ -53,7 +53,7 @@ class SchedulerLike(Protocol):
 
     def handle(self, event: ev.Event, now: float) -> list[Effect]: ...
     def epoch(self, backend: BackendId) -> int: ...
-    def forecast(self, ticket: TicketId, now: float) -> Forecast | None: ...
+    def outlook(self, now: float) -> Outlook: ...
 
 
 Make = Callable[[Needs], SchedulerLike]
@@ -297,7 +297,7 @@ class _Run:
 
     def _look(self, number: int, place: int) -> None:
         """Note what is forecast of it at one of the ages, if it still waits."""
-        found = self._scheduler.forecast(TicketId(number), self._now)
+        found = self._scheduler.outlook(self._now).of_ticket(TicketId(number))
         if found is not None:
             noted = Foreseen(number, self._ages[place], found.seconds, found.spread)
             self._out.foreseen.append(noted)

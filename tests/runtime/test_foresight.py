@@ -67,8 +67,8 @@ async def test_a_look_is_good_for_a_moment() -> None:
     house = House(config(A))
     asked = []
     async with opened(house):
-        forecasts = house.scheduler.forecasts
-        house.scheduler.forecasts = lambda now: asked.append(now) or forecasts(now)  # type: ignore[method-assign,func-returns-value]
+        outlook = house.scheduler.outlook
+        house.scheduler.outlook = lambda now: asked.append(now) or outlook(now)  # type: ignore[method-assign,func-returns-value]
         for _ in range(3):
             house.dispatcher.forecasts()
         assert len(asked) == 1
