@@ -22,6 +22,7 @@ import ctypes
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import cast
 
 import uvloop
@@ -62,7 +63,7 @@ class Pace:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._timer = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK)
         self._streams: dict[Backend, int] = {}
-        self._turn = iter(())
+        self._turn: Iterator[Backend] = iter(())
         asyncio.get_running_loop().add_reader(self._timer, self._due)
 
     def add(self, stream: Backend) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -85,6 +86,8 @@ class Running:
     host: str = "127.0.0.1"
     child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     pid: int | None = None
+    started_in: float = 0.0
+    """Seconds until it accepted connections."""
 
     @property
     def base(self) -> str:
@@ -123,7 +126,6 @@ class Candidate:
 
     name: str
     command: Callable[[Place], Sequence[str]]
-    env: dict[str, str] = field(default_factory=dict)
 
 
 def nginx(place: Place) -> Sequence[str]:
@@ -157,6 +159,11 @@ def plain(place: Place) -> Sequence[str]:
     return [sys.executable, "-m", "bench.datapath.plain", str(place.port), str(place.backend)]
 
 
+def plain_on_uvloop(place: Place) -> Sequence[str]:
+    """The same on the launcher's event loop."""
+    return [*plain(place), "--uvloop"]
+
+
 def launcher_with(ids: Sequence[str]) -> Callable[[Place], Sequence[str]]:
     """The launcher with everything on, and these models in its table. It takes no backend that
     runs already, so it starts one of its own, of the same kind."""
@@ -183,8 +190,11 @@ ALL = {
     "nginx": Candidate("nginx", nginx),
     "caddy": Candidate("caddy", caddy),
     "aiohttp": Candidate("aiohttp", plain),
+    "aiohttp-uvloop": Candidate("aiohttp-uvloop", plain_on_uvloop),
     LAUNCHER_NAME: Candidate(LAUNCHER_NAME, launcher_with(MODELS)),
 }
+#: Those that run where nobody chooses.
+USUAL = ("nginx", "caddy", "aiohttp", LAUNCHER_NAME)
 
 
 def peer(text: str) -> Running:
@@ -225,10 +235,13 @@ def running(
     log = own / "log"
     # Everybody has a home of their own, and nobody hears of this machine's settings.
     env = {"HOME": str(own), "XDG_DATA_HOME": str(own), "XDG_CONFIG_HOME": str(own)}
-    child = machine.start(candidate.command(place), cores.proxy, log, env | candidate.env)
+    command = candidate.command(place)
+    began = time.monotonic()
+    child = machine.start(command, cores.proxy, log, env)
     try:
         machine.wait_for_port(place.port, child, log)
         one = Running(candidate.name, place.port, child=child, pid=child.pid)
+        one.started_in = time.monotonic() - began
         check(one)
         yield one
     finally:

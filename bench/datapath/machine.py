@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 60.0
+#: Settings of the launcher's that whoever runs this may have.
+OTHERS = ("LAUNCHER_", "MAP__", "PREWARM_", "IDLE_", "START_TIMEOUT_", "VLLM_")
 TICK = os.sysconf("SC_CLK_TCK")
 #: What each program is called in Debian.
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "caddy": "caddy"}
@@ -152,7 +154,7 @@ def start(
         return subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, **(env or {})},
+            env={k: v for k, v in os.environ.items() if not k.startswith(OTHERS)} | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=written,

@@ -1,6 +1,6 @@
 """The proxy that one would write first: aiohttp in front, its ClientSession behind.
 
-    python -m bench.datapath.plain PORT BACKEND_PORT
+    python -m bench.datapath.plain PORT BACKEND_PORT [--uvloop]
 
 Written for the comparison, as its documentation suggests and with care: one session, no limits,
 hop-by-hop headers dropped, bodies streamed both ways, WebSockets carried. It looks at nothing.
@@ -75,11 +75,14 @@ async def serve(port: int, backend: int) -> None:
         auto_decompress=False,
     ) as session:
         plain = Plain(session, f"http://127.0.0.1:{backend}")
-        runner = web.ServerRunner(web.Server(plain.handle, access_log=None))
+        app = web.Application(client_max_size=0)
+        app.router.add_route("*", "/{path:.*}", plain.handle)
+        runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), int(sys.argv[2])))
+    runner = uvloop.run if "--uvloop" in sys.argv else asyncio.run
+    runner(serve(int(sys.argv[1]), int(sys.argv[2])))

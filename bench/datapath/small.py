@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.datapath import machine
@@ -97,37 +96,14 @@ class Wrk:
 
 
 def run(
-    candidates: Sequence[Running],
-    connections: Sequence[int],
-    *,
-    rounds: int,
-    seconds: float,
-    folder: Path,
-    core: int | None,
+    candidates: Sequence[Running], wrk: Wrk, connections: int, rounds: int, seconds: float
 ) -> list[Shot]:
-    """Every candidate at every number of connections, in rounds that start with another."""
-    wrk = Wrk(folder, ["chat"], core)
-    shots = []
-    for count in connections:
-        for turn in range(rounds):
-            at = turn % len(candidates)
-            for one in [*candidates[at:], *candidates[:at]]:
-                shots.append(wrk.shoot(one, count, seconds))
-            line = ", ".join(f"{s.candidate} {s.rate:,.0f}" for s in shots[-len(candidates) :])
-            machine.say(f"small, {count} connections, {turn + 1}/{rounds}: {line}")
+    """Every candidate, in rounds that start with another."""
+    shots: list[Shot] = []
+    for turn in range(rounds):
+        at = turn % len(candidates)
+        for one in [*candidates[at:], *candidates[:at]]:
+            shots.append(wrk.shoot(one, connections, seconds))
+        line = ", ".join(f"{s.candidate} {s.rate:,.0f}" for s in shots[-len(candidates) :])
+        machine.say(f"small, {connections} connections, {turn + 1}/{rounds}: {line}")
     return shots
-
-
-def plain(shots: Sequence[Shot]) -> list[dict[str, object]]:
-    """For --json."""
-    return [asdict(shot) for shot in shots]
-
-
-def median_of(shots: Sequence[Shot], name: str, connections: int, what: str) -> float:
-    """Of one candidate's runs; nan where there are none."""
-    values = [
-        getattr(shot, what)
-        for shot in shots
-        if shot.candidate == name and shot.connections == connections
-    ]
-    return statistics.median(values) if values and None not in values else float("nan")
