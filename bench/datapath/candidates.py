@@ -70,6 +70,7 @@ admin_keys = ["an-admin-key-0123456789"]
 backend_key = "the-backends-own-key-0123456789"
 prewarm = ["bench"]
 idle_timeout = "never"
+drain_timeout = "1s"
 
 [routes.bench]
 command = {command}
@@ -88,6 +89,8 @@ class Running:
     pid: int | None = None
     started_in: float = 0.0
     """Seconds until it accepted connections."""
+    rest: int = 0
+    """Bytes of memory it held when it had just started: later it keeps what it once needed."""
 
     @property
     def base(self) -> str:
@@ -204,7 +207,9 @@ def peer(text: str) -> Running:
     url = urlsplit(address)
     if not name or url.hostname is None or url.port is None:
         raise ValueError(f"{text!r} isn't NAME=http://HOST:PORT[@PID]")
-    return Running(name, url.port, url.hostname, pid=int(pid) if pid else None)
+    one = Running(name, url.port, url.hostname, pid=int(pid) if pid else None)
+    one.rest = machine.memory(one.pids)
+    return one
 
 
 def backend_command(port: str, cores: Cores) -> list[str]:
@@ -243,6 +248,7 @@ def running(
         one = Running(candidate.name, place.port, child=child, pid=child.pid)
         one.started_in = time.monotonic() - began
         check(one)
+        one.rest = machine.memory(one.pids)
         yield one
     finally:
         machine.end(child)

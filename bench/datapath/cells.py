@@ -96,7 +96,9 @@ def run(candidates: Sequence[Running], load: Load, rounds: int, cores: Cores) ->
     for turn in range(rounds):
         at = turn % len(candidates)
         for one in [*candidates[at:], *candidates[:at]]:
-            wanted = Order(host=one.host, port=one.port, pids=one.pids, **asdict(load))
+            wanted = Order(
+                host=one.host, port=one.port, pids=one.pids, rest=one.rest, **asdict(load)
+            )
             cells.append(measure(one, wanted, cores))
         line = ", ".join(said(cell) for cell in cells[-len(candidates) :])
         machine.say(f"{load.kind}, {load.connections}, {turn + 1}/{rounds}: {line}")

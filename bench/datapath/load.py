@@ -46,6 +46,8 @@ class Order:
     port: int
     pids: Sequence[int]
     """The proxy's."""
+    rest: int = 0
+    """Bytes of memory that they hold at rest."""
     connections: int = 1
     seconds: float = 5.0
     rate: int = 10_000
@@ -62,7 +64,7 @@ class Outcome:
     errors: int
     cpu: float
     memory: int = 0
-    """Of the proxy, more than before the connections were opened; of big bodies at the peak."""
+    """Of the proxy, more than at rest; with big bodies, at the peak, more than just before."""
     p50: float = 0.0
     """From written to received; of a message: there and back."""
     p99: float = 0.0
@@ -225,7 +227,7 @@ async def opened(order: Order, talkers: Sequence[Talker]) -> None:
     await asyncio.gather(*(open_one(talker) for talker in talkers))
 
 
-async def measured(order: Order, tally: Tally, before: int) -> Outcome:
+async def measured(order: Order, tally: Tally) -> Outcome:
     """What happens from now on, for so long."""
     await asyncio.sleep(min(SETTLING, order.seconds / 2))
     tally.delays = array("d")
@@ -234,7 +236,7 @@ async def measured(order: Order, tally: Tally, before: int) -> Outcome:
     took, spent = time.monotonic() - began, machine.cpu_seconds(order.pids) - cpu
     delays, tally.delays = tally.delays, array("d")
     p50, p99 = percentiles(delays)
-    more = machine.memory(order.pids) - before
+    more = machine.memory(order.pids) - order.rest
     return Outcome(len(delays), took, tally.errors, spent, more, p50, p99)
 
 
@@ -250,12 +252,12 @@ async def sse(order: Order) -> Outcome:
     """Streams that share the rate."""
     body = chat_body(stream=True)
     request = body_head("POST /openai/v1/chat/completions", order, len(body)) + body
-    before, tally = machine.memory(order.pids), Tally()
+    tally = Tally()
     talkers = [Listener(request, b"200", tally) for _ in range(order.connections)]
     await opened(order, talkers)
     await ask(order, f"/bench/rate/{order.rate}")
     try:
-        outcome = await measured(order, tally, before)
+        outcome = await measured(order, tally)
     finally:
         await ask(order, "/bench/rate/0")
     silent = sum(not talker.heard for talker in talkers)
@@ -273,12 +275,12 @@ async def websocket(order: Order) -> Outcome:
         *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     )
-    before, tally = machine.memory(order.pids), Tally()
+    tally = Tally()
     talkers = [Player(request, b"101", tally) for _ in range(order.connections)]
     await opened(order, talkers)
     for talker in talkers:
         talker.begin()
-    outcome = await measured(order, tally, before)
+    outcome = await measured(order, tally)
     close(tally, talkers)
     return outcome
 

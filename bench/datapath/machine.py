@@ -171,11 +171,16 @@ def pinned(core: int | None) -> Callable[[], None] | None:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL to its whole group where that doesn't help."""
+    """SIGTERM, and SIGKILL to it and all its descendants where that doesn't help."""
+    others = family(child.pid)[1:]
     if child.poll() is None:
         child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(10.0)
+    if child.poll() is None:
+        for one in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
