@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = checks(results)
     print(f"{about['cpu']}, {about['cores']} cores, load {about['load_average']}; {cores}")
     print(f"{options.rounds} rounds of {options.seconds:g} s\n\n{results.text()}\n")
-    print("\n".join(str(check) for check in found))
+    print("\n".join(str(check) for check in found if check.met is not None))
     if options.json:
         said = {
             "machine": about | {"placement": str(cores)},

@@ -39,7 +39,7 @@ def run(
             try:
                 one = stack.enter_context(running(candidate, backend_port, cores, folder))
             except RuntimeError as error:
-                machine.say(f"many-models: {str(error).splitlines()[0][-200:]}")
+                machine.say(f"many-models: {name} didn't start: {str(error)[-200:]}")
                 results.add(MANY, name, 0.0)  # a table that can't be loaded serves nobody
                 continue
             own = folder / f"wrk-{candidate.name}"
