@@ -37,7 +37,8 @@ def svg(results: Results) -> str:
         top += 24
         body.append(f'<text x="10" y="{top}" font-weight="bold">{workload}: {metric}</text>')
         top += 8
-        longest = max((results.median(p, n) for p in places for n in results.values[p]), default=1)
+        known = [results.median(p, n) for p in places for n in results.values[p]]
+        longest = max((value for value in known if not math.isnan(value)), default=1.0)
         for place in places:
             body.append(f'<text x="10" y="{top + BAR}">{escape(place.column)}</text>')
             for name in results.values[place]:
