@@ -1,0 +1,291 @@
+"""Those that are compared: each is started in front of the same backend, on the same core."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.datapath import machine
+from bench.datapath.machine import Cores
+
+KEY = "a-key-for-the-benchmark-0123456789"
+#: Connections that each proxy may keep to the backend.
+KEPT = 16384
+BACKEND = "bench.datapath.backend"
+
+NGINX = """\
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr warn; {user}
+worker_rlimit_nofile {files};
+events {{ worker_connections {files}; }}
+http {{
+  access_log off; client_max_body_size 0; keepalive_requests 1000000000; keepalive_timeout 1h;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  map $http_upgrade $upgrade {{ default upgrade; '' ''; }}
+  upstream backend {{
+    server 127.0.0.1:{backend}; keepalive {kept}; keepalive_requests 1000000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://backend; proxy_http_version 1.1; proxy_buffering off;
+      proxy_request_buffering off; proxy_read_timeout 1h; proxy_set_header Host $host;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgrade;
+      proxy_set_header X-Forwarded-For $remote_addr;
+    }}
+  }}
+}}
+"""
+CADDY = """\
+{{
+  admin off
+  auto_https off
+}}
+http://127.0.0.1:{port} {{
+  bind 127.0.0.1
+  reverse_proxy 127.0.0.1:{backend} {{
+    flush_interval -1
+    transport http {{
+      keepalive_idle_conns_per_host {kept}
+    }}
+  }}
+}}
+"""
+LAUNCHER = """\
+[launcher]
+listen = ["127.0.0.1:{port}"]
+state_file = "none"
+api_keys = [{key}, "another-key-0123456789"]
+admin_keys = ["an-admin-key-0123456789"]
+backend_key = "the-backends-own-key-0123456789"
+prewarm = ["bench"]
+idle_timeout = "never"
+drain_timeout = "1s"
+
+[routes.bench]
+command = {command}
+models = {models}
+"""
+
+
+@dataclass
+class Running:
+    """A candidate that answers."""
+
+    name: str
+    port: int
+    host: str = "127.0.0.1"
+    child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    pid: int | None = None
+    started_in: float = 0.0
+    """Seconds until it accepted connections."""
+    rest: int = 0
+    """Bytes of memory it held when it had just started: later it keeps what it once needed."""
+
+    @property
+    def base(self) -> str:
+        """Its address."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def pids(self) -> list[int]:
+        """Its processes, without those of the backend; empty where they aren't known."""
+        if self.pid is None:
+            return []
+        return [one for one in machine.family(self.pid) if one == self.pid or _ours(one)]
+
+
+def _ours(pid: int) -> bool:
+    """The backend that the launcher has started doesn't count."""
+    try:
+        return BACKEND.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a candidate has to know to start."""
+
+    folder: Path
+    backend: int
+    port: int
+    cores: Cores
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One that can be started: writes its configuration, says its command."""
+
+    name: str
+    command: Callable[[Place], Sequence[str]]
+
+
+def nginx(place: Place) -> Sequence[str]:
+    """As a proxy for language models is configured: nothing buffered, everything kept alive."""
+    file = place.folder / "nginx.conf"
+    file.write_text(
+        NGINX.format(
+            folder=place.folder,
+            port=place.port,
+            backend=place.backend,
+            kept=KEPT,
+            files=min(machine.raise_limits(), 65536),
+            user="user root;" if os.geteuid() == 0 else "",
+        )
+    )
+    return [machine.program("nginx") or "nginx", "-e", "stderr", "-c", str(file)]
+
+
+def caddy(place: Place) -> Sequence[str]:
+    """Likewise."""
+    file = place.folder / "Caddyfile"
+    file.write_text(CADDY.format(port=place.port, backend=place.backend, kept=KEPT))
+    return [
+        machine.program("caddy") or "caddy",
+        *("run", "--adapter", "caddyfile", "--config", str(file)),
+    ]
+
+
+def plain(place: Place) -> Sequence[str]:
+    """aiohttp and its ClientSession."""
+    return [sys.executable, "-m", "bench.datapath.plain", str(place.port), str(place.backend)]
+
+
+def plain_on_uvloop(place: Place) -> Sequence[str]:
+    """The same on the launcher's event loop."""
+    return [*plain(place), "--uvloop"]
+
+
+def launcher_with(ids: Sequence[str]) -> Callable[[Place], Sequence[str]]:
+    """The launcher with everything on, and these models in its table. It takes no backend that
+    runs already, so it starts one of its own, of the same kind."""
+
+    def command(place: Place) -> Sequence[str]:
+        file = place.folder / "routes.toml"
+        file.write_text(
+            LAUNCHER.format(
+                port=place.port,
+                command=json.dumps(backend_command("{port}", place.cores)),
+                key=json.dumps(KEY),
+                models=json.dumps(list(ids)),
+            )
+        )
+        serve = ["serve", "--config", str(file), "--log-format", "json"]
+        return [sys.executable, "-m", "launcher", *serve]
+
+    return command
+
+
+MODELS = ("chat", "coder", "vision")
+LAUNCHER_NAME = "launcher"
+ALL = {
+    "nginx": Candidate("nginx", nginx),
+    "caddy": Candidate("caddy", caddy),
+    "aiohttp": Candidate("aiohttp", plain),
+    "aiohttp-uvloop": Candidate("aiohttp-uvloop", plain_on_uvloop),
+    LAUNCHER_NAME: Candidate(LAUNCHER_NAME, launcher_with(MODELS)),
+}
+#: Those that run where nobody chooses.
+USUAL = ("nginx", "caddy", "aiohttp", LAUNCHER_NAME)
+
+
+def peer(text: str) -> Running:
+    """`NAME=URL`, or `NAME=URL@PID` where its processor time is to be counted."""
+    name, _, where = text.partition("=")
+    address, _, pid = where.partition("@")
+    url = urlsplit(address)
+    if not name or url.hostname is None or url.port is None:
+        raise ValueError(f"{text!r} isn't NAME=http://HOST:PORT[@PID]")
+    one = Running(name, url.port, url.hostname, pid=int(pid) if pid else None)
+    one.rest = machine.memory(one.pids)
+    return one
+
+
+def backend_command(port: str, cores: Cores) -> list[str]:
+    """The backend at this port; it goes to its core by itself."""
+    core = [] if cores.load is None else [str(cores.load)]
+    return [sys.executable, "-m", BACKEND, port, *core]
+
+
+@contextmanager
+def backend(port: int, cores: Cores, folder: Path) -> Iterator[int]:
+    """The backend, for as long as the block lasts; its port."""
+    log = folder / "backend.log"
+    child = machine.start(backend_command(str(port), cores), cores.load, log)
+    try:
+        machine.wait_for_port(port, child, log)
+        yield port
+    finally:
+        machine.end(child)
+
+
+@contextmanager
+def running(
+    candidate: Candidate, backend_port: int, cores: Cores, folder: Path
+) -> Iterator[Running]:
+    """The candidate in front of the backend, warm."""
+    own = Path(tempfile.mkdtemp(prefix=f"{candidate.name}-", dir=folder))
+    place = Place(own, backend_port, machine.free_port(), cores)
+    log = own / "log"
+    # Everybody has a home of their own, and nobody hears of this machine's settings.
+    env = {"HOME": str(own), "XDG_DATA_HOME": str(own), "XDG_CONFIG_HOME": str(own)}
+    command = candidate.command(place)
+    began = time.monotonic()
+    child = machine.start(command, cores.proxy, log, env)
+    try:
+        machine.wait_for_port(place.port, child, log)
+        one = Running(candidate.name, place.port, child=child, pid=child.pid)
+        one.started_in = time.monotonic() - began
+        check(one)
+        one.rest = machine.memory(one.pids)
+        yield one
+    finally:
+        machine.end(child)
+
+
+def check(one: Running) -> None:
+    """It carries a chat request. Raises RuntimeError where it doesn't."""
+    request = urllib.request.Request(
+        f"{one.base}/openai/v1/chat/completions",
+        chat_body(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=machine.PATIENCE) as answer:
+            if answer.status != 200 or b"quick brown fox" not in answer.read():
+                raise RuntimeError(f"{one.name} doesn't answer as the backend does")
+    except OSError as error:
+        raise RuntimeError(f"{one.name} at {one.base}: {error}") from error
+
+
+def chat_body(model: str = "chat", *, stream: bool = False) -> bytes:
+    """What a client asks."""
+    messages = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": "Write a sentence that has every letter in it."},
+    ]
+    body = {"model": model, "messages": messages, "temperature": 0.7, "stream": stream}
+    return json.dumps(body).encode()
+
+
+@contextmanager
+def all_running(
+    names: Sequence[str], peers: Sequence[Running], backend_port: int, cores: Cores, folder: Path
+) -> Iterator[list[Running]]:
+    """The direct way first, then the candidates by these names, then the peers."""
+    with ExitStack() as stack:
+        found = [Running("direct", backend_port)]
+        for name in names:
+            found.append(stack.enter_context(running(ALL[name], backend_port, cores, folder)))
+        yield [*found, *peers]

@@ -1,0 +1,380 @@
+"""The load generator for all but wrk's part: a process of its own that measures and tells.
+
+    python -m bench.datapath.load '{"kind": "sse", "host": …, "port": …, …}'
+
+Prints one JSON object: what it counted, and what the kernel counted of the proxy's processes
+meanwhile. `machine`'s clocks are read here, so that they cover the measured time alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import re
+import socket
+import sys
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import uvloop
+
+from bench.datapath import machine
+from bench.datapath.candidates import KEY, chat_body
+from bench.datapath.frames import Frames, frame
+
+EVENT = re.compile(rb'"at":(\d{10}\.\d{6}),"n":(\d{9})\}')
+#: Of the longest match of it.
+EVENT_SIZE = 39
+#: Connections that are being opened at a time.
+OPENING = 64
+SETTLING = 1.0
+MESSAGE = bytes(64)
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to do."""
+
+    kind: Literal["sse", "websocket", "download", "upload"]
+    host: str
+    port: int
+    pids: Sequence[int]
+    """The proxy's."""
+    rest: int = 0
+    """Bytes of memory that they hold at rest."""
+    connections: int = 1
+    seconds: float = 5.0
+    rate: int = 10_000
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it. Seconds and bytes."""
+
+    count: int
+    """Events, messages or bytes."""
+    seconds: float
+    errors: int
+    cpu: float
+    memory: int = 0
+    """Of the proxy, more than at rest; with big bodies, at the peak, more than just before."""
+    p50: float = 0.0
+    """From written to received; of a message: there and back."""
+    p99: float = 0.0
+
+
+def head(first: str, order: Order, *lines: str) -> bytes:
+    """A request's head."""
+    said = (f"{first} HTTP/1.1", f"Host: {order.host}:{order.port}", f"Authorization: Bearer {KEY}")
+    return "\r\n".join((*said, *lines, "", "")).encode()
+
+
+def percentiles(values: array[float]) -> tuple[float, float]:
+    """The median and p99; 0 of nothing."""
+    if not values:
+        return 0.0, 0.0
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+
+
+class Talker(asyncio.Protocol):
+    """A connection that sends a head and hands on what comes behind the answer's."""
+
+    def __init__(self, request: bytes, status: bytes, tally: Tally) -> None:
+        self._request = request
+        self._status = status
+        self._head: bytes | None = b""
+        self.tally = tally
+        self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is None:
+            self.received(data)
+            return
+        self._head += data
+        first, end, rest = self._head.partition(b"\r\n\r\n")
+        if end:
+            self._head = None
+            if not self.open.done():
+                self.open.set_result(None)
+            if first.split(b" ", 2)[1] != self._status:
+                self.tally.errors += 1
+            elif rest:
+                self.received(rest)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.tally.ending:
+            self.tally.errors += 1
+        if not self.open.done():
+            self.open.set_result(None)
+
+    def received(self, data: bytes) -> None:
+        """What comes behind the head."""
+
+
+class Tally:
+    """What all connections have counted."""
+
+    def __init__(self) -> None:
+        self.errors = 0
+        self.ending = False
+        self.delays: array[float] = array("d")
+
+
+class Chunks:
+    """What is inside the chunks (RFC 9112, 7.1). Proxies cut events as they like."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._left = 0
+        """Bytes of this chunk still to come, with the two of its line's end."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload of these bytes; framing that isn't whole is kept for later."""
+        data = self._rest + data
+        found = []
+        at = 0
+        while at < len(data):
+            if not self._left:
+                end = data.find(b"\r\n", at)
+                if end < 0:
+                    break
+                self._left = int(data[at:end], 16) + 2
+                at = end + 2
+            piece = data[at : at + self._left]
+            at += len(piece)
+            self._left -= len(piece)
+            found.append(piece[: self._left - 2] if self._left < 2 else piece)
+        self._rest = data[at:]
+        return b"".join(found)
+
+
+class Listener(Talker):
+    """Takes events, and minds that none is missing."""
+
+    def __init__(self, request: bytes, status: bytes, tally: Tally) -> None:
+        super().__init__(request, status, tally)
+        self._chunks = Chunks()
+        self._rest = b""
+        self._next = 0
+
+    @property
+    def heard(self) -> bool:
+        """At least one event has come."""
+        return self._next > 0
+
+    def received(self, data: bytes) -> None:
+        now = time.monotonic()
+        data = self._rest + self._chunks.feed(data)
+        end = 0
+        for found in EVENT.finditer(data):
+            end = found.end()
+            self.tally.delays.append(now - float(found[1]))
+            if int(found[2]) != self._next:
+                self.tally.errors += 1
+            self._next = int(found[2]) + 1
+        self._rest = data[end:][-EVENT_SIZE:]
+
+
+class Player(Talker):
+    """One message at a time, there and back."""
+
+    def received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        for message in self._frames.feed(data):
+            self.tally.delays.append(time.monotonic() - self._sent)
+            if message != MESSAGE:
+                self.tally.errors += 1
+            self.play()
+
+    def begin(self) -> None:
+        """The first one."""
+        self._frames = Frames()
+        self.play()
+
+    def play(self) -> None:
+        """The next one."""
+        self._sent = time.monotonic()
+        self.transport.write(frame(MESSAGE, masked=True))
+
+
+async def opened(order: Order, talkers: Sequence[Talker]) -> None:
+    """All of them have their answer's head, or have failed."""
+    loop = asyncio.get_running_loop()
+    turn = asyncio.Semaphore(OPENING)
+
+    async def open_one(talker: Talker) -> None:
+        async with turn:
+            try:
+                await loop.create_connection(lambda: talker, order.host, order.port)
+                async with asyncio.timeout(machine.PATIENCE):
+                    await talker.open
+            except (OSError, TimeoutError):
+                talker.tally.errors += 1
+
+    await asyncio.gather(*(open_one(talker) for talker in talkers))
+
+
+async def measured(order: Order, tally: Tally) -> Outcome:
+    """What happens from now on, for so long."""
+    await asyncio.sleep(min(SETTLING, order.seconds / 2))
+    tally.delays = array("d")
+    began, cpu = time.monotonic(), machine.cpu_seconds(order.pids)
+    await asyncio.sleep(order.seconds)
+    took, spent = time.monotonic() - began, machine.cpu_seconds(order.pids) - cpu
+    delays, tally.delays = tally.delays, array("d")
+    p50, p99 = percentiles(delays)
+    more = machine.memory(order.pids) - order.rest
+    return Outcome(len(delays), took, tally.errors, spent, more, p50, p99)
+
+
+async def ask(order: Order, path: str) -> None:
+    """A GET whose answer nobody minds."""
+    reader, writer = await asyncio.open_connection(order.host, order.port)
+    writer.write(head(f"GET {path}", order, "Connection: close"))
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+async def sse(order: Order) -> Outcome:
+    """Streams that share the rate."""
+    body = chat_body(stream=True)
+    request = body_head("POST /openai/v1/chat/completions", order, len(body)) + body
+    tally = Tally()
+    talkers = [Listener(request, b"200", tally) for _ in range(order.connections)]
+    await opened(order, talkers)
+    await ask(order, f"/bench/rate/{order.rate}")
+    try:
+        outcome = await measured(order, tally)
+    finally:
+        await ask(order, "/bench/rate/0")
+    silent = sum(not talker.heard for talker in talkers)
+    close(tally, talkers)
+    if silent and order.connections <= order.rate * order.seconds:
+        outcome = Outcome(**{**asdict(outcome), "errors": outcome.errors + silent})
+    return outcome
+
+
+async def websocket(order: Order) -> Outcome:
+    """An echo on each connection, as fast as it goes."""
+    request = head(
+        "GET /bench/echo",
+        order,
+        *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    tally = Tally()
+    talkers = [Player(request, b"101", tally) for _ in range(order.connections)]
+    await opened(order, talkers)
+    for talker in talkers:
+        talker.begin()
+    outcome = await measured(order, tally)
+    close(tally, talkers)
+    return outcome
+
+
+def close(tally: Tally, talkers: Sequence[Talker]) -> None:
+    """The end, which is no error."""
+    tally.ending = True
+    for talker in talkers:
+        if hasattr(talker, "transport"):
+            talker.transport.abort()
+
+
+def body_head(first: str, order: Order, size: int) -> bytes:
+    """The head of a request with a body."""
+    return head(first, order, "Content-Type: application/json", f"Content-Length: {size}")
+
+
+def big(order: Order) -> Outcome:
+    """One body of that size, on blocking sockets: no loop is faster."""
+    before = resident(order.pids)
+    for pid in order.pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+    buffer = memoryview(bytearray(MIB))
+    with socket.create_connection((order.host, order.port), timeout=machine.PATIENCE) as link:
+        cpu, began = machine.cpu_seconds(order.pids), time.monotonic()
+        count = (download if order.kind == "download" else upload)(link, order, buffer)
+        took, spent = time.monotonic() - began, machine.cpu_seconds(order.pids) - cpu
+    peak = resident(order.pids, peak=True)
+    return Outcome(count, took, int(count != order.size), spent, max(peak - before, 0))
+
+
+def download(link: socket.socket, order: Order, buffer: memoryview) -> int:
+    """Bytes that arrived."""
+    link.sendall(head(f"GET /bench/download/{order.size}", order, "Accept-Encoding: identity"))
+    said, rest = answer(link)
+    if b" 200 " not in said or b"chunked" in said:
+        raise RuntimeError(said.decode(errors="replace"))
+    count = len(rest)
+    while count < order.size and (size := link.recv_into(buffer)):
+        count += size
+    return count
+
+
+def upload(link: socket.socket, order: Order, buffer: memoryview) -> int:
+    """Bytes that the backend says it got."""
+    link.sendall(body_head("POST /bench/upload", order, order.size))
+    left = order.size
+    while left:
+        size = min(left, len(buffer))
+        link.sendall(buffer[:size])
+        left -= size
+    said, rest = answer(link)
+    found = re.search(rb"\d+", rest or link.recv(4096))
+    if b" 200 " not in said or found is None:
+        raise RuntimeError(said.decode(errors="replace"))
+    return int(found[0])
+
+
+def answer(link: socket.socket) -> tuple[bytes, bytes]:
+    """A head, and what has come behind it."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        piece = link.recv(65536)
+        if not piece:
+            raise RuntimeError(f"no answer: {got!r}")
+        got += piece
+    first, _, rest = got.partition(b"\r\n\r\n")
+    return first + b" ", rest
+
+
+def resident(pids: Sequence[int], *, peak: bool = False) -> int:
+    """Bytes of memory these processes hold, or held at most."""
+    name = "VmHWM:" if peak else "VmRSS:"
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(name):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def main(order: Order) -> Outcome:
+    """Carry it out."""
+    machine.raise_limits()
+    gc.disable()
+    match order.kind:
+        case "sse":
+            return uvloop.run(sse(order))
+        case "websocket":
+            return uvloop.run(websocket(order))
+        case _:
+            return big(order)
+
+
+if __name__ == "__main__":
+    said = asdict(main(Order(**json.loads(sys.argv[1]))))
+    print(json.dumps(said))

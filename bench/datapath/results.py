@@ -1,0 +1,133 @@
+"""What was measured, as numbers by workload, metric, column and candidate; tables of it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+REFERENCE = "nginx"
+WIDTH = 17
+FIRST = 38
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a number belongs: `small`, `requests/s`, `64 connections`."""
+
+    workload: str
+    metric: str
+    column: str
+
+
+@dataclass
+class Results:
+    """All numbers, the runs of a candidate in their order."""
+
+    values: dict[Place, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, place: Place, candidate: str, value: float) -> None:
+        """One run's."""
+        self.values.setdefault(place, {}).setdefault(candidate, []).append(value)
+
+    def of(self, place: Place, candidate: str) -> list[float]:
+        """All runs' of one candidate; those that are known."""
+        found = self.values.get(place, {}).get(candidate, [])
+        return [value for value in found if not math.isnan(value)]
+
+    def median(self, place: Place, candidate: str) -> float:
+        """nan where there is none."""
+        found = self.of(place, candidate)
+        return statistics.median(found) if found else math.nan
+
+    def ratio(self, place: Place, one: str, other: str) -> float:
+        """The median over the rounds of one's number by the other's in the same round, so that
+        whatever else the machine did then counts for both."""
+        pairs = zip(self.of(place, one), self.of(place, other), strict=False)
+        found = [mine / theirs for mine, theirs in pairs if theirs]
+        return statistics.median(found) if found else math.nan
+
+    def plain(self) -> list[dict[str, object]]:
+        """For --json."""
+        return [
+            {"workload": place.workload, "metric": place.metric, "column": place.column}
+            | {
+                "candidates": {
+                    name: {
+                        "median": none(self.median(place, name)),
+                        "ratio": none(self.ratio(place, name, REFERENCE)),
+                        "runs": [none(value) for value in runs],
+                    }
+                    for name, runs in by_name.items()
+                }
+            }
+            for place, by_name in self.values.items()
+        ]
+
+    def text(self) -> str:
+        """Tables for people: medians, in brackets the ratio to nginx."""
+        return "\n\n".join("\n".join(self._table(one)) for one in self._workloads())
+
+    def _workloads(self) -> list[str]:
+        return list(dict.fromkeys(place.workload for place in self.values))
+
+    def _table(self, workload: str) -> Iterator[str]:
+        places = [place for place in self.values if place.workload == workload]
+        names = list(dict.fromkeys(name for place in places for name in self.values[place]))
+        yield f"{workload:{FIRST}}" + "".join(f"{name:>{WIDTH}}" for name in names)
+        for place in places:
+            line = f"{f'{place.column}: {place.metric}':{FIRST}}"
+            yield line + "".join(f"{self._cell(place, name):>{WIDTH}}" for name in names)
+
+    def _cell(self, place: Place, name: str) -> str:
+        median = self.median(place, name)
+        if math.isnan(median):
+            return "-"
+        ratio = self.ratio(place, name, REFERENCE)
+        return short(median) + (f" ({ratio:.2f})" if not math.isnan(ratio) else "")
+
+
+def none(value: float) -> float | None:
+    """JSON knows no nan."""
+    return None if math.isnan(value) else value
+
+
+def short(value: float) -> str:
+    """Three digits, or all that stand before the point."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A target, and what came of it."""
+
+    what: str
+    value: float
+    bound: float
+    at_least: bool
+
+    @property
+    def met(self) -> bool | None:
+        """None where it wasn't measured."""
+        if math.isnan(self.value):
+            return None
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        word = {True: "met", False: "NOT MET", None: "not measured"}[self.met]
+        sign = "at least" if self.at_least else "at most"
+        seen = "" if self.met is None else f"{short(self.value)}, "
+        return f"{word:13}{self.what}: {seen}{sign} {short(self.bound)}"
+
+    def plain(self) -> dict[str, object]:
+        """For --json."""
+        return {
+            "what": self.what,
+            "value": none(self.value),
+            "bound": self.bound,
+            "at_least": self.at_least,
+            "met": self.met,
+        }
