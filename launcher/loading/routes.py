@@ -125,6 +125,7 @@ def check_unique(drafts: list[Drafted]) -> None:
 def _claim(
     claimed: dict[str, Drafted], one: Drafted, names: Iterable[str], what: str, key: Key[Any]
 ) -> None:
+    own: set[str] = set()
     for name in names:
         first = claimed.setdefault(name, one)
         if first is not one:
@@ -134,6 +135,7 @@ def _claim(
                 "one of the two has to give it up",
                 key,
             )
-        elif what == "model" and [model.id for model in one.route.models].count(name) > 1:
+        elif what == "model" and name in own:
             one.table.problem(f'model "{name}" is listed twice', key)
             return
+        own.add(name)
