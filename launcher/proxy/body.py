@@ -257,6 +257,7 @@ async def keep(
         if isinstance(scanner, JsonScan) and total <= _PARSED:
             _parse(await body.whole())
     except BaseException:
+        # Cancelled, too: what it holds of the budget goes with it.
         body.close()
         raise
     return body

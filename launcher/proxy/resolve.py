@@ -117,6 +117,7 @@ class Resolver:
                 asked, where = scanned.model, InBody(kept, scanned.span, scanner.encode)
             known = self._known(asked)
         except BaseException:
+            # Nobody else has it yet who would give its memory back.
             kept.close()
             raise
         return Resolved(

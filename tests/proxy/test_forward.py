@@ -543,17 +543,13 @@ async def test_the_deadline_is_for_the_first_byte_only(pool: UpstreamPool) -> No
     async def script(peer: Peer) -> None:
         await peer.head()
         await peer.send(b"HTTP/1.1 200 OK\r\n\r\nfirst")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(2.5)  # longer than the timeout, which is for the first byte alone
         await peer.send(b" and last")
 
     async with backend(script) as there:
-        plan = a_plan(there.endpoint, response_timeout=0.15)
+        plan = a_plan(there.endpoint, response_timeout=2.0)
         exchange = FakeExchange()
-        # On a machine so busy that the first byte is late, there is nothing to see here.
-        try:
-            await forward(exchange, Kept(), plan, pool)
-        except UpstreamFailed:
-            pytest.skip("too busy a machine")
+        await forward(exchange, Kept(), plan, pool)
         assert exchange.body == b"first and last"
 
 
