@@ -5,11 +5,12 @@ It must not know routes or backends.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
 
-from launcher.api.contract import ApiRequest, ApiResponse, Found, OwnEndpoints
+from launcher.api.contract import ApiRequest, ApiResponse, ApiStream, Found, OwnEndpoints
 from launcher.config import MIB
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
@@ -49,6 +50,8 @@ class OwnPaths:
             admin=self._access.is_admin(head),
         )
         response = await found.answer(request)
+        if isinstance(response, ApiStream):
+            return HTTPStatus.OK, await _stream(exchange, response)
         await send(
             exchange,
             response.status,
@@ -77,15 +80,28 @@ async def send(
     await exchange.finish()
 
 
-def _headers(response: ApiResponse) -> RawHeaders:
+async def _stream(exchange: Exchange, stream: ApiStream) -> int:
+    """Send it to its end; the body's bytes. A client that leaves ends the block by a
+    cancellation or ClientGone, and with it whatever the pieces come from."""
+    sent = 0
+    async with aclosing(stream.pieces) as pieces:
+        await exchange.respond(200, b"OK", _headers(stream))
+        if exchange.head.method != "HEAD":
+            async for piece in pieces:
+                await exchange.write(piece)
+                sent += len(piece)
+        await exchange.finish()
+    return sent
+
+
+def _headers(response: ApiResponse | ApiStream) -> RawHeaders:
     own = tuple(
         (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
     )
-    return (
-        (b"Content-Type", response.content_type.encode("latin-1")),
-        (b"Content-Length", b"%d" % len(response.body)),
-        *own,
-    )
+    kind = (b"Content-Type", response.content_type.encode("latin-1"))
+    if isinstance(response, ApiStream):
+        return (kind, *own)
+    return (kind, (b"Content-Length", b"%d" % len(response.body)), *own)
 
 
 async def _read(exchange: Exchange) -> bytes:

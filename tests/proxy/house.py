@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from launcher.api.contract import ApiRequest, ApiResponse, Found
+from launcher.api.contract import ApiRequest, ApiResponse, ApiStream, Found
 from launcher.config import BackendConfig, LauncherConfig, ModelSpec, RouteConfig, Secret
 from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId
@@ -43,16 +44,22 @@ def a_config(*routes: RouteConfig, key: str | None = None, **fields: Any) -> Lau
 
 
 class FakeOwn:
-    """Endpoints at /healthz (open), /stats (observe) and /admin (admin, POST)."""
+    """Endpoints at /healthz (open), /stats (observe), /admin (admin, POST), and /stream (open):
+    what a test puts into `pieces`, until None or whoever reads it leaves (`closed`)."""
 
     def __init__(self) -> None:
         self.asked: list[ApiRequest] = []
+        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.taken = 0
+        self.closed = asyncio.Event()
 
     def find(self, method: str, path: str) -> Found | None:
         if path == "/healthz":
             return Found("open", self.answer, {})
         if path == "/stats":
             return Found("observe", self.answer, {"of": "path"})
+        if path == "/stream":
+            return Found("open", self.stream, {})
         if path == "/broken":
             return Found("open", self.broken, {})
         if path == "/admin":
@@ -64,6 +71,17 @@ class FakeOwn:
     async def answer(self, request: ApiRequest) -> ApiResponse:
         self.asked.append(request)
         return ApiResponse(b'{"ok":true}', 202, headers=(("X-More", "1"),))
+
+    async def stream(self, request: ApiRequest) -> ApiStream:
+        return ApiStream(self._pieces(), "text/plain", headers=(("X-More", "1"),))
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while (piece := await self.pieces.get()) is not None:
+                self.taken += 1
+                yield piece
+        finally:
+            self.closed.set()
 
     async def broken(self, request: ApiRequest) -> ApiResponse:
         raise ZeroDivisionError(request.path)
