@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -50,4 +50,18 @@ class ApiResponse:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Answer = Callable[[ApiRequest], Awaitable[ApiResponse]]
+@dataclass(frozen=True, slots=True)
+class ApiStream:
+    """An answer of 200 that goes on: sent piece by piece, no faster than the client takes it.
+
+    `pieces` is closed when the client leaves, and ends by itself at the latest when its
+    endpoint is closed: a shutdown waits for it.
+    """
+
+    pieces: AsyncGenerator[bytes, None]
+    """None of them empty."""
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Answer = Callable[[ApiRequest], Awaitable[ApiResponse | ApiStream]]

@@ -5,10 +5,11 @@ It must not know routes or backends.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final
 
-from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.contract import ApiRequest, ApiResponse, ApiStream
 from launcher.api.endpoint import Found, OwnEndpoints
 from launcher.api.shapes import check_media_type, from_json, from_query
 from launcher.config import MIB
@@ -52,6 +53,8 @@ class OwnPaths:
             body=from_json(endpoint.body, await _read(exchange)),
         )
         response = await endpoint.answer(request)
+        if isinstance(response, ApiStream):
+            return HTTPStatus.OK, await _stream(exchange, response)
         await send(
             exchange,
             response.status,
@@ -80,15 +83,28 @@ async def send(
     await exchange.finish()
 
 
-def _headers(response: ApiResponse) -> RawHeaders:
+async def _stream(exchange: Exchange, stream: ApiStream) -> int:
+    """Send it to its end; the body's bytes. A client that leaves ends the block by a
+    cancellation or ClientGone, and with it whatever the pieces come from."""
+    sent = 0
+    async with aclosing(stream.pieces) as pieces:
+        await exchange.respond(200, b"OK", _headers(stream))
+        if exchange.head.method != "HEAD":
+            async for piece in pieces:
+                await exchange.write(piece)
+                sent += len(piece)
+        await exchange.finish()
+    return sent
+
+
+def _headers(response: ApiResponse | ApiStream) -> RawHeaders:
     own = tuple(
         (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
     )
-    return (
-        (b"Content-Type", response.content_type.encode("latin-1")),
-        (b"Content-Length", b"%d" % len(response.body)),
-        *own,
-    )
+    kind = (b"Content-Type", response.content_type.encode("latin-1"))
+    if isinstance(response, ApiStream):
+        return (kind, *own)
+    return (kind, (b"Content-Length", b"%d" % len(response.body)), *own)
 
 
 async def _read(exchange: Exchange) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.api.contract import Answer, ApiRequest, ApiResponse, Need
+from launcher.api.contract import Answer, ApiRequest, ApiResponse, ApiStream, Need
 from launcher.api.endpoint import Endpoint as OwnEndpoint
 from launcher.api.endpoint import Found
 from launcher.api.shapes import shape
@@ -55,16 +56,22 @@ class Sent:
 
 
 class FakeOwn:
-    """Endpoints at /healthz (open), /stats (observe) and /admin (admin, POST)."""
+    """Endpoints at /healthz (open), /stats (observe), /admin (admin, POST), and /stream (open):
+    what a test puts into `pieces`, until None or whoever reads it leaves (`closed`)."""
 
     def __init__(self) -> None:
         self.asked: list[ApiRequest] = []
+        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.taken = 0
+        self.closed = asyncio.Event()
 
     def find(self, method: str, path: str) -> Found | None:
         if path == "/healthz":
             return _found("open", self.answer)
         if path == "/stats":
             return _found("observe", self.answer, query=Sent)
+        if path == "/stream":
+            return _found("open", self.stream)
         if path == "/broken":
             return _found("open", self.broken)
         if path == "/admin":
@@ -76,6 +83,17 @@ class FakeOwn:
     async def answer(self, request: ApiRequest) -> ApiResponse:
         self.asked.append(request)
         return ApiResponse(b'{"ok":true}', 202, headers=(("X-More", "1"),))
+
+    async def stream(self, request: ApiRequest) -> ApiStream:
+        return ApiStream(self._pieces(), "text/plain", headers=(("X-More", "1"),))
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while (piece := await self.pieces.get()) is not None:
+                self.taken += 1
+                yield piece
+        finally:
+            self.closed.set()
 
     async def broken(self, request: ApiRequest) -> ApiResponse:
         raise ZeroDivisionError(request.path)

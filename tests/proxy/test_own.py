@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from launcher.config import Secret
@@ -94,6 +96,60 @@ async def test_each_need_has_its_keys(path: str, key: str | None, status: int) -
         assert len(here.own.asked) == (status == 202)
         if status == 202:
             assert here.own.asked[0].admin is (key == "root")
+
+
+async def test_a_stream_goes_out_piece_by_piece_to_its_end() -> None:
+    async with house(a_config()) as here:
+        await here.client.send(get("/stream"))
+        here.own.pieces.put_nowait(b"one,")
+        async with asyncio.timeout(30):
+            head = await here.client.reader.readuntil(b"one,")
+        assert b"content-length" not in head.lower()
+        assert b"X-More: 1" in head
+        assert here.records == []
+        for piece in (b"two", None):
+            here.own.pieces.put_nowait(piece)
+        async with asyncio.timeout(30):
+            await here.client.reader.readuntil(b"two\r\n0\r\n\r\n")
+        record = await here.record()
+        assert (record.route, record.status, record.response_bytes) == ("-", 200, 7)
+        assert (await here.ask(get("/healthz"))).status == 202
+
+
+async def test_head_is_told_of_a_stream_and_given_none() -> None:
+    async with house(a_config()) as here:
+        answer = await here.ask(get("/stream").replace(b"GET", b"HEAD"), "HEAD")
+        assert (answer.status, answer.get(b"content-type")) == (200, b"text/plain")
+        assert here.gate.held == []
+        assert (await here.ask(get("/healthz"))).status == 202
+
+
+async def test_a_stream_whose_client_left_is_closed_though_it_has_nothing_to_say() -> None:
+    async with house(a_config()) as here:
+        await here.client.send(get("/stream"))
+        here.own.pieces.put_nowait(b"one")
+        async with asyncio.timeout(30):
+            await here.client.reader.readuntil(b"one")
+            here.client.half_close()
+            await here.own.closed.wait()
+        assert (await here.record()).status == 499
+
+
+async def test_a_stream_is_taken_no_faster_than_the_client_reads() -> None:
+    async with house(a_config()) as here:
+        await here.client.send(get("/stream"))
+        for _ in range(1000):
+            here.own.pieces.put_nowait(b"x" * 65536)
+        async with asyncio.timeout(30):
+            await here.client.reader.readexactly(1)
+        before = -1
+        while before != here.own.taken:
+            before = here.own.taken
+            await asyncio.sleep(0.2)
+        assert before < 900
+        here.client.half_close()
+        async with asyncio.timeout(30):
+            await here.own.closed.wait()
 
 
 async def test_another_method_is_refused() -> None:
