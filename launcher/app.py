@@ -71,6 +71,7 @@ class App:
             self.decisions.fact,
             logs.log_fact,
             self._forget,
+            of_grants=(self.metrics.fact, logs.log_fact),
         )
         driver_of = _drivers(config)
         self.dispatcher = Dispatcher(
@@ -79,6 +80,7 @@ class App:
             {backend.id: backend for backend in config.backends},
             driver_of,
             prober=Prober(),
+            clock=loop.time,
             observers=(narrator.observe,),
             prewarm=config.prewarm,
             estimates=store.load_estimates(),

@@ -184,6 +184,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "launcher-keys": lambda: _keys(of="launcher", but=("route", "backend")),
     "route-keys": lambda: _keys(of="route"),
     "backend-keys": lambda: _keys(of="backend"),
+    "mode-keys": lambda: _keys(of="mode"),
     "variables": _variables,
     "inherited-variables": _inherited,
     "endpoints": _endpoints,
