@@ -30,6 +30,7 @@ from launcher.drivers.base import ContainerSpec, Driver, Endpoint
 from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
 from launcher.facts import Fact, Narrator, StartEnded, StopBegan
+from launcher.journal import Journal
 from launcher.metrics import Metrics
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
@@ -39,6 +40,7 @@ from launcher.redact import Redactor, secrets_of
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.probe import Prober
 from launcher.state import Keeper, StateStore, path_for
+from launcher.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,8 @@ class App:
             self._forget,
             of_grants=(self.metrics.fact, logs.log_fact),
         )
+        journal = Journal()
+        timeline = Timeline(lambda: scheduler.snapshot(loop.time()))
         driver_of = _drivers(config)
         self.dispatcher = Dispatcher(
             scheduler,
@@ -81,7 +85,7 @@ class App:
             driver_of,
             prober=Prober(),
             clock=loop.time,
-            observers=(narrator.observe,),
+            observers=(narrator.observe, journal.observe, timeline.observe),
             prewarm=config.prewarm,
             estimates=store.load_estimates(),
             redactor=redactor,
@@ -92,6 +96,8 @@ class App:
             self.metrics,
             self.history,
             self.decisions,
+            journal,
+            timeline,
             redact=redactor.text,
         )
         handler = ProxyHandler(

@@ -71,6 +71,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "1,000 are kept. `?limit=` (100), `?backend=` those that name it.",
     ),
     Endpoint(
+        "GET", "/api/events", "observe",
+        "Every event of the scheduler and what it made of it, as they happen (SSE). Goes on behind "
+        "`Last-Event-ID`; an event `reset` says that it can't. `?backend=` what concerns that one.",
+    ),
+    Endpoint(
+        "GET", "/api/timeline", "observe",
+        "The last hour: how each backend stood, how many it served and kept waiting, and what "
+        "was decided.",
+    ),
+    Endpoint(
         "GET", "/api/routes/{name}/plan", "observe",
         "What would happen if a request for the route came now: decisions and the predicted "
         "wait. Does nothing.",

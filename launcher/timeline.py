@@ -24,7 +24,7 @@ EVERY: Final = 1.0
 #: At most so many changes of state are kept for each backend, and so many marks for all.
 MOST: Final = 4000
 
-Later = Callable[[float, Callable[[], None]], object]
+Later = Callable[[float, Callable[[], object]], object]
 """Call something in so many seconds."""
 
 
@@ -91,8 +91,8 @@ class Timeline:
             self.marks.append(Mark(now, event))
         self._turns(self._snapshot())
 
-    def look(self) -> None:
-        """Note how many are served and wait, where that has changed."""
+    def look(self) -> float:
+        """Note how many are served and wait, where that has changed; the time of the look."""
         self._look_due = False
         snapshot = self._snapshot()
         self._turns(snapshot)
@@ -103,6 +103,7 @@ class Timeline:
             if seen != ((last.in_flight, last.queued) if last else (0, 0)):
                 samples.append(Sample(snapshot.now, *seen))
             _forget(samples, snapshot.now - REACH)
+        return snapshot.now
 
     def _turns(self, snapshot: Snapshot) -> None:
         for gone in self.lanes.keys() - snapshot.backends.keys():

@@ -23,6 +23,10 @@ class ApiRequest:
     body: bytes
     admin: bool
     """The caller would pass as an admin: may see details."""
+    details: bool = False
+    """May see operators' details: an admin, or anybody where no keys are set."""
+    last_event_id: str = ""
+    """Where a client of an event stream was when it lost it."""
 
 
 @dataclass(frozen=True, slots=True)

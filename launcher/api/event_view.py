@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum, IntEnum
-from functools import cache
 from typing import Final
 
 from launcher.api.answers import milliseconds, timestamp
@@ -61,7 +60,7 @@ def describe(entry: Entry, shift: float, *, details: bool) -> dict[str, object]:
 
 def plain(what: object, shift: float, *, details: bool) -> dict[str, object]:
     """An event or an effect, with its `type` in snake case."""
-    told = {"type": _kind(type(what)), **_fields(what, shift, details)}
+    told = {"type": _shape(what)[0], **_fields(what, shift, details)}
     if isinstance(what, Decided):
         told["text"] = sentence(what)
     return told
@@ -69,7 +68,7 @@ def plain(what: object, shift: float, *, details: bool) -> dict[str, object]:
 
 def _fields(what: object, shift: float, details: bool) -> dict[str, object]:
     told: dict[str, object] = {}
-    for name in _names(type(what)):
+    for name in _shape(what)[1]:
         if name in PRIVATE and not details:
             continue
         value = getattr(what, name)
@@ -102,14 +101,18 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-@cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _shape(what: object) -> tuple[str, tuple[str, ...]]:
+    """What its type is called, and its fields."""
+    kind = type(what)
+    found = _SHAPES.get(kind)
+    if found is None:
+        assert is_dataclass(kind)
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+        found = _SHAPES[kind] = (name, tuple(field.name for field in fields(kind)))
+    return found
 
 
-@cache
-def _kind(kind: type) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+_SHAPES: dict[type, tuple[str, tuple[str, ...]]] = {}
 
 
 class Concerns:
@@ -146,7 +149,7 @@ class Concerns:
 
 def _backends(what: object) -> Iterator[str]:
     if isinstance(what, SpecsChanged):
-        for name in _names(SpecsChanged):
+        for name in _shape(what)[1]:
             for one in getattr(what, name):
                 yield one.id if isinstance(one, BackendSpec) else one
         return

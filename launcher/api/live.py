@@ -15,9 +15,8 @@ from typing import Final
 import orjson
 
 from launcher.api.contract import ApiRequest, ApiStream
+from launcher.api.control import Control, find_backend
 from launcher.api.event_view import Concerns, describe
-from launcher.api.view import find_backend
-from launcher.config import LauncherConfig
 from launcher.journal import Entry, Journal
 
 #: Seconds between two signs of life.
@@ -31,29 +30,21 @@ RETRY: Final = 2000
 
 
 class Live:
-    """The endpoint. `clock` is the core's, `wall` seconds since 1970."""
+    """The endpoint."""
 
     def __init__(
-        self,
-        config: LauncherConfig,
-        journal: Journal,
-        clock: Callable[[], float],
-        wall: Callable[[], float] = time.time,
+        self, control: Control, journal: Journal, wall: Callable[[], float] = time.time
     ) -> None:
-        self._config = config
+        self._control = control
         self._journal = journal
-        self._clock = clock
         self._wall = wall
-        self._open = not config.api_keys and not config.admin_keys
 
     async def follow(self, request: ApiRequest) -> ApiStream:
         """GET /api/events: `?backend=` only what concerns that one. Details of failures are for
         admins, or for everybody where no keys are set."""
-        backend = request.args.get("backend")
-        concerns = None
-        if backend is not None:
-            concerns = Concerns(find_backend(self._config, backend))
-        pieces = self._pieces(request.last_event_id, concerns, request.admin or self._open)
+        name = request.args.get("backend")
+        concerns = None if name is None else Concerns(find_backend(self._control, name))
+        pieces = self._pieces(request.last_event_id, concerns, request.details)
         return ApiStream(pieces, "text/event-stream", (("Cache-Control", "no-store"),))
 
     async def _pieces(
@@ -78,7 +69,8 @@ class Live:
                 return  # it reads too slowly; where it is, is told when it comes back
             wanted = self._wanted(entries, at, concerns)
             at += len(entries)
-            if written := b"".join(self._written(*one, details) for one in wanted):
+            shift = self._wall() - self._control.snapshot().now
+            if written := b"".join(self._written(*one, shift, details) for one in wanted):
                 yield written
             await asyncio.sleep(0 if len(entries) == AT_ONCE else PACE)
 
@@ -109,7 +101,6 @@ class Live:
         numbered = enumerate(entries, at + 1)
         return numbered if concerns is None else [one for one in numbered if concerns.learn(one[1])]
 
-    def _written(self, number: int, entry: Entry, details: bool) -> bytes:
-        shift = self._wall() - self._clock()
+    def _written(self, number: int, entry: Entry, shift: float, details: bool) -> bytes:
         told = orjson.dumps(describe(entry, shift, details=details))
         return b"id: %b-%d\ndata: %b\n\n" % (self._journal.run.encode(), number, told)

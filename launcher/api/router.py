@@ -12,14 +12,18 @@ from launcher.api.contract import Answer, ApiRequest, ApiResponse, Found, Need
 from launcher.api.control import Control, Switches
 from launcher.api.decisions import Decisions
 from launcher.api.health import Health
+from launcher.api.live import Live
 from launcher.api.models import Models
 from launcher.api.plan import Plans
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
 from launcher.api.status import Status
+from launcher.api.timeline import Timelines
 from launcher.config import LauncherConfig
 from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
+from launcher.journal import Journal
+from launcher.timeline import Timeline
 
 #: Where lists of models are asked for.
 MODEL_LISTS = ("/openai/v1/models", "/openai/models", "/v1/models")
@@ -54,11 +58,14 @@ class OwnApi:
         metrics: Scrape,
         history: History,
         decisions: DecisionLog,
+        journal: Journal,
+        timeline: Timeline,
         *,
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._metrics = metrics
+        self._journal = journal
         health = Health(control)
         routes = Routes(config, redact)
         stats = Stats(config, control, history, wall)
@@ -73,6 +80,8 @@ class OwnApi:
             "/stats": {"GET": ("observe", stats.show)},
             "/metrics": {"GET": ("observe", self._scrape)},
             "/api/status": {"GET": ("observe", status.show)},
+            "/api/events": {"GET": ("observe", Live(control, journal, wall).follow)},
+            "/api/timeline": {"GET": ("observe", Timelines(timeline, wall).show)},
             "/api/decisions": {"GET": ("observe", Decisions(config, decisions, wall).show)},
         }
         for path in MODEL_LISTS:
@@ -116,7 +125,8 @@ class OwnApi:
         return None, {}
 
     async def close(self) -> None:
-        """Give up what operators still wait for."""
+        """Give up what operators still wait for, and end what they follow."""
+        self._journal.close()
         await self._switches.close()
 
     async def _scrape(self, request: ApiRequest) -> ApiResponse:

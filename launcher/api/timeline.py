@@ -13,23 +13,16 @@ from launcher.timeline import REACH, Lane, Mark, Timeline
 
 
 class Timelines:
-    """The endpoint. `clock` is the core's, `wall` seconds since 1970."""
+    """The endpoint."""
 
-    def __init__(
-        self,
-        timeline: Timeline,
-        clock: Callable[[], float],
-        wall: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, timeline: Timeline, wall: Callable[[], float] = time.time) -> None:
         self._timeline = timeline
-        self._clock = clock
         self._wall = wall
 
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /api/timeline: spans of states (the last one has no `to`), samples of
         `[ms since "since", in flight, queued]` that hold until the next, and what was decided."""
-        self._timeline.look()
-        now = self._clock()
+        now = self._timeline.look()
         shift = self._wall() - now
         since = now - REACH
         return json_answer(

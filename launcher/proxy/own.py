@@ -48,6 +48,8 @@ class OwnPaths:
             args=dict(parse_qsl(query, keep_blank_values=True)) | found.args,
             body=await _read(exchange),
             admin=self._access.is_admin(head),
+            details=self._access.sees_details(head),
+            last_event_id=(head.get(b"last-event-id") or b"").decode("latin-1"),
         )
         response = await found.answer(request)
         if isinstance(response, ApiStream):

@@ -22,7 +22,7 @@ def control() -> FakeControl:
 @pytest.fixture
 def api(control: FakeControl) -> OwnApi:
     metrics = Metrics(CONFIG, control.snapshot)
-    return OwnApi(CONFIG, control, metrics, History(CONFIG), DecisionLog())
+    return OwnApi(CONFIG, control, metrics, History(CONFIG), DecisionLog(), Journal(), Timeline(control.snapshot))
 
 
 def test_it_keeps_the_contract(api: OwnApi) -> None:
