@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from launcher import __version__, logs
-from launcher.api.router import OwnApi
+from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.config import LauncherConfig, Listen
 from launcher.core.events import Closed
@@ -96,8 +96,8 @@ class App:
             self.metrics,
             self.history,
             self.decisions,
-            journal,
-            timeline,
+            journal=journal,
+            timeline=timeline,
             redact=redactor.text,
         )
         handler = ProxyHandler(

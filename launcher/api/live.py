@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
 from launcher.api.contract import ApiRequest, ApiStream
 from launcher.api.control import Control, find_backend
+from launcher.api.endpoint import Endpoint
 from launcher.api.event_view import Concerns, describe
+from launcher.api.shapes import shape
 from launcher.journal import Entry, Journal
 
 #: Seconds between two signs of life.
@@ -29,6 +32,15 @@ AT_ONCE: Final = 100
 RETRY: Final = 2000
 
 
+@shape
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsQuery:
+    """Which events are wanted."""
+
+    backend: str | None = None
+    """Those that concern this backend."""
+
+
 class Live:
     """The endpoint."""
 
@@ -39,10 +51,23 @@ class Live:
         self._journal = journal
         self._wall = wall
 
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET /api/events"""
+        return (
+            Endpoint(
+                method="GET", path="/api/events", need="observe", answer=self.follow,
+                tag="page", operation="follow_events", produces="text/event-stream",
+                summary="Every event of the scheduler and what it made of it, as they happen "
+                "(server-sent events).",
+                description="Goes on behind `Last-Event-ID`; where it can't, an event `reset` says "
+                "so. `?backend=` what concerns that one.",
+                query=EventsQuery,
+            ),
+        )  # fmt: skip
+
     async def follow(self, request: ApiRequest) -> ApiStream:
-        """GET /api/events: `?backend=` only what concerns that one. Details of failures are for
-        admins, or for everybody where no keys are set."""
-        name = request.args.get("backend")
+        """GET /api/events. Failures' details are for admins, or for all where no keys are set."""
+        name = request.asked(EventsQuery).backend
         concerns = None if name is None else Concerns(find_backend(self._control, name))
         pieces = self._pieces(request.last_event_id, concerns, request.details)
         return ApiStream(pieces, "text/event-stream", (("Cache-Control", "no-store"),))

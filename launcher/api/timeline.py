@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.endpoint import Endpoint
 from launcher.core.effects import Decided
 from launcher.decisions import sentence
 from launcher.timeline import REACH, Lane, Mark, Timeline
@@ -18,6 +19,17 @@ class Timelines:
     def __init__(self, timeline: Timeline, wall: Callable[[], float] = time.time) -> None:
         self._timeline = timeline
         self._wall = wall
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET /api/timeline"""
+        return (
+            Endpoint(
+                method="GET", path="/api/timeline", need="observe", answer=self.show,
+                tag="page", operation="get_timeline",
+                summary="The last hour: how each backend stood, how many it served and kept "
+                "waiting, and what was decided.",
+            ),
+        )  # fmt: skip
 
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /api/timeline: spans of states (the last one has no `to`), samples of
