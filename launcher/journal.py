@@ -69,7 +69,11 @@ class Journal:
         while self.last <= number and not self.closed:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
-            await waiter
+            try:
+                await waiter
+            finally:
+                if not waiter.done() or waiter.cancelled():
+                    self._waiting.remove(waiter)
 
     def close(self) -> None:
         """Whoever follows is to end."""

@@ -24,14 +24,14 @@ class ApiRequest:
     """From the path's pattern, percent-decoded."""
     admin: bool
     """The caller would pass as an admin: may see details."""
-    details: bool = False
-    """May see operators' details: an admin, or anybody where no keys are set."""
-    last_event_id: str = ""
-    """Where a client of an event stream was when it lost it."""
     query: object = None
     """Of the endpoint's `query` shape; None where it has none."""
     body: object = None
     """Of the endpoint's `body` shape; None where it has none."""
+    details: bool = False
+    """May see operators' details: an admin, or anybody where no keys are set."""
+    last_event_id: str = ""
+    """Where a client of an event stream was when it lost it."""
 
     def asked(self, shape: type[S]) -> S:
         """The query, which is of the shape that the endpoint declares."""

@@ -69,29 +69,32 @@ class Live:
         """GET /api/events. Failures' details are for admins, or for all where no keys are set."""
         name = request.asked(EventsQuery).backend
         concerns = None if name is None else Concerns(find_backend(self._control, name))
-        pieces = self._pieces(request.last_event_id, concerns, request.details)
+        at, lost = self._begin(request.last_event_id)
+        pieces = self._pieces(at, lost, concerns, request.details)
         return ApiStream(pieces, "text/event-stream", (("Cache-Control", "no-store"),))
 
     async def _pieces(
-        self, last: str | None, concerns: Concerns | None, details: bool
+        self, at: int, lost: str | None, concerns: Concerns | None, details: bool
     ) -> AsyncGenerator[bytes, None]:
         journal = self._journal
-        at, lost = self._begin(last)
-        yield b"retry: %d\n\n" % RETRY + self._reset(at, lost)
         if concerns is not None:
             # Whose a ticket is, was told when it arrived.
             for entry in journal.everything()[: at - journal.last or None]:
                 concerns.learn(entry)
-        while not journal.closed:
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    await journal.news(at)
-            except TimeoutError:
-                yield b":\n\n"
-                continue
+        yield b"retry: %d\n\n" % RETRY + self._reset(at, lost)
+        while True:
             entries = journal.after(at, AT_ONCE)
             if entries is None:
                 return  # it reads too slowly; where it is, is told when it comes back
+            if not entries:
+                if journal.closed:
+                    return
+                try:
+                    async with asyncio.timeout(HEARTBEAT):
+                        await journal.news(at)
+                except TimeoutError:
+                    yield b":\n\n"
+                continue
             wanted = self._wanted(entries, at, concerns)
             at += len(entries)
             shift = self._wall() - self._control.snapshot().now
