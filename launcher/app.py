@@ -39,7 +39,10 @@ from launcher.proxy.record import ExchangeRecord
 from launcher.redact import Redactor, secrets_of
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.probe import Prober
-from launcher.state import Keeper, StateStore, path_for
+from launcher.state.decided import DECISIONS, DecisionKeeper
+from launcher.state.measured import ESTIMATES, STARTS, Keeper
+from launcher.state.store import StateStore
+from launcher.state.where import path_for
 from launcher.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,9 @@ log = logging.getLogger(__name__)
 Ready = Callable[[tuple[Listen, ...]], None]
 """Told once, when requests are accepted, at which addresses."""
 
+
+#: What is read of the state file.
+TABLES = (ESTIMATES, STARTS, DECISIONS)
 
 #: New objects (less those gone) after which the garbage collector looks at the youngest. A
 #: request leaves nothing that only it can find, and each look goes over all that are under way.
@@ -62,9 +68,10 @@ class App:
         loop = asyncio.get_running_loop()
         self.config = config
         self.metrics = Metrics(config, lambda: scheduler.snapshot(loop.time()))
-        self.history = History(config, store.load_starts(), store.save_starts)
-        self.decisions = DecisionLog()
         self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
+        self.history = History(config, self.keeper.starts, self.keeper.count)
+        decided = DecisionKeeper(store)
+        self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
         narrator = Narrator(
             self.metrics.fact,
@@ -75,7 +82,7 @@ class App:
             self._forget,
             of_grants=(self.metrics.fact, logs.log_fact),
         )
-        journal = Journal()
+        self.journal = Journal()
         timeline = Timeline(lambda: scheduler.snapshot(loop.time()))
         driver_of = _drivers(config)
         self.dispatcher = Dispatcher(
@@ -85,9 +92,9 @@ class App:
             driver_of,
             prober=Prober(),
             clock=loop.time,
-            observers=(narrator.observe, journal.observe, timeline.observe),
+            observers=(narrator.observe, self.journal.observe, timeline.observe),
             prewarm=config.prewarm,
-            estimates=store.load_estimates(),
+            estimates=self.keeper.estimates,
             redactor=redactor,
         )
         self.own = OwnApi(
@@ -96,7 +103,7 @@ class App:
             self.metrics,
             self.history,
             self.decisions,
-            journal=journal,
+            journal=self.journal,
             timeline=timeline,
             redact=redactor.text,
         )
@@ -166,7 +173,7 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
     exchanges have `drain_timeout` to end; containers stay up unless `stop_on_exit`.
     """
     tls = _tls(config)
-    store = await StateStore.open(path_for(config.state_file, os.environ))
+    store = await StateStore.open(path_for(config.state_file, os.environ), TABLES)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         app = App(config, store)
@@ -181,6 +188,7 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
         await app.front.open(tls)
         stack.push_async_callback(app.front.close, config.drain_timeout)
         stack.push_async_callback(app.own.close)
+        stack.callback(app.journal.close)
         # First of all, those who wait are told; each step is taken even if one before it fails
         # or is cut short by a second signal.
         stack.callback(app.dispatcher.feed, Closed())

@@ -78,7 +78,6 @@ class OwnApi:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._switches = Switches(config, control)
-        self._journal = journal or Journal()
         concerns: tuple[Api, ...] = (
             Pointer(),
             Health(control),
@@ -88,7 +87,7 @@ class OwnApi:
             Exposition(metrics),
             Status(config, control, history, redact, wall),
             Timelines(timeline or Timeline(control.snapshot), wall),
-            Live(control, self._journal, wall),
+            Live(control, journal or Journal(), wall),
             Decisions(config, decisions, wall),
             Plans(config, control),
             self._switches,
@@ -106,6 +105,5 @@ class OwnApi:
         return self._router.find(method, path)
 
     async def close(self) -> None:
-        """Give up what operators still wait for, and end what they follow."""
-        self._journal.close()
+        """Give up what operators still wait for."""
         await self._switches.close()

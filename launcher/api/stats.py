@@ -15,7 +15,7 @@ from launcher.core.types import RESIDENT, BackendId
 from launcher.drivers.base import ContainerSpec
 from launcher.facts import Fact, StartEnded
 from launcher.proxy.record import ExchangeRecord
-from launcher.state import Starts
+from launcher.state.measured import Starts
 
 Clock = Callable[[], float]
 

@@ -16,7 +16,7 @@ from launcher.api.stats import History, start_metrics
 from launcher.api.view import describe, failure
 from launcher.config import BackendConfig, LauncherConfig
 from launcher.core.types import BackendId, Snapshot
-from launcher.state import Starts
+from launcher.state.measured import Starts
 
 
 class Status:

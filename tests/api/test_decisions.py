@@ -15,7 +15,7 @@ WALL = 1_800_000_000.0
 
 @pytest.fixture
 def decisions() -> Decisions:
-    log = DecisionLog(lambda: WALL)
+    log = DecisionLog(wall=lambda: WALL)
     log.fact(Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=3, waited=61.0))
     log.fact(Decided(Deed.START, TINY, "prewarm"))
     return Decisions(CONFIG, log, lambda: WALL)
