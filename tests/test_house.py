@@ -41,7 +41,7 @@ FLOORS = (
     ("config", "settings", "loading", "redact"),
     ("runtime", "state", "check"),
     ("api", "proxy"),
-    ("logs", "metrics", "metrics_table"),
+    ("logs", "log_lines", "log_writer", "metrics", "metrics_table"),
     ("app",),
     ("demo", "reference", "client", "status_view", "plan_view", "simulate"),
     ("attending",),
