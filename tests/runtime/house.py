@@ -97,7 +97,12 @@ class Ledger:
 class House:
     """Everything together."""
 
-    def __init__(self, *configs: BackendConfig, capacity: Needs = (("gpu", 1),)) -> None:
+    def __init__(
+        self,
+        *configs: BackendConfig,
+        capacity: Needs = (("gpu", 1),),
+        prewarm: Sequence[BackendId] = (),
+    ) -> None:
         self.configs = {c.id: c for c in configs or tuple(config(id) for id in ALL)}
         self.driver = FakeDriver()
         self.prober = FakeProber(self.driver)
@@ -110,6 +115,7 @@ class House:
             dict.fromkeys(self.configs, self.driver),
             prober=self.prober,
             observers=[self.ledger],
+            prewarm=prewarm,
         )
 
     def ask(self, *backends: BackendId, **more: Any) -> Place:

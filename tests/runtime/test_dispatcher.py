@@ -347,8 +347,7 @@ async def test_a_silent_tunnel_makes_way_and_is_cut() -> None:
 
 @virtual
 async def test_prewarmed_backends_start_with_the_house_and_the_rest_is_told() -> None:
-    house = House()
-    house.dispatcher._prewarm = (B, A)
+    house = House(prewarm=(B, A))
     async with opened(house):
         await house.until(lambda: house.state(B) is BackendState.READY)
         assert house.driver.running() == {B}
