@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from launcher import __version__, logs
-from launcher.api.router import OwnApi
+from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.config import LauncherConfig, Listen
 from launcher.core.events import Closed
@@ -38,13 +38,19 @@ from launcher.proxy.record import ExchangeRecord
 from launcher.redact import Redactor, secrets_of
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.probe import Prober
-from launcher.state import Keeper, StateStore, path_for
+from launcher.state.decided import DECISIONS, DecisionKeeper
+from launcher.state.measured import ESTIMATES, STARTS, Keeper
+from launcher.state.store import StateStore
+from launcher.state.where import path_for
 
 log = logging.getLogger(__name__)
 
 Ready = Callable[[tuple[Listen, ...]], None]
 """Told once, when requests are accepted, at which addresses."""
 
+
+#: What is read of the state file.
+TABLES = (ESTIMATES, STARTS, DECISIONS)
 
 #: New objects (less those gone) after which the garbage collector looks at the youngest. A
 #: request leaves nothing that only it can find, and each look goes over all that are under way.
@@ -60,9 +66,10 @@ class App:
         loop = asyncio.get_running_loop()
         self.config = config
         self.metrics = Metrics(config, lambda: scheduler.snapshot(loop.time()))
-        self.history = History(config, store.load_starts(), store.save_starts)
-        self.decisions = DecisionLog()
         self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
+        self.history = History(config, self.keeper.starts, self.keeper.count)
+        decided = DecisionKeeper(store)
+        self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
         narrator = Narrator(
             self.metrics.fact,
@@ -83,7 +90,7 @@ class App:
             clock=loop.time,
             observers=(narrator.observe,),
             prewarm=config.prewarm,
-            estimates=store.load_estimates(),
+            estimates=self.keeper.estimates,
             redactor=redactor,
         )
         self.own = OwnApi(
@@ -160,7 +167,7 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
     exchanges have `drain_timeout` to end; containers stay up unless `stop_on_exit`.
     """
     tls = _tls(config)
-    store = await StateStore.open(path_for(config.state_file, os.environ))
+    store = await StateStore.open(path_for(config.state_file, os.environ), TABLES)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         app = App(config, store)

@@ -97,7 +97,7 @@ COMPOSE_PROJECT: Key[str | None] = Key(
 )  # fmt: skip
 STATE_FILE: Key[str | None] = Key(
     "state_file", HERE, units.state_file, None, "",
-    "SQLite file for measured times; default: in the user's state directory; `\"none\"`: none.",
+    "File for what outlives a restart; default: in the user's state directory; `\"none\"`: none.",
 )  # fmt: skip
 
 POLICY: Key[PolicyName] = Key(
