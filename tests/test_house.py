@@ -37,7 +37,7 @@ NO_TEST_OF_ITS_OWN = {
 FLOORS = (
     ("", "errors", "tasks", "printable"),
     ("core",),
-    ("facts", "decisions", "drivers"),
+    ("facts", "decisions", "journal", "timeline", "drivers"),
     ("config", "settings", "loading", "redact"),
     ("runtime", "state", "check"),
     ("api", "proxy"),

@@ -10,16 +10,21 @@ from launcher.api.control import Control, Switches
 from launcher.api.decisions import Decisions
 from launcher.api.endpoint import Endpoint, Found
 from launcher.api.health import Health
+from launcher.api.live import Live
 from launcher.api.metrics import Exposition, Scrape
 from launcher.api.models import Models
+from launcher.api.page import Page
 from launcher.api.plan import Plans
 from launcher.api.pointer import Pointer
 from launcher.api.router import Router
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
 from launcher.api.status import Status
+from launcher.api.timeline import Timelines
 from launcher.config import LauncherConfig
 from launcher.decisions import DecisionLog
+from launcher.journal import Journal
+from launcher.timeline import Timeline
 
 
 class Api(Protocol):
@@ -39,9 +44,12 @@ CONCERNS: tuple[type[Api], ...] = (
     Stats,
     Exposition,
     Status,
+    Timelines,
+    Live,
     Decisions,
     Plans,
     Switches,
+    Page,
 )
 
 
@@ -64,6 +72,8 @@ class OwnApi:
         history: History,
         decisions: DecisionLog,
         *,
+        journal: Journal | None = None,
+        timeline: Timeline | None = None,
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -76,9 +86,12 @@ class OwnApi:
             Stats(config, control, history, wall),
             Exposition(metrics),
             Status(config, control, history, redact, wall),
+            Timelines(timeline or Timeline(control.snapshot), wall),
+            Live(control, journal or Journal(), wall),
             Decisions(config, decisions, wall),
             Plans(config, control),
             self._switches,
+            Page(),
         )
         self._router = Router(one for concern in concerns for one in concern.endpoints())
 

@@ -221,6 +221,16 @@ def find_route(routes: Mapping[str, RouteConfig], request: ApiRequest) -> RouteC
     return route
 
 
+def find_backend(control: Control, name: str) -> BackendId:
+    """The backend of that name. Raises `unknown_backend`."""
+    known = control.snapshot().backends
+    if name in known:
+        return BackendId(name)
+    raise LauncherError(
+        "unknown_backend", f"No backend of that name. Known: {', '.join(known) or 'none'}."
+    )
+
+
 def _started_anew(before: BackendSnapshot, now: BackendSnapshot) -> bool:
     """Somebody asked for it meanwhile: it was stopped, and is on its way up again."""
     if now.epoch == before.epoch:
