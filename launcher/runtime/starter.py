@@ -143,6 +143,8 @@ class Starter:
         return answer if isinstance(answer, Failure) else Ready(answer, found.instance)
 
     async def _search(self, held: Held, healthy: asyncio.Event, seen: Seen) -> Endpoint | Failure:
+        if held.config.health.kind == "none":
+            return Endpoint()
         if held.config.health.kind == "docker":
             await healthy.wait()
         return await first_ready(
