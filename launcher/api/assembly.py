@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from launcher.api.contract import Need
 from launcher.api.control import Control, Switches
 from launcher.api.decisions import Decisions
 from launcher.api.endpoint import Endpoint, Found
@@ -13,6 +14,7 @@ from launcher.api.health import Health
 from launcher.api.live import Live
 from launcher.api.metrics import Exposition, Scrape
 from launcher.api.models import Models
+from launcher.api.openapi import OpenApi
 from launcher.api.page import Page
 from launcher.api.plan import Plans
 from launcher.api.pointer import Pointer
@@ -38,6 +40,7 @@ class Api(Protocol):
 #: Every concern, in the order of the reference.
 CONCERNS: tuple[type[Api], ...] = (
     Pointer,
+    OpenApi,
     Health,
     Models,
     Routes,
@@ -56,6 +59,12 @@ CONCERNS: tuple[type[Api], ...] = (
 def described() -> tuple[Endpoint, ...]:
     """Every endpoint there is, to be read about: nothing stands behind them."""
     return tuple(one for kind in CONCERNS for one in kind.endpoints(kind.__new__(kind)))
+
+
+def _keyed(config: LauncherConfig) -> frozenset[Need]:
+    """What keys have to be shown for."""
+    needs: dict[Need, bool] = {"observe": bool(config.api_keys), "admin": bool(config.admin_keys)}
+    return frozenset(need for need, keyed in needs.items() if keyed)
 
 
 class OwnApi:
@@ -80,6 +89,7 @@ class OwnApi:
         self._switches = Switches(config, control)
         concerns: tuple[Api, ...] = (
             Pointer(),
+            OpenApi(_keyed(config), described),
             Health(control),
             Models(config, wall()),
             Routes(config, redact),

@@ -17,7 +17,7 @@ from typing import Final
 from launcher.api.answers import milliseconds, timestamp
 from launcher.core.effects import Decided, Grant, Reject
 from launcher.core.events import Abandoned, Arrived, Released, SpecsChanged
-from launcher.core.types import BackendId, BackendSpec, TicketId
+from launcher.core.types import BackendId, TicketId
 from launcher.decisions import sentence
 from launcher.journal import Entry
 
@@ -149,9 +149,8 @@ class Concerns:
 
 def _backends(what: object) -> Iterator[str]:
     if isinstance(what, SpecsChanged):
-        for name in _shape(what)[1]:
-            for one in getattr(what, name):
-                yield one.id if isinstance(one, BackendSpec) else one
+        yield from (one.id for one in (*what.added, *what.changed, *what.replaced))
+        yield from what.removed
         return
     for name in ("backend", "wanted_by"):
         found = getattr(what, name, None)
