@@ -25,7 +25,11 @@ def request(method: str = "GET", **fields: Any) -> RequestHead:
         "chunked": False,
         "upgrade": None,
     }
-    return RequestHead(method=method, **(given | fields))
+    given |= fields
+    by_name: dict[bytes, tuple[bytes, ...]] = {}
+    for name, value in given["headers"]:
+        by_name[name.lower()] = (*by_name.get(name.lower(), ()), value)
+    return RequestHead(method=method, fields=by_name, **given)
 
 
 def a_plan(endpoint: Endpoint, **fields: Any) -> Plan:
