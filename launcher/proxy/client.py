@@ -205,14 +205,29 @@ class ClientExchange:
         self.responded = True
         self._loop.call_soon(self._flush)
 
-    async def write(self, data: bytes) -> None:
-        """A piece of the body; returns when the client isn't behind by more than the
-        transport's high-water mark (64 KiB)."""
+    def push(self, data: bytes) -> bool:
+        """A piece of the body; False where the client is behind by more than the transport's
+        high-water mark (64 KiB)."""
         if not self.responded or self.finished:
             raise RuntimeError(f"a piece of a body outside a response: {self!r}")
         self._send(self.outgoing.piece(data))
-        if self.link.writing_paused:
-            await self._drained()
+        return not self.link.writing_paused
+
+    async def drained(self) -> None:
+        """Return when the client isn't behind."""
+        if not self.link.writing_paused:
+            return
+        try:
+            await self.link.drained()
+        except ConnectionError as error:
+            raise ClientGone("the client left") from error
+        if self.gone:
+            raise ClientGone("the client left")
+
+    async def write(self, data: bytes) -> None:
+        """A piece of the body; returns when the client isn't behind."""
+        if not self.push(data):
+            await self.drained()
 
     async def finish(self) -> None:
         """The clean end of the response, or an abort where it would be a lie."""
@@ -226,9 +241,8 @@ class ClientExchange:
             return
         self._send(end)
         self.finished = True
-        if self.link.writing_paused:
-            # Answers without a body would else pile up behind a client that only asks.
-            await self._drained()
+        # Answers without a body would else pile up behind a client that only asks.
+        await self.drained()
 
     def abort(self) -> None:
         """Drop the connection so that the client can tell."""
@@ -278,14 +292,6 @@ class ClientExchange:
             if transport is not None:
                 transport.write(self._held)
             self._held = b""
-
-    async def _drained(self) -> None:
-        try:
-            await self.link.drained()
-        except ConnectionError as error:
-            raise ClientGone("the client left") from error
-        if self.gone:
-            raise ClientGone("the client left")
 
 
 def expects_continue(head: RequestHead) -> bool:

@@ -110,8 +110,17 @@ class Exchange(Protocol):
         chunked for HTTP/1.1, else by the close; none for HEAD, 1xx, 204 and 304."""
         ...
 
+    def push(self, data: bytes) -> bool:
+        """A piece of the body, sent at once. False where the client is behind: wait for
+        `drained` before the next one."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait while the client is behind."""
+        ...
+
     async def write(self, data: bytes) -> None:
-        """A piece of the body, sent at once; waits while the client is slow."""
+        """A piece of the body, sent at once; waits while the client is behind."""
         ...
 
     async def finish(self) -> None:

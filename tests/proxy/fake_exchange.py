@@ -135,19 +135,28 @@ class FakeExchange:
         self.responded = True
         self.status, self.reason, self.headers = status, reason, headers
 
-    async def write(self, data: bytes) -> None:
+    def push(self, data: bytes) -> bool:
         assert self.responded
         assert not self.finished
         assert not self.aborted
         assert data
         self._meet()
         self.pieces.append(data)
+        return self.open.is_set()
+
+    async def drained(self) -> None:
         await self.open.wait()
+        self._meet()
+
+    async def write(self, data: bytes) -> None:
+        if not self.push(data):
+            await self.drained()
 
     async def finish(self) -> None:
         assert self.responded
         assert not self.finished
         self.finished = True
+        await self.open.wait()
 
     def abort(self) -> None:
         self.aborted = True
