@@ -8,15 +8,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from launcher import __version__, logs
-from launcher.api.router import OwnApi
+from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.config import LauncherConfig, Listen
 from launcher.core.events import Closed
@@ -37,12 +38,23 @@ from launcher.proxy.record import ExchangeRecord
 from launcher.redact import Redactor, secrets_of
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.probe import Prober
-from launcher.state import Keeper, StateStore, path_for
+from launcher.state.decided import DECISIONS, DecisionKeeper
+from launcher.state.measured import ESTIMATES, STARTS, Keeper
+from launcher.state.store import StateStore
+from launcher.state.where import path_for
 
 log = logging.getLogger(__name__)
 
 Ready = Callable[[tuple[Listen, ...]], None]
 """Told once, when requests are accepted, at which addresses."""
+
+
+#: What is read of the state file.
+TABLES = (ESTIMATES, STARTS, DECISIONS)
+
+#: New objects (less those gone) after which the garbage collector looks at the youngest. A
+#: request leaves nothing that only it can find, and each look goes over all that are under way.
+GARBAGE = 20_000
 
 
 class App:
@@ -54,9 +66,10 @@ class App:
         loop = asyncio.get_running_loop()
         self.config = config
         self.metrics = Metrics(config, lambda: scheduler.snapshot(loop.time()))
-        self.history = History(config, store.load_starts(), store.save_starts)
-        self.decisions = DecisionLog()
         self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
+        self.history = History(config, self.keeper.starts, self.keeper.count)
+        decided = DecisionKeeper(store)
+        self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
         narrator = Narrator(
             self.metrics.fact,
@@ -65,6 +78,7 @@ class App:
             self.decisions.fact,
             logs.log_fact,
             self._forget,
+            of_grants=(self.metrics.fact, logs.log_fact),
         )
         driver_of = _drivers(config)
         self.dispatcher = Dispatcher(
@@ -73,9 +87,10 @@ class App:
             {backend.id: backend for backend in config.backends},
             driver_of,
             prober=Prober(),
+            clock=loop.time,
             observers=(narrator.observe,),
             prewarm=config.prewarm,
-            estimates=store.load_estimates(),
+            estimates=self.keeper.estimates,
             redactor=redactor,
         )
         self.own = OwnApi(
@@ -152,7 +167,7 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
     exchanges have `drain_timeout` to end; containers stay up unless `stop_on_exit`.
     """
     tls = _tls(config)
-    store = await StateStore.open(path_for(config.state_file, os.environ))
+    store = await StateStore.open(path_for(config.state_file, os.environ), TABLES)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         app = App(config, store)
@@ -171,6 +186,21 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
         # or is cut short by a second signal.
         stack.callback(app.dispatcher.feed, Closed())
         yield app
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """For a process that does nothing but serve: what is loaded by now stays for good, so the
+    garbage collector needn't go over it again and again."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
@@ -203,9 +233,10 @@ async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
             where = ", ".join(str(address) for address in app.front.addresses)
             routes = len(config.routes)
             log.info("launcher %s serves %d routes at %s", __version__, routes, where)
-            if ready is not None:
-                ready(app.front.addresses)
-            await ended.wait()
+            with _collecting_seldom():
+                if ready is not None:
+                    ready(app.front.addresses)
+                await ended.wait()
     finally:
         for one in signals:
             loop.remove_signal_handler(one)

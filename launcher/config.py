@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from launcher.core.types import BackendId, Needs, Priority, Wake
+from launcher.core.types import BackendId, Needs, OnLease, Priority, Wake
 from launcher.drivers.base import DriverSpec
 
 GIB = 1024**3
@@ -30,6 +30,8 @@ QUIET = ("/health", "/healthz", "/ready", "/readyz", "/ping", "/metrics", "/v1/h
 #: The words for a request's class and for what it may wake, in routes.toml and in headers.
 PRIORITIES = {one.name.lower(): one for one in Priority}
 WAKES = {one.value: one for one in Wake}
+#: The words for what a request does whose place is leased, in routes.toml.
+ON_LEASE = {one.value: one for one in OnLease}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class RouteConfig:
     """Paths behind the prefix, matched whole."""
     priority: Priority = Priority.NORMAL
     wake: Wake = Wake.ALWAYS
+    on_lease: OnLease = OnLease.WAIT
     max_wait: float = 60.0
     queue_timeout: float = 1800.0
     response_timeout: float | None = None
@@ -115,6 +118,17 @@ class AliasConfig:
     id: str
     models: tuple[str, ...]
     """Ids of models, in order of preference."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModeConfig:
+    """A lease with a name: while it lasts, its routes' backends keep their places."""
+
+    name: str
+    routes: tuple[str, ...]
+    """Names of routes that fit side by side."""
+    ttl: float
+    """Seconds that it lasts where nobody says otherwise; at most `max_lease`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +153,16 @@ class LauncherConfig:
     routes: tuple[RouteConfig, ...] = ()
     backends: tuple[BackendConfig, ...] = ()
     aliases: tuple[AliasConfig, ...] = ()
+    modes: tuple[ModeConfig, ...] = ()
     capacity: Needs = (("gpu", 1),)
     listen: tuple[Listen, ...] = (Listen("127.0.0.1", 8000),)
     tls_cert: str | None = None
     tls_key: str | None = None
     prewarm: tuple[BackendId, ...] = ()
+    home: str | None = None
+    """The route whose backend becomes resident again when the last lease has ended."""
+    max_lease: float = 5400.0
+    """The longest that a lease may last, in seconds; pins, which have no end, aside."""
     policy: PolicyName = "bounded"
     batch_max_wait: float = 1800.0
     """The `max_wait` of requests of the class `batch`; and after each such time that it has

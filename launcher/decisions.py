@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from launcher.core.effects import Decided, Deed
@@ -24,7 +24,7 @@ class Decision:
     """One decision as it was kept."""
 
     number: int
-    """Counts from 1 since the launcher came up."""
+    """Counts from 1, over restarts as well."""
     at: float
     """Seconds since 1970."""
     what: Decided
@@ -32,23 +32,37 @@ class Decision:
     """How often in a row, where it is a refusal: a health check asks every few seconds."""
 
 
-class DecisionLog:
-    """The last `MOST` decisions."""
+Keep = Callable[[Decision, int | None], None]
+"""Told of each decision that is new or has changed, and the number of one that goes for it."""
 
-    def __init__(self, wall: Callable[[], float] = time.time) -> None:
-        self._kept: deque[Decision] = deque(maxlen=MOST)
+
+class DecisionLog:
+    """The last `MOST` decisions. `kept` are those of earlier runs, the oldest first."""
+
+    def __init__(
+        self,
+        kept: Iterable[Decision] = (),
+        keep: Keep | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._kept: deque[Decision] = deque(kept, maxlen=MOST)
+        self._keep = keep
         self._wall = wall
-        self._count = 0
 
     def fact(self, fact: Fact) -> None:
         """Keeps it, if it is one."""
         if isinstance(fact, Decided):
             last = self._kept[-1] if self._kept else None
+            gone = None
             if last is not None and _same_refusal(last.what, fact):
-                self._kept[-1] = Decision(last.number, self._wall(), fact, last.times + 1)
-                return
-            self._count += 1
-            self._kept.append(Decision(self._count, self._wall(), fact))
+                new = self._kept[-1] = Decision(last.number, self._wall(), fact, last.times + 1)
+            else:
+                gone = self._kept[0].number if len(self._kept) == MOST else None
+                number = 1 if last is None else last.number + 1
+                new = Decision(number, self._wall(), fact)
+                self._kept.append(new)
+            if self._keep is not None:
+                self._keep(new, gone)
 
     def newest(self, backend: BackendId | None = None) -> Iterator[Decision]:
         """The newest first; of one `backend` those that were about it, for it, or at its cost."""

@@ -34,6 +34,9 @@ ERROR_KINDS: dict[str, ErrorKind] = {
     "bad_request": ErrorKind(
         400, "The request breaks HTTP's rules, or holds a value that means nothing here."
     ),
+    "invalid_request": ErrorKind(
+        400, "What was sent to an endpoint of the launcher's own isn't what it takes."
+    ),
     "missing_key": ErrorKind(401, "An API key is needed and none was sent."),
     "wrong_key": ErrorKind(403, "The key that was sent opens nothing here."),
     "unknown_route": ErrorKind(404, "No route matches the path or host."),
@@ -43,6 +46,7 @@ ERROR_KINDS: dict[str, ErrorKind] = {
     "leased": ErrorKind(409, "Somebody holds the place that this backend needs."),
     "switch_in_progress": ErrorKind(409, "Another switch is under way."),
     "body_too_large": ErrorKind(413, "The body is larger than `max_body` and its model is needed."),
+    "unsupported_media_type": ErrorKind(415, "The body has to be JSON, and to say so."),
     "unsupported_encoding": ErrorKind(415, "The body is compressed and its `model` is needed."),
     "headers_too_large": ErrorKind(431, "The request's head is larger than the launcher reads."),
     "internal_error": ErrorKind(500, "The launcher itself failed; its log has the details."),

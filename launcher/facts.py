@@ -125,11 +125,13 @@ class Narrator:
     """Reads each (event, effects) of the scheduler and tells its listeners the facts.
 
     `observe` is called synchronously for every event, so it does no work that an ordinary
-    request would notice: a granted request costs one fact.
+    request would notice: a granted request costs one fact, and only those `of_grants` (of the
+    listeners, or others) hear of it.
     """
 
-    def __init__(self, *listeners: Listener) -> None:
+    def __init__(self, *listeners: Listener, of_grants: Sequence[Listener] = ()) -> None:
         self._listeners = listeners
+        self._of_grants = of_grants
         self._asked: dict[TicketId, float] = {}
         self._starts: dict[BackendId, tuple[StartBegan, float]] = {}
         self._stops: dict[BackendId, tuple[StopBegan, int, float]] = {}
@@ -179,7 +181,9 @@ class Narrator:
         match effect:
             case Grant():
                 asked = self._asked.pop(effect.ticket, now)
-                self._tell(Granted(effect.backend, now - asked, effect.cold))
+                granted = Granted(effect.backend, now - asked, effect.cold)
+                for listener in self._of_grants:
+                    listener(granted)
             case Reject():
                 self._asked.pop(effect.ticket, None)
                 self._tell(effect)

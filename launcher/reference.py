@@ -13,13 +13,12 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher import settings
+from launcher.api.assembly import described
 from launcher.api.contract import Need
-from launcher.api.router import MODEL_LISTS
 from launcher.errors import ERROR_KINDS
 from launcher.loading.keys import KEYS, Key, Scope
 from launcher.loading.read import MAP_FIELDS
@@ -32,60 +31,8 @@ _BLOCK = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One of the launcher's own endpoints, as the reference has it."""
-
-    method: str
-    path: str
-    need: Need
-    help: str
-
-
-ENDPOINTS: tuple[Endpoint, ...] = (
-    Endpoint("GET", "/", "open", "Points to the others."),
-    Endpoint("GET", "/healthz", "open", "200: the launcher is up."),
-    Endpoint(
-        "GET", "/readyz", "open",
-        "200: it can do its work; 503 with the reasons: an engine is away, a stop doesn't end.",
-    ),
-    *(
-        Endpoint("GET", path, "observe", "Every model, in OpenAI's shape; starts none.")
-        for path in MODEL_LISTS
-    ),
-    *(
-        Endpoint("GET", f"{path}/{{id}}", "observe", "One model; its id may hold `/`.")
-        for path in MODEL_LISTS
-    ),
-    Endpoint("GET", "/routes", "observe", "The table of routes, as configured; no secrets."),
-    Endpoint(
-        "GET", "/stats", "observe",
-        "What runs, the last hit of each route, start timings, and per backend what one more "
-        "request would wait.",
-    ),
-    Endpoint("GET", "/metrics", "observe", "Prometheus; the table is below."),
-    Endpoint("GET", "/api/status", "observe", "What `launcher status` shows."),
-    Endpoint(
-        "GET", "/api/decisions", "observe",
-        "Every start, stop, drain and rejection with its reason and its cost, the newest first; "
-        "1,000 are kept. `?limit=` (100), `?backend=` those that name it.",
-    ),
-    Endpoint(
-        "GET", "/api/routes/{name}/plan", "observe",
-        "What would happen if a request for the route came now: decisions and the predicted "
-        "wait. Does nothing.",
-    ),
-    Endpoint(
-        "POST", "/api/routes/{name}/start", "admin",
-        "Start a route's backend; `?wait=1` answers when it is ready.",
-    ),
-    Endpoint(
-        "POST", "/api/routes/{name}/stop", "admin",
-        "Stop it after what runs, with `?force=1` at once; `?wait=1` answers when it is stopped.",
-    ),
-)  # fmt: skip
-
-_NEEDS: dict[Need, str] = {
+#: Who may ask, in the page's words.
+NEEDS: dict[Need, str] = {
     "open": "anybody",
     "observe": "an api or admin key, where keys are set",
     "admin": "an admin key; without any set, a caller on this machine",
@@ -159,7 +106,14 @@ def _inherited() -> str:
 def _endpoints() -> str:
     return table(
         ("endpoint", "who may ask", "what it answers"),
-        ((f"`{one.method} {one.path}`", _NEEDS[one.need], one.help) for one in ENDPOINTS),
+        (
+            (
+                f"`{one.method} {one.template}`",
+                NEEDS[one.need],
+                f"{one.summary} {one.description}".strip(),
+            )
+            for one in described()
+        ),
     )
 
 
@@ -184,6 +138,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "launcher-keys": lambda: _keys(of="launcher", but=("route", "backend")),
     "route-keys": lambda: _keys(of="route"),
     "backend-keys": lambda: _keys(of="backend"),
+    "mode-keys": lambda: _keys(of="mode"),
     "variables": _variables,
     "inherited-variables": _inherited,
     "endpoints": _endpoints,

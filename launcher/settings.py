@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     state_file: str | None = None
     policy: str | None = None
     batch_max_wait: str | None = None
+    home: str | None = None
+    max_lease: str | None = None
     backend_key: str | None = None
     idle_timeout: str | None = None
     start_timeout: str | None = None

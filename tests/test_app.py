@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -147,6 +148,19 @@ async def test_a_signal_ends_it(tmp_path: Path) -> None:
     async with asyncio.timeout(30):
         await app.serve(config(tmp_path), ready)
     assert where[0][0].port > 0
+
+
+async def test_what_is_loaded_is_not_collected_while_it_serves(tmp_path: Path) -> None:
+    before, seen = gc.get_threshold(), []
+
+    def ready(_: tuple[Listen, ...]) -> None:
+        seen.append((gc.get_threshold()[0], gc.get_freeze_count() > 0))
+        os.kill(os.getpid(), 15)
+
+    async with asyncio.timeout(30):
+        await app.serve(config(tmp_path), ready)
+    assert seen == [(app.GARBAGE, True)]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 async def test_a_second_signal_ends_what_runs_and_is_an_end_like_any_other(

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from launcher import attending
-from launcher.api.router import OwnApi
+from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.attending import attend, connect, explained
 from launcher.client import Call, ClientError, LauncherClient, StatusReport

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.api.router import OwnApi
+from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.core.effects import Decided, Deed, Grant
 from launcher.core.rehearsal import Step

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.api.router import OwnApi
+from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.client import ClientError, LauncherClient, Trouble
 from launcher.core.types import BackendState, Failure

@@ -13,7 +13,7 @@ A, B, C = BackendId("a"), BackendId("b"), BackendId("c")
 
 
 def test_the_newest_come_first_and_only_so_many_are_kept() -> None:
-    log = DecisionLog(lambda: 5.0)
+    log = DecisionLog(wall=lambda: 5.0)
     log.fact(Closed())
     for _ in range(MOST + 2):
         log.fact(Decided(Deed.START, A, "wanted"))

@@ -63,7 +63,7 @@ class Story:
 
     def __init__(self) -> None:
         self.told: list[Fact] = []
-        self.narrator = Narrator(self.told.append)
+        self.narrator = Narrator(self.told.append, of_grants=(self.told.append,))
 
     def tell(self, event: Event, *effects: Effect, at: float = 0.0) -> Sequence[Fact]:
         """The facts of one step."""
@@ -222,3 +222,14 @@ def test_everybody_listens() -> None:
     Narrator(first.append, second.append).observe(Closed(), (), 0.0)
 
     assert first == second == [Closed()]
+
+
+def test_grants_are_told_to_those_alone_who_ask_for_them() -> None:
+    everything: list[Fact] = []
+    grants: list[Fact] = []
+    narrator = Narrator(everything.append, of_grants=(grants.append,))
+
+    narrator.observe(Tick(), (Grant(TicketId(1), A, False), Abort(A, "hung", "")), 1.0)
+
+    assert grants == [Granted(A, 0.0, False)]
+    assert everything == [Abort(A, "hung", "")]

@@ -19,6 +19,7 @@ NO_TEST_OF_ITS_OWN = {
     "launcher/__main__.py": "hands argv to the cli; the end-to-end tests start it",
     "launcher/config.py": "shapes only; the tests of loading build them",
     "launcher/api/contract.py": "shapes only",
+    "launcher/api/endpoint.py": "shapes only",
     "launcher/core/books.py": "core/scenarios.py has its rules, core/broken.py breaks each",
     "launcher/core/effects.py": "shapes only",
     "launcher/core/placing.py": "core/scenarios.py has its rules, core/broken.py breaks each",

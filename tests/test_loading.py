@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.config import MIB, AliasConfig, Health, LauncherConfig, Listen, ModelSpec, Secret
+from launcher.config import (
+    MIB,
+    AliasConfig,
+    Health,
+    LauncherConfig,
+    Listen,
+    ModeConfig,
+    ModelSpec,
+    Secret,
+)
 from launcher.drivers.base import ContainerSpec
 from launcher.errors import ConfigError
 from launcher.loading import load_config
@@ -27,6 +36,8 @@ trusted_proxies = ["10.0.0.0/8"]
 max_body = "32MiB"
 policy = "collation"
 batch_max_wait = "1h"
+home = "chat"
+max_lease = "2h"
 
 [aliases]
 any-chat = ["chat-general", "reasoner"]
@@ -56,6 +67,10 @@ idle_timeout = "never"
 [routes.tiny]
 command = ["llama-server", "--port", "{port}", "-m", "tiny.gguf"]
 
+[modes.image]
+routes = ["searx", "general"]
+ttl = "45m"
+
 [backends.big]
 container = "general-reasoner"
 health = "docker"
@@ -80,6 +95,8 @@ def test_an_example_of_everything(tmp_path: Path) -> None:
     assert config.trusted_proxies == ("10.0.0.0/8",)
     assert config.max_body == 32 * MIB
     assert (config.policy, config.batch_max_wait) == ("collation", 3600.0)
+    assert (config.home, config.max_lease) == ("chat", 7200.0)
+    assert config.modes == (ModeConfig("image", ("searx", "general"), 2700.0),)
     assert config.aliases == (AliasConfig("any-chat", ("chat-general", "reasoner")),)
     assert [route.name for route in config.routes] == (
         ["coder", "chat", "searx", "tiny", "general", "reason"]

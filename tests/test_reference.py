@@ -6,15 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.api.router import OwnApi
-from launcher.api.stats import History
-from launcher.decisions import DecisionLog
+from launcher.api.assembly import described
 from launcher.errors import ERROR_KINDS
 from launcher.loading.keys import KEYS
-from launcher.metrics import Metrics
 from launcher.metrics_table import METRICS
-from launcher.reference import ENDPOINTS, Endpoint, main, rendered, table
-from tests.api.world import CONFIG, FakeControl
+from launcher.reference import NEEDS, main, rendered, table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
 
@@ -33,32 +29,10 @@ def test_it_has_every_key_error_and_metric() -> None:
         assert f"| `{name}` |" in page, name
 
 
-@pytest.fixture
-def api() -> OwnApi:
-    control = FakeControl()
-    return OwnApi(
-        CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
-    )
-
-
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: f"{one.method} {one.path}")
-def test_every_endpoint_is_there_and_asks_what_the_page_says(
-    api: OwnApi, endpoint: Endpoint
-) -> None:
-    path = endpoint.path.replace("{id}", "org/model").replace("{name}", "coder")
-    found = api.find(endpoint.method, path)
-    assert found is not None
-    assert found.need == endpoint.need
-
-
-def test_no_endpoint_is_left_out(api: OwnApi) -> None:
-    fixed = {(method, path) for path, methods in api._exact.items() for method in methods}
-    actions = {
-        (method, f"/api/routes/{{name}}/{action}")
-        for action, methods in api._actions.items()
-        for method in methods
-    }
-    assert fixed | actions <= {(one.method, one.path) for one in ENDPOINTS}
+def test_it_has_every_endpoint() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for one in described():
+        assert f"| `{one.method} {one.template}` | {NEEDS[one.need]} | {one.summary}" in page
 
 
 def stale(folder: Path) -> Path:

@@ -31,8 +31,3 @@ def timestamp(at: float | None) -> str | None:
 def milliseconds(seconds: float | None) -> int | None:
     """Seconds as whole milliseconds; None stays None."""
     return None if seconds is None else round(seconds * 1000)
-
-
-def flag(args: dict[str, str], name: str) -> bool:
-    """Whether a query says `?name`, `?name=1`, `?name=true` or `?name=yes`."""
-    return args.get(name, "0").lower() in ("", "1", "true", "yes")

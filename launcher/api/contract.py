@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 Need = Literal["open", "observe", "admin"]
 """`open`: anybody; `observe`: an api key (or admin key) where any are set; `admin`: one of
 `admin_keys`, or, where none is set, a caller on loopback whose request carries no
 X-Forwarded-*, Origin or Sec-Fetch-Site."""
 
+S = TypeVar("S")
+
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request for one of the launcher's own endpoints, its body (at most 1 MiB) read."""
+    """A request for one of the launcher's own endpoints, read and checked."""
 
     method: str
     path: str
-    args: dict[str, str]
-    """From the path's pattern (percent-decoded) and the query; the path's win."""
-    body: bytes
+    args: Mapping[str, str]
+    """From the path's pattern, percent-decoded."""
     admin: bool
     """The caller would pass as an admin: may see details."""
+    query: object = None
+    """Of the endpoint's `query` shape; None where it has none."""
+    body: object = None
+    """Of the endpoint's `body` shape; None where it has none."""
+
+    def asked(self, shape: type[S]) -> S:
+        """The query, which is of the shape that the endpoint declares."""
+        assert isinstance(self.query, shape), "the endpoint declares another query"
+        return self.query
+
+    def sent(self, shape: type[S]) -> S:
+        """The body, which is of the shape that the endpoint declares."""
+        assert isinstance(self.body, shape), "the endpoint declares another body"
+        return self.body
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +50,18 @@ class ApiResponse:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Answer = Callable[[ApiRequest], Awaitable[ApiResponse]]
-
-
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An endpoint for a method and path."""
+class ApiStream:
+    """An answer of 200 that goes on: sent piece by piece, no faster than the client takes it.
 
-    need: Need
-    answer: Answer
-    args: dict[str, str]
+    `pieces` is closed when the client leaves, and ends by itself at the latest when its
+    endpoint is closed: a shutdown waits for it.
+    """
+
+    pieces: AsyncGenerator[bytes, None]
+    """None of them empty."""
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
 
 
-class OwnEndpoints(Protocol):
-    """What the proxy's handler asks before it looks for a route."""
-
-    def find(self, method: str, path: str) -> Found | None:
-        """The endpoint, None where the path isn't one of ours. Raises LauncherError
-        (`method_not_allowed`) where it is, but not for this method. HEAD is found as GET."""
-        ...
+Answer = Callable[[ApiRequest], Awaitable[ApiResponse | ApiStream]]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from launcher import tasks
-from launcher.api.answers import flag, json_answer, milliseconds
+from launcher.api.answers import json_answer, milliseconds
 from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.endpoint import Endpoint
+from launcher.api.shapes import Flag, shape
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.core.rehearsal import Step
 from launcher.core.types import (
@@ -26,7 +28,7 @@ from launcher.core.types import (
     Snapshot,
     Wake,
 )
-from launcher.drivers.base import Endpoint
+from launcher.drivers.base import Endpoint as Address
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Admission, Ask, Grant
 from launcher.runtime.asking import ask_for
@@ -58,13 +60,33 @@ class Control(Protocol):
         """Stop it after what runs, or at once."""
         ...
 
-    def endpoint(self, backend: BackendId) -> Endpoint | None:
+    def endpoint(self, backend: BackendId) -> Address | None:
         """Where it answers, while it is ready."""
         ...
 
     def driver_health(self) -> dict[str, str | None]:
         """Each driver by name, and why it doesn't answer, where it doesn't."""
         ...
+
+
+@shape
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartQuery:
+    """How a route is started."""
+
+    wait: Flag = False
+    """Answer when it is ready, or with the error that a request would have met."""
+
+
+@shape
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopQuery:
+    """How a route is stopped."""
+
+    force: Flag = False
+    """At once: cut the requests that run."""
+    wait: Flag = False
+    """Answer when it is confirmed that nothing runs."""
 
 
 class Switches:
@@ -75,6 +97,24 @@ class Switches:
         self._routes = {route.name: route for route in config.routes}
         self._control = control
         self._holds: set[asyncio.Task[Grant | LauncherError]] = set()
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """POST /api/routes/{name}/start, POST /api/routes/{name}/stop"""
+        return (
+            Endpoint(
+                method="POST", path="/api/routes/{name}/start", need="admin", answer=self.start,
+                tag="control", operation="start_route",
+                summary="Start a route's backend; `?wait=1` answers when it is ready.",
+                query=StartQuery,
+            ),
+            Endpoint(
+                method="POST", path="/api/routes/{name}/stop", need="admin", answer=self.stop,
+                tag="control", operation="stop_route",
+                summary="Stop it after what runs, with `?force=1` at once; `?wait=1` answers when "
+                "it is stopped.",
+                query=StopQuery,
+            ),
+        )  # fmt: skip
 
     async def start(self, request: ApiRequest) -> ApiResponse:
         """POST /api/routes/{name}/start: 202 at once, 200 where it is ready already.
@@ -87,7 +127,7 @@ class Switches:
         priority = min(route.priority, Priority.NORMAL)
         ask = ask_for(self._config, route, priority=priority, wake=Wake.ALWAYS)
         ask = replace(ask, operator=True)
-        if flag(request.args, "wait"):
+        if request.asked(StartQuery).wait:
             return self._started(route, await self._granted(ask))
         hold = tasks.spawn(self._hold(ask), name=f"operator's start of {route.name}")
         self._holds.add(hold)
@@ -107,12 +147,12 @@ class Switches:
         What runs is served to its end, unless `?force=1`. `?wait=1` answers when it is
         confirmed that nothing runs, or raises `backend_stop_failed`.
         """
-        route = find_route(self._routes, request)
+        route, how = find_route(self._routes, request), request.asked(StopQuery)
         before = [self._look(backend) for backend in route.backends]
         going = [one for one in before if one.state in RESIDENT]
         for one in going:
-            self._control.request_stop(one.id, flag(request.args, "force"))
-        if flag(request.args, "wait"):
+            self._control.request_stop(one.id, how.force)
+        if how.wait:
             for one in going:
                 await self._stopped(one)
             return self._answer(route, 200)

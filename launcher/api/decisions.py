@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
+from typing import Annotated
+
+from annotated_types import Ge
 
 from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.endpoint import Endpoint
+from launcher.api.shapes import shape
 from launcher.api.view import decision
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendId
 from launcher.decisions import MOST, DecisionLog
 from launcher.errors import LauncherError
 
-#: How many are shown to who doesn't say.
-SHOWN = 100
+
+@shape
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionsQuery:
+    """Which decisions are wanted."""
+
+    limit: Annotated[int, Ge(1)] = 100
+    """So many, at most."""
+    backend: str | None = None
+    """Those that name this backend."""
 
 
 class Decisions:
@@ -28,10 +42,23 @@ class Decisions:
         self._log = log
         self._wall = wall
 
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET /api/decisions"""
+        return (
+            Endpoint(
+                method="GET", path="/api/decisions", need="observe", answer=self.show,
+                tag="status", operation="list_decisions",
+                summary="Every start, stop, drain and rejection with its reason and its cost, the "
+                "newest first.",
+                description=f"{MOST:,} are kept. `?limit=` (100), `?backend=` those that name it.",
+                query=DecisionsQuery,
+            ),
+        )  # fmt: skip
+
     async def show(self, request: ApiRequest) -> ApiResponse:
-        """GET /api/decisions: `?limit=` at most so many, `?backend=` those that name it."""
-        newest = self._log.newest(self._backend(request.args.get("backend")))
-        limit = _limit(request.args.get("limit", str(SHOWN)))
+        """GET /api/decisions"""
+        wanted = request.asked(DecisionsQuery)
+        newest = self._log.newest(self._backend(wanted.backend))
         return json_answer(
             {
                 "serverTime": timestamp(self._wall()),
@@ -42,7 +69,7 @@ class Decisions:
                         "times": one.times,
                         **decision(one.what),
                     }
-                    for one in islice(newest, limit)
+                    for one in islice(newest, min(wanted.limit, MOST))
                 ],
             }
         )
@@ -52,13 +79,5 @@ class Decisions:
             return None if name is None else BackendId(name)
         known = ", ".join(self._known) or "none"
         raise LauncherError(
-            "bad_request", f"No backend of that name. Known: {known}.", param="backend"
+            "invalid_request", f"No backend of that name. Known: {known}.", param="backend"
         )
-
-
-def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= len(text) <= 9:
-        return min(int(text), MOST)
-    raise LauncherError(
-        "bad_request", f"limit has to be a whole number; {MOST} are kept.", param="limit"
-    )

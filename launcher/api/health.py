@@ -5,6 +5,7 @@ from __future__ import annotations
 from launcher.api.answers import json_answer
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.control import Control
+from launcher.api.endpoint import Endpoint
 from launcher.core.types import Snapshot
 
 #: Seconds after which a prober may ask again.
@@ -57,6 +58,22 @@ class Health:
 
     def __init__(self, control: Control) -> None:
         self._control = control
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET /healthz, GET /readyz"""
+        return (
+            Endpoint(
+                method="GET", path="/healthz", need="open", answer=self.alive, tag="status",
+                operation="get_health",
+                summary="200: the launcher is up.",
+            ),
+            Endpoint(
+                method="GET", path="/readyz", need="open", answer=self.ready, tag="status",
+                operation="get_readiness",
+                summary="200: it can do its work; 503 with the reasons: an engine is away, a stop "
+                "doesn't end.",
+            ),
+        )  # fmt: skip
 
     async def alive(self, request: ApiRequest) -> ApiResponse:
         """GET /healthz"""

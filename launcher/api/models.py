@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 from launcher.api.answers import json_answer
 from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.endpoint import Endpoint
 from launcher.config import LauncherConfig
 from launcher.errors import LauncherError
+
+#: Where lists of models are asked for, and what the operation's name ends in there.
+MODEL_LISTS = {"/openai/v1/models": "", "/openai/models": "_at_openai", "/v1/models": "_at_v1"}
 
 #: Ids named in an error message; the list endpoint has them all.
 MAX_NAMED = 50
@@ -36,6 +40,29 @@ class Models:
             }
             for id in _ids(config)
         }
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET …/models, GET …/models/{id}"""
+        return (
+            *(
+                Endpoint(
+                    method="GET", path=path, need="observe", answer=self.list,
+                    tag="alias" if suffix else "models",
+                    operation=f"list_models{suffix}",
+                    summary="Every model, in OpenAI's shape; starts none.",
+                )
+                for path, suffix in MODEL_LISTS.items()
+            ),
+            *(
+                Endpoint(
+                    method="GET", path=f"{path}/{{id...}}", need="observe", answer=self.one,
+                    tag="alias" if suffix else "models",
+                    operation=f"get_model{suffix}",
+                    summary="One model; its id may hold `/`.",
+                )
+                for path, suffix in MODEL_LISTS.items()
+            ),
+        )  # fmt: skip
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         """GET …/models"""

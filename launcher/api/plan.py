@@ -8,6 +8,7 @@ from __future__ import annotations
 from launcher.api.answers import json_answer, milliseconds
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.control import Control, find_route
+from launcher.api.endpoint import Endpoint
 from launcher.api.view import decision, predicted
 from launcher.config import LauncherConfig
 from launcher.core.effects import Decided, Grant, Reject
@@ -22,6 +23,17 @@ class Plans:
         self._config = config
         self._routes = {route.name: route for route in config.routes}
         self._control = control
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET /api/routes/{name}/plan"""
+        return (
+            Endpoint(
+                method="GET", path="/api/routes/{name}/plan", need="observe", answer=self.show,
+                tag="status", operation="plan_route",
+                summary="What would happen if a request for the route came now: decisions and the "
+                "predicted wait. Does nothing.",
+            ),
+        )  # fmt: skip
 
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /api/routes/{name}/plan"""

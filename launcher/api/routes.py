@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from launcher.api.answers import json_answer
 from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.endpoint import Endpoint
 from launcher.config import BackendConfig, Health, LauncherConfig, RouteConfig
 from launcher.drivers.base import ContainerSpec, ProcessSpec
 
@@ -22,6 +23,16 @@ class Routes:
         self._aliases = [
             {"alias": alias.id, "models": list(alias.models)} for alias in config.aliases
         ]
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET /routes"""
+        return (
+            Endpoint(
+                method="GET", path="/routes", need="observe", answer=self.list, tag="status",
+                operation="list_routes",
+                summary="The table of routes, as configured; no secrets.",
+            ),
+        )  # fmt: skip
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         """GET /routes"""

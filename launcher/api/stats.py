@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from launcher.api.answers import json_answer, milliseconds, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.control import Control
+from launcher.api.endpoint import Endpoint
 from launcher.api.view import describe
 from launcher.config import LauncherConfig
 from launcher.core.types import RESIDENT, BackendId
 from launcher.drivers.base import ContainerSpec
 from launcher.facts import Fact, StartEnded
 from launcher.proxy.record import ExchangeRecord
-from launcher.state import Starts
+from launcher.state.measured import Starts
 
 Clock = Callable[[], float]
 
@@ -71,6 +72,17 @@ class Stats:
         self._control = control
         self._history = history
         self._wall = wall
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET /stats"""
+        return (
+            Endpoint(
+                method="GET", path="/stats", need="observe", answer=self.show, tag="status",
+                operation="get_stats",
+                summary="What runs, the last hit of each route, start timings, and per backend "
+                "what one more request would wait.",
+            ),
+        )  # fmt: skip
 
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /stats"""

@@ -9,13 +9,14 @@ from launcher import __version__
 from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.control import Control
+from launcher.api.endpoint import Endpoint
 from launcher.api.health import problems
 from launcher.api.routes import held
 from launcher.api.stats import History, start_metrics
 from launcher.api.view import describe, failure
 from launcher.config import BackendConfig, LauncherConfig
 from launcher.core.types import BackendId, Snapshot
-from launcher.state import Starts
+from launcher.state.measured import Starts
 
 
 class Status:
@@ -36,6 +37,16 @@ class Status:
         self._wall = wall
         self._started = wall()
         self._open = not config.api_keys and not config.admin_keys
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """GET /api/status"""
+        return (
+            Endpoint(
+                method="GET", path="/api/status", need="observe", answer=self.show, tag="status",
+                operation="get_status",
+                summary="What `launcher status` shows.",
+            ),
+        )  # fmt: skip
 
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /api/status"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from launcher.core.habits import Habits, weigh
 from launcher.core.queue import Queue
@@ -169,16 +169,23 @@ class Backend:
         oldest = self.queue.oldest
         return None if oldest == math.inf else now - oldest
 
-    def measured(self, **times: float) -> None:
-        """Fold new measurements (start, stop, service; seconds) into the estimates."""
+    def measured(
+        self, *, start: float | None = None, stop: float | None = None, service: float | None = None
+    ) -> None:
+        """Fold new measurements (seconds) into the estimates."""
         old = self.estimates
-        for name, time in times.items():
-            before = getattr(old, name)
-            if before is not None:
-                self.spreads[name] = weigh(self.spreads.get(name), abs(time - before))
-        self.estimates = replace(
-            old, **{name: weigh(getattr(old, name), time) for name, time in times.items()}
+        self.estimates = Estimates(
+            start=self._folded("start", old.start, start),
+            stop=self._folded("stop", old.stop, stop),
+            service=self._folded("service", old.service, service),
         )
+
+    def _folded(self, name: str, before: float | None, time: float | None) -> float | None:
+        if time is None:
+            return before
+        if before is not None:
+            self.spreads[name] = weigh(self.spreads.get(name), abs(time - before))
+        return weigh(before, time)
 
     def snapshot(self, now: float) -> BackendSnapshot:
         """The backend at one moment."""

@@ -79,6 +79,13 @@ class Wake(Enum):
     """Nothing: it is served where the backend is up or coming up anyway."""
 
 
+class OnLease(Enum):
+    """What becomes of a ticket that needs a place which a lease holds."""
+
+    WAIT = "wait"
+    REJECT = "reject"
+
+
 @dataclass(frozen=True, slots=True)
 class Estimates(Plain):
     """Exponentially weighted times of one backend, in seconds; None until measured."""

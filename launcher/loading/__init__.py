@@ -10,10 +10,10 @@ import math
 import re
 from collections.abc import Mapping
 
-from launcher.config import AliasConfig, BackendConfig, LauncherConfig
+from launcher.config import AliasConfig, BackendConfig, LauncherConfig, ModeConfig, RouteConfig
 from launcher.core.types import BackendId, Needs
 from launcher.errors import ConfigError
-from launcher.loading import aliases, backends, keys, read, routes, tables, units
+from launcher.loading import aliases, backends, keys, modes, read, routes, tables, units
 from launcher.loading.backends import Described
 from launcher.loading.read import DEFAULT_PLACES, Document
 from launcher.loading.routes import Drafted
@@ -84,9 +84,21 @@ class _Loader:
         routes.check_unique(drafts)
         held = tuple({backend.id: backend for backend in by_id.values()}.values())
         prewarm = self._prewarm(drafts, by_id)
-        named = aliases.read(self._document, self._environ, [one.route for one in drafts])
+        bound = [one.route for one in drafts]
+        named = aliases.read(self._document, self._environ, bound)
+        self._check_home(bound)
+        held_modes = modes.read(
+            {
+                name: self._table(f"[modes.{name}]", one)
+                for name, one in self._document.modes.items()
+            },
+            bound,
+            held,
+            capacity,
+            self._launcher.get(keys.MAX_LEASE),
+        )
         self._warn(drafts)
-        return self._assembled(capacity, drafts, held, prewarm, named)
+        return self._assembled(capacity, drafts, held, prewarm, named, held_modes)
 
     def _capacity(self) -> Needs:
         value = self._document.capacity
@@ -158,6 +170,13 @@ class _Loader:
                 self._launcher.problem(f'there is no route "{name}"{hint}', keys.PREWARM)
         return tuple(dict.fromkeys(found))
 
+    def _check_home(self, bound: list[RouteConfig]) -> None:
+        home = self._launcher.get(keys.HOME)
+        known = [route.name for route in bound]
+        if home is not None and home not in known:
+            hint = read.did_you_mean(home, known)
+            self._launcher.problem(f'there is no route "{home}"{hint}', keys.HOME)
+
     def _warn(self, drafts: list[Drafted]) -> None:
         for key in (keys.API_KEYS, keys.ADMIN_KEYS):
             if key in self._launcher and not self._launcher.get(key):
@@ -177,6 +196,7 @@ class _Loader:
         held: tuple[BackendConfig, ...],
         prewarm: tuple[BackendId, ...],
         named: tuple[AliasConfig, ...],
+        held_modes: tuple[ModeConfig, ...],
     ) -> LauncherConfig:
         launcher = self._launcher
         cert, key = launcher.get(keys.TLS_CERT), launcher.get(keys.TLS_KEY)
@@ -189,11 +209,14 @@ class _Loader:
             routes=tuple(one.route for one in drafts),
             backends=held,
             aliases=named,
+            modes=held_modes,
             capacity=capacity,
             listen=launcher.get(keys.LISTEN),
             tls_cert=cert,
             tls_key=key,
             prewarm=prewarm,
+            home=launcher.get(keys.HOME),
+            max_lease=launcher.get(keys.MAX_LEASE),
             policy=launcher.get(keys.POLICY),
             batch_max_wait=launcher.get(keys.BATCH_MAX_WAIT),
             api_keys=launcher.get(keys.API_KEYS),

@@ -8,26 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from launcher.config import MIB, QUIET, Health, Listen, ModelSpec, PolicyName, Secret
-from launcher.core.types import Needs, Priority, Wake
+from launcher.core.types import Needs, OnLease, Priority, Wake
 from launcher.loading import addresses, units
 
 T = TypeVar("T")
-Scope = Literal["launcher", "route", "backend"]
+Scope = Literal["launcher", "route", "backend", "mode"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 HERE: tuple[Scope, ...] = ("launcher",)
 ROUTE: tuple[Scope, ...] = ("route",)
 BACKEND: tuple[Scope, ...] = ("backend",)
 ROUTES: tuple[Scope, ...] = ("launcher", "route")
 BACKENDS: tuple[Scope, ...] = ("launcher", "backend")
+MODE: tuple[Scope, ...] = ("mode",)
 
 
 @dataclass(frozen=True, slots=True)
 class Key(Generic[T]):
-    """One key. A `backend` key may stand in a route's table too, where that table describes
-    the route's own backend; a `launcher` key that is also another's is that one's default."""
+    """One key; its name may mean another in tables of other scopes. A `backend` key may stand in
+    a route's table too, where that table describes the route's own backend; a `launcher` key
+    that is also another's is that one's default."""
 
     name: str
     scopes: tuple[Scope, ...]
@@ -94,7 +97,7 @@ COMPOSE_PROJECT: Key[str | None] = Key(
 )  # fmt: skip
 STATE_FILE: Key[str | None] = Key(
     "state_file", HERE, units.state_file, None, "",
-    "SQLite file for measured times; default: in the user's state directory; `\"none\"`: none.",
+    "File for what outlives a restart; default: in the user's state directory; `\"none\"`: none.",
 )  # fmt: skip
 
 POLICY: Key[PolicyName] = Key(
@@ -107,6 +110,14 @@ BATCH_MAX_WAIT: Key[float] = Key(
     "The `max_wait` of requests of the class `batch`; after that they are of the highest class, "
     "`normal` ones after a third of it, so that everybody has their turn. A batch request's "
     "`queue_timeout` is longer by as much.",
+)  # fmt: skip
+HOME: Key[str | None] = Key(
+    "home", HERE, units.text, None, "",
+    "The route whose backend becomes resident again when the last lease has ended.",
+)  # fmt: skip
+MAX_LEASE: Key[float] = Key(
+    "max_lease", HERE, units.positive_seconds, 5400.0, '"90m"',
+    "The longest that a lease or a mode may last. A pin has no end, and no bound.",
 )  # fmt: skip
 
 BACKEND_KEY: Key[Secret | None] = Key(
@@ -245,22 +256,37 @@ WAKE: Key[Wake] = Key(
     '`"if-idle"` a start that stops nobody, `"never"` nothing (it is answered `not_resident`). '
     "A request may ask for less with `X-Launcher-Wake`.",
 )  # fmt: skip
+ON_LEASE: Key[OnLease] = Key(
+    "on_lease", ROUTE, units.on_lease, OnLease.WAIT, '"wait"',
+    'What a request does whose place is held by a lease: `"wait"` for the end of the lease, or '
+    '`"reject"`: it is answered `leased`, with `Retry-After`.',
+)  # fmt: skip
 QUIET_PATHS: Key[tuple[str, ...]] = Key(
     "quiet", ROUTE, addresses.quiet, QUIET, '["default"]',
     'Paths behind the prefix that neither wake the backend nor keep it; `"default"` stands '
     "for " + ", ".join(f"`{path}`" for path in QUIET) + ".",
 )  # fmt: skip
 
+MODE_ROUTES: Key[tuple[str, ...]] = Key(
+    "routes", MODE, units.texts, (), "",
+    "Names of routes: their backends are made resident, and keep their places while it lasts.",
+)  # fmt: skip
+TTL: Key[float | None] = Key(
+    "ttl", MODE, units.positive_seconds, None, "max_lease",
+    "How long the mode lasts where nobody says otherwise; at most `max_lease`.",
+)  # fmt: skip
+
 #: In the order of the reference. `Any`: the values differ, and each is read by its own key.
 KEYS: tuple[Key[Any], ...] = (
     LISTEN, TLS_CERT, TLS_KEY, PREWARM, API_KEYS, ADMIN_KEYS, TRUSTED_PROXIES, MAX_BODY,
     MAX_BUFFERED, DRAIN_TIMEOUT, STOP_ON_EXIT, DOCKER_HOST, COMPOSE_PROJECT, STATE_FILE,
-    POLICY, BATCH_MAX_WAIT,
+    POLICY, BATCH_MAX_WAIT, HOME, MAX_LEASE,
     CONTAINER, COMMAND, PORT, ADDRESS, SCHEME, BASE_PATH, ENV, CWD, HEALTH, NEEDS, BUSY,
     BACKEND_KEY, IDLE_TIMEOUT, START_TIMEOUT, STOP_GRACE, MAX_QUEUE, MAX_IN_FLIGHT, LINGER,
     START_GUESS, STOP_GUESS,
     BACKEND_OF, PATH, HOST, MODELS, AUTH, PUBLIC, HOST_HEADER, QUIET_PATHS, PRIORITY, WAKE,
-    QUEUE_TIMEOUT, MAX_WAIT, RESPONSE_TIMEOUT, HEARTBEAT, TUNNEL_IDLE,
+    ON_LEASE, QUEUE_TIMEOUT, MAX_WAIT, RESPONSE_TIMEOUT, HEARTBEAT, TUNNEL_IDLE,
+    MODE_ROUTES, TTL,
 )  # fmt: skip
 
 

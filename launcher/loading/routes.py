@@ -15,7 +15,7 @@ from launcher.loading.keys import Key
 from launcher.loading.read import did_you_mean
 from launcher.loading.tables import Table
 
-_ROUTE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,19 @@ class Drafted:
     says_models: bool
 
 
+def check_word(name: str, table: Table, what: str) -> bool:
+    """Whether a name is one that people can say and URLs can hold; note it where it isn't."""
+    if _NAME.fullmatch(name):
+        return True
+    better = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+    hint = f", such as {better}" if better else ""
+    table.problem(f"a {what}'s name is lower-case words joined by dashes{hint}")
+    return False
+
+
 def check_name(name: str, table: Table) -> None:
     """Note a name that can't be a path segment of its own."""
-    if not _ROUTE_NAME.fullmatch(name):
-        better = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
-        hint = f", such as {better}" if better else ""
-        table.problem(f"a route's name is lower-case words joined by dashes{hint}")
-    elif name in RESERVED:
+    if check_word(name, table, "route") and name in RESERVED:
         table.problem(f"/{name} is the launcher's own path, now or later: choose another name")
 
 
@@ -56,6 +62,7 @@ def draft(name: str, table: Table, backends: tuple[str, ...]) -> Drafted:
         quiet=table.get(keys.QUIET_PATHS),
         priority=table.get(keys.PRIORITY),
         wake=table.get(keys.WAKE),
+        on_lease=table.get(keys.ON_LEASE),
         max_wait=table.get(keys.MAX_WAIT),
         queue_timeout=table.get(keys.QUEUE_TIMEOUT),
         response_timeout=table.get(keys.RESPONSE_TIMEOUT),

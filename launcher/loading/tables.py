@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from launcher import settings
-from launcher.loading.keys import KEYS, Key, Scope, names
+from launcher.loading.keys import KEYS, SCOPES, Key, Scope, names
 from launcher.loading.read import Value, Values, did_you_mean
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Table:
         for name, value in self._values.items():
             if name in allowed:
                 continue
-            if name in names("launcher", "route", "backend"):
+            if name in names(*SCOPES):
                 self._problems.append(f"{value.where}: does not belong here, but in {_home(name)}")
             else:
                 known = did_you_mean(name, allowed)
@@ -96,10 +96,17 @@ class Table:
         return key.default
 
 
+_TABLES: dict[Scope, str] = {
+    "launcher": "[launcher]",
+    "route": "[routes.NAME]",
+    "backend": "[backends.NAME]",
+    "mode": "[modes.NAME]",
+}
+
+
 def _home(name: str) -> str:
-    scopes = next(key.scopes for key in KEYS if key.name == name)
-    tables = {"launcher": "[launcher]", "route": "[routes.NAME]", "backend": "[backends.NAME]"}
-    return " or ".join(tables[scope] for scope in scopes)
+    scopes = {scope for key in KEYS if key.name == name for scope in key.scopes}
+    return " or ".join(_TABLES[scope] for scope in SCOPES if scope in scopes)
 
 
 def _shown(raw: object) -> str:

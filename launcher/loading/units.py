@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
-from launcher.config import PRIORITIES, WAKES, ModelSpec, PolicyName, Secret
-from launcher.core.types import Needs, Priority, Wake
+from launcher.config import ON_LEASE, PRIORITIES, WAKES, ModelSpec, PolicyName, Secret
+from launcher.core.types import Needs, OnLease, Priority, Wake
 
 T = TypeVar("T")
 
@@ -291,6 +291,11 @@ def priority(raw: object) -> Priority:
 def wake(raw: object) -> Wake:
     """What a request may cause where its backend isn't up."""
     return _one_of(raw, WAKES)
+
+
+def on_lease(raw: object) -> OnLease:
+    """What a request does that needs a leased place."""
+    return _one_of(raw, ON_LEASE)
 
 
 def state_file(raw: object) -> str:

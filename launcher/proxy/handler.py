@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from launcher.api.contract import OwnEndpoints
+from launcher.api.endpoint import OwnEndpoints
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError

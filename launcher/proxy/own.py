@@ -5,11 +5,13 @@ It must not know routes or backends.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl
 
-from launcher.api.contract import ApiRequest, ApiResponse, Found, OwnEndpoints
+from launcher.api.contract import ApiRequest, ApiResponse, ApiStream
+from launcher.api.endpoint import Found, OwnEndpoints
+from launcher.api.shapes import check_media_type, from_json, from_query
 from launcher.config import MIB
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
@@ -36,19 +38,23 @@ class OwnPaths:
     async def answer(self, exchange: Exchange, found: Found) -> tuple[int, int]:
         """Ask for the key, then for the answer, and send it; returns status and body's bytes.
 
-        Raises LauncherError: the key's, `body_too_large`, and the endpoint's own.
+        Raises LauncherError: the key's, what is wrong with the query or the body, and the
+        endpoint's own.
         """
-        head = exchange.head
-        self._access.require(head, found.need)
-        query = (head.query or b"").decode("utf-8", "replace")
+        head, endpoint = exchange.head, found.endpoint
+        self._access.require(head, endpoint.need)
+        check_media_type(endpoint.body, head.get(b"content-type"), has_body=head.has_body)
         request = ApiRequest(
             method="GET" if head.method == "HEAD" else head.method,
             path=head.path.decode("utf-8", "replace"),
-            args=dict(parse_qsl(query, keep_blank_values=True)) | found.args,
-            body=await _read(exchange),
+            args=found.args,
             admin=self._access.is_admin(head),
+            query=from_query(endpoint.query, head.query),
+            body=from_json(endpoint.body, await _read(exchange)),
         )
-        response = await found.answer(request)
+        response = await endpoint.answer(request)
+        if isinstance(response, ApiStream):
+            return HTTPStatus.OK, await _stream(exchange, response)
         await send(
             exchange,
             response.status,
@@ -77,15 +83,28 @@ async def send(
     await exchange.finish()
 
 
-def _headers(response: ApiResponse) -> RawHeaders:
+async def _stream(exchange: Exchange, stream: ApiStream) -> int:
+    """Send it to its end; the body's bytes. A client that leaves ends the block by a
+    cancellation or ClientGone, and with it whatever the pieces come from."""
+    sent = 0
+    async with aclosing(stream.pieces) as pieces:
+        await exchange.respond(200, b"OK", _headers(stream))
+        if exchange.head.method != "HEAD":
+            async for piece in pieces:
+                await exchange.write(piece)
+                sent += len(piece)
+        await exchange.finish()
+    return sent
+
+
+def _headers(response: ApiResponse | ApiStream) -> RawHeaders:
     own = tuple(
         (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
     )
-    return (
-        (b"Content-Type", response.content_type.encode("latin-1")),
-        (b"Content-Length", b"%d" % len(response.body)),
-        *own,
-    )
+    kind = (b"Content-Type", response.content_type.encode("latin-1"))
+    if isinstance(response, ApiStream):
+        return (kind, *own)
+    return (kind, (b"Content-Length", b"%d" % len(response.body)), *own)
 
 
 async def _read(exchange: Exchange) -> bytes:

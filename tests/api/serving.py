@@ -10,7 +10,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from launcher.api.contract import ApiRequest, OwnEndpoints
+from launcher.api.contract import ApiRequest
+from launcher.api.endpoint import OwnEndpoints
+from launcher.api.shapes import from_json, from_query
 from launcher.errors import LauncherError
 from launcher.proxy.render import render
 
@@ -73,8 +75,17 @@ async def _answer(
     found = api.find(request.method, request.raw_path.partition("?")[0])
     if found is None:
         raise LauncherError("unknown_route", "No route matches the path.")
-    args = {**request.query, **found.args}
-    answer = await found.answer(ApiRequest(request.method, request.path, args, b"", True))
+    endpoint = found.endpoint
+    answer = await endpoint.answer(
+        ApiRequest(
+            request.method,
+            request.path,
+            found.args,
+            True,
+            from_query(endpoint.query, request.query_string.encode()),
+            from_json(endpoint.body, await request.read()),
+        )
+    )
     return web.Response(
         status=answer.status,
         body=answer.body,

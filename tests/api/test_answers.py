@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from launcher.api.answers import flag, json_answer, milliseconds, timestamp
+from launcher.api.answers import json_answer, milliseconds, timestamp
 
 
 def test_an_answer_is_json_that_nobody_keeps() -> None:
@@ -23,18 +21,3 @@ def test_times_are_utc_with_milliseconds() -> None:
 def test_durations_are_whole_milliseconds() -> None:
     assert milliseconds(1.2346) == 1235
     assert milliseconds(None) is None
-
-
-@pytest.mark.parametrize(
-    ("args", "expected"),
-    [
-        ({}, False),
-        ({"wait": "0"}, False),
-        ({"wait": "false"}, False),
-        ({"wait": ""}, True),
-        ({"wait": "1"}, True),
-        ({"wait": "True"}, True),
-    ],
-)
-def test_flags_of_a_query(args: dict[str, str], expected: bool) -> None:
-    assert flag(args, "wait") is expected

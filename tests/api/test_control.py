@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from launcher.api.control import Switches
+from launcher.api.control import StartQuery, StopQuery, Switches
 from launcher.core.types import BackendId, BackendState, Failure, Priority, Wake
 from launcher.errors import LauncherError
 from tests.api.world import CODER, CONFIG, FakeControl, read, request
@@ -26,7 +26,7 @@ class TestStart:
         control.on_admit = lambda _: control.put(CODER, BackendState.STARTING)
         switches = Switches(CONFIG, control)
 
-        answer = await switches.start(request("POST", name="coder"))
+        answer = await switches.start(request("POST", name="coder", query=StartQuery()))
 
         assert answer.status == 202
         assert read(answer) == {
@@ -48,7 +48,9 @@ class TestStart:
         control.put(CODER, BackendState.READY)
         control.on_admit = lambda admission: admission.settle(cold=False)
 
-        answer = await Switches(CONFIG, control).start(request("POST", name="coder"))
+        answer = await Switches(CONFIG, control).start(
+            request("POST", name="coder", query=StartQuery())
+        )
 
         assert answer.status == 200
         body = read(answer)
@@ -61,14 +63,16 @@ class TestStart:
         control.on_admit = lambda admission: admission.settle(error)
 
         with pytest.raises(LauncherError, match="no such container"):
-            await Switches(CONFIG, control).start(request("POST", name="coder"))
+            await Switches(CONFIG, control).start(request("POST", name="coder", query=StartQuery()))
 
         assert control.admissions[0].left
 
     async def test_waiting_answers_when_it_is_ready(self) -> None:
         control = FakeControl()
         waiting = asyncio.ensure_future(
-            Switches(CONFIG, control).start(request("POST", name="coder", wait="1"))
+            Switches(CONFIG, control).start(
+                request("POST", name="coder", query=StartQuery(wait=True))
+            )
         )
         await until(lambda: control.admissions)
         await asyncio.sleep(0)
@@ -89,7 +93,9 @@ class TestStart:
         control.on_admit = lambda admission: admission.settle(failed)
 
         with pytest.raises(LauncherError) as caught:
-            await Switches(CONFIG, control).start(request("POST", name="coder", wait=""))
+            await Switches(CONFIG, control).start(
+                request("POST", name="coder", query=StartQuery(wait=True))
+            )
 
         assert caught.value is failed
         assert control.admissions[0].left
@@ -97,7 +103,9 @@ class TestStart:
     async def test_an_operator_who_leaves_gives_up_the_place(self) -> None:
         control = FakeControl()
         waiting = asyncio.ensure_future(
-            Switches(CONFIG, control).start(request("POST", name="coder", wait="1"))
+            Switches(CONFIG, control).start(
+                request("POST", name="coder", query=StartQuery(wait=True))
+            )
         )
         await until(lambda: control.admissions)
         await asyncio.sleep(0)
@@ -111,7 +119,7 @@ class TestStart:
     async def test_the_end_of_the_launcher_gives_up_the_starts_it_holds(self) -> None:
         control = FakeControl()
         switches = Switches(CONFIG, control)
-        await switches.start(request("POST", name="coder"))
+        await switches.start(request("POST", name="coder", query=StartQuery()))
 
         await switches.close()
 
@@ -121,7 +129,7 @@ class TestStart:
         control = FakeControl()
 
         with pytest.raises(LauncherError, match="coder, chat, tiny") as caught:
-            await Switches(CONFIG, control).start(request("POST", name="nope"))
+            await Switches(CONFIG, control).start(request("POST", name="nope", query=StartQuery()))
 
         assert caught.value.code == "unknown_route"
         assert control.admissions == []
@@ -133,7 +141,9 @@ class TestStop:
         control.put(CODER, BackendState.READY, in_flight=1)
         control.on_stop = lambda backend: control.put(backend, BackendState.DRAINING)
 
-        answer = await Switches(CONFIG, control).stop(request("POST", name="coder"))
+        answer = await Switches(CONFIG, control).stop(
+            request("POST", name="coder", query=StopQuery())
+        )
 
         assert answer.status == 202
         assert read(answer)["state"] == "draining"
@@ -142,7 +152,9 @@ class TestStop:
     async def test_what_does_not_run_is_left_alone(self) -> None:
         control = FakeControl()
 
-        answer = await Switches(CONFIG, control).stop(request("POST", name="coder"))
+        answer = await Switches(CONFIG, control).stop(
+            request("POST", name="coder", query=StopQuery())
+        )
 
         assert (answer.status, read(answer)["state"]) == (200, "stopped")
         assert control.stops == []
@@ -151,7 +163,9 @@ class TestStop:
         control = FakeControl()
         control.put(CODER, BackendState.READY)
 
-        await Switches(CONFIG, control).stop(request("POST", name="coder", force="1"))
+        await Switches(CONFIG, control).stop(
+            request("POST", name="coder", query=StopQuery(force=True))
+        )
 
         assert control.stops == [(CODER, True)]
 
@@ -160,7 +174,9 @@ class TestStop:
         control.put(CODER, BackendState.READY)
         control.on_stop = lambda backend: control.put(backend, BackendState.STOPPING)
         waiting = asyncio.ensure_future(
-            Switches(CONFIG, control).stop(request("POST", name="coder", wait="1"))
+            Switches(CONFIG, control).stop(
+                request("POST", name="coder", query=StopQuery(wait=True))
+            )
         )
         await until(lambda: control.stops)
         await asyncio.sleep(0)
@@ -180,7 +196,9 @@ class TestStop:
 
         control.on_stop = stop
 
-        answer = await Switches(CONFIG, control).stop(request("POST", name="coder", wait="1"))
+        answer = await Switches(CONFIG, control).stop(
+            request("POST", name="coder", query=StopQuery(wait=True))
+        )
 
         assert read(answer)["state"] == "starting"
 
@@ -189,7 +207,9 @@ class TestStop:
         control.put(CODER, BackendState.READY, instance="one")
         control.on_stop = lambda backend: control.put(backend, BackendState.READY, instance="two")
 
-        answer = await Switches(CONFIG, control).stop(request("POST", name="coder", wait="1"))
+        answer = await Switches(CONFIG, control).stop(
+            request("POST", name="coder", query=StopQuery(wait=True))
+        )
 
         assert answer.status == 200
 
@@ -202,6 +222,8 @@ class TestStop:
         )
 
         with pytest.raises(LauncherError, match="still there after SIGKILL") as caught:
-            await Switches(CONFIG, control).stop(request("POST", name="coder", wait="1"))
+            await Switches(CONFIG, control).stop(
+                request("POST", name="coder", query=StopQuery(wait=True))
+            )
 
         assert (caught.value.code, caught.value.detail) == ("backend_stop_failed", "pid 7")

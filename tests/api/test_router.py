@@ -1,148 +1,105 @@
-"""Which paths are the launcher's own, and who may ask."""
+"""Paths and patterns."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from launcher.api.contract import OwnEndpoints
-from launcher.api.router import OwnApi
-from launcher.api.stats import History
-from launcher.decisions import DecisionLog
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.endpoint import Endpoint
+from launcher.api.router import Router
 from launcher.errors import LauncherError
-from launcher.metrics import Metrics
-from tests.api.world import CONFIG, FakeControl, read, request
 
 
-@pytest.fixture
-def control() -> FakeControl:
-    return FakeControl()
+async def answer(request: ApiRequest) -> ApiResponse:
+    raise AssertionError("not asked")
 
 
-@pytest.fixture
-def api(control: FakeControl) -> OwnApi:
-    metrics = Metrics(CONFIG, control.snapshot)
-    return OwnApi(CONFIG, control, metrics, History(CONFIG), DecisionLog())
+def endpoint(method: Any, path: str) -> Endpoint:
+    return Endpoint(
+        method=method, path=path, need="open", answer=answer, operation="x", summary="", tag="page"
+    )
 
 
-def test_it_keeps_the_contract(api: OwnApi) -> None:
-    kept: OwnEndpoints = api
-    assert kept.find("GET", "/healthz") is not None
+ROUTER = Router(
+    [
+        endpoint("GET", "/plain"),
+        endpoint("POST", "/plain"),
+        endpoint("GET", "/api/things"),
+        endpoint("GET", "/api/things/{id}"),
+        endpoint("DELETE", "/api/things/{id}"),
+        endpoint("GET", "/api/things/{id}/parts/{part}"),
+        endpoint("GET", "/v1/models/{id...}"),
+        endpoint("GET", "/dots.json"),
+    ]
+)
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "need"),
+    ("method", "path", "pattern", "args"),
     [
-        ("GET", "/", "open"),
-        ("GET", "/healthz", "open"),
-        ("HEAD", "/healthz", "open"),
-        ("GET", "/readyz", "open"),
-        ("GET", "/routes", "observe"),
-        ("GET", "/stats", "observe"),
-        ("GET", "/metrics", "observe"),
-        ("GET", "/api/status", "observe"),
-        ("GET", "/api/decisions", "observe"),
-        ("GET", "/api/routes/coder/plan", "observe"),
-        ("GET", "/openai/v1/models", "observe"),
-        ("GET", "/openai/models", "observe"),
-        ("GET", "/v1/models", "observe"),
-        ("GET", "/v1/models/coder-fast", "observe"),
-        ("POST", "/api/routes/coder/start", "admin"),
-        ("POST", "/api/routes/coder/stop", "admin"),
+        ("GET", "/plain", "/plain", {}),
+        ("HEAD", "/plain", "/plain", {}),
+        ("DELETE", "/api/things/7", "/api/things/{id}", {"id": "7"}),
+        ("GET", "/api/things/a%2Fb", "/api/things/{id}", {"id": "a/b"}),
+        (
+            "GET",
+            "/api/things/a/parts/b%20c",
+            "/api/things/{id}/parts/{part}",
+            {"id": "a", "part": "b c"},
+        ),
+        ("GET", "/v1/models/org/name", "/v1/models/{id...}", {"id": "org/name"}),
+        ("GET", "/v1/models/a\nb", "/v1/models/{id...}", {"id": "a\nb"}),
     ],
 )
-def test_own_paths_and_what_they_need(api: OwnApi, method: str, path: str, need: str) -> None:
-    found = api.find(method, path)
+def test_what_is_found(method: str, path: str, pattern: str, args: dict[str, str]) -> None:
+    found = ROUTER.find(method, path)
 
     assert found is not None
-    assert found.need == need
+    assert found.endpoint.path == pattern
+    assert found.endpoint.method == ("GET" if method == "HEAD" else method)
+    assert found.args == args
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/coder",
-        "/coder/healthz",
-        "/healthz/",
-        "/healthzz",
-        "/v1",
-        "/v1/chat/completions",
-        "/v1/modelsx",
-        "/v1/models/",
-        "/openai/v1/embeddings",
-        "/api",
-        "/api/routes/coder",
-        "/api/routes/coder/restart",
-        "/metrics/x",
-        "//healthz",
         "",
+        "/",
+        "/plain/",
+        "/plai",
+        "/api",
+        "/api/",
+        "/api/things/",
+        "/api/things/a/b",
+        "/api/things//parts/x",
+        "/v1/models/",
+        "/v1/chat",
+        "/dotsxjson",
+        "/coder/api/things/7",
     ],
 )
-def test_other_paths_are_not_ours(api: OwnApi, path: str) -> None:
-    assert api.find("GET", path) is None
+def test_what_is_not_ours(path: str) -> None:
+    assert ROUTER.find("GET", path) is None
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/healthz", "GET"),
-        ("DELETE", "/v1/models/coder-fast", "GET"),
-        ("GET", "/api/routes/coder/start", "POST"),
-        ("HEAD", "/api/routes/coder/stop", "POST"),
+        ("PUT", "/plain", ("GET", "POST", "HEAD")),
+        ("POST", "/api/things/7", ("GET", "DELETE", "HEAD")),
+        ("get", "/plain", ("GET", "POST", "HEAD")),
     ],
 )
-def test_other_methods_are_told_which(api: OwnApi, method: str, path: str, allowed: str) -> None:
-    with pytest.raises(LauncherError, match=allowed) as caught:
-        api.find(method, path)
-
-    assert caught.value.status == 405
-
-
-@pytest.mark.parametrize("prefix", ["/openai/v1/models/", "/openai/models/", "/v1/models/"])
-@pytest.mark.parametrize("id", ["Qwen/Qwen2.5-Coder", "Qwen%2FQwen2.5-Coder"])
-async def test_a_model_id_may_hold_slashes(api: OwnApi, prefix: str, id: str) -> None:
-    found = api.find("GET", prefix + id)
-
-    assert found is not None
-    assert found.args == {"id": "Qwen/Qwen2.5-Coder"}
-    assert (
-        read(await found.answer(request("GET", id=found.args["id"])))["id"] == "Qwen/Qwen2.5-Coder"
-    )
+def test_another_method_is_told_which_would_do(
+    method: str, path: str, allowed: tuple[str, ...]
+) -> None:
+    with pytest.raises(LauncherError) as caught:
+        ROUTER.find(method, path)
+    assert (caught.value.code, caught.value.allow) == ("method_not_allowed", allowed)
 
 
-def test_a_name_is_decoded_after_the_path_was_taken_apart(api: OwnApi) -> None:
-    found = api.find("POST", "/api/routes/a%2Fstop/start")
-
-    assert found is not None
-    assert found.args == {"name": "a/stop"}
-
-
-async def test_no_page_starts_a_backend(api: OwnApi, control: FakeControl) -> None:
-    for path in ("/", "/healthz", "/readyz", "/routes", "/stats", "/metrics", "/api/status"):
-        found = api.find("GET", path)
-        assert found is not None
-        assert (await found.answer(request(path=path))).status == 200
-
-    assert control.admissions == []
-    assert control.stops == []
-
-
-async def test_metrics_are_prometheus_text(api: OwnApi) -> None:
-    found = api.find("GET", "/metrics")
-    assert found is not None
-
-    answer = await found.answer(request())
-
-    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
-    names = {family.name for family in text_string_to_metric_families(answer.body.decode())}
-    assert "launcher_backend_state" in names
-
-
-async def test_closing_gives_up_what_operators_wait_for(api: OwnApi, control: FakeControl) -> None:
-    found = api.find("POST", "/api/routes/coder/start")
-    assert found is not None
-    await found.answer(request("POST", name=found.args["name"]))
-
-    await api.close()
-
-    assert control.admissions[0].left
+def test_two_endpoints_at_one_place_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match=r"GET /api/things/\{id\}"):
+        Router([endpoint("GET", "/api/things/{id}"), endpoint("GET", "/api/things/{id}")])

@@ -6,7 +6,7 @@ from launcher.api.stats import History, Stats
 from launcher.core.types import BackendId, BackendState, Failure, Forecast
 from launcher.facts import StartEnded, StartOutcome
 from launcher.proxy.record import ExchangeRecord
-from launcher.state import Starts
+from launcher.state.measured import Starts
 from tests.api.world import CHAT, CODER, CONFIG, TINY, FakeControl, read, request
 
 WALL = 1_800_000_000.0

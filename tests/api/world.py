@@ -181,10 +181,16 @@ class FakeControl:
 
 
 def request(
-    method: str = "GET", path: str = "/", *, admin: bool = False, **args: str
+    method: str = "GET",
+    path: str = "/",
+    *,
+    admin: bool = False,
+    query: object = None,
+    body: object = None,
+    **args: str,
 ) -> ApiRequest:
-    """A request as the proxy's handler would make it."""
-    return ApiRequest(method, path, args, b"", admin)
+    """A request as the proxy's handler would make it; `args` are of the path."""
+    return ApiRequest(method, path, args, admin, query, body)
 
 
 def read(response: ApiResponse) -> Any:

@@ -10,7 +10,7 @@ from launcher.config import BackendConfig, LauncherConfig, RouteConfig
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec
 from launcher.loading import keys
-from launcher.loading.keys import KEYS, Key
+from launcher.loading.keys import KEYS, SCOPES, Key
 from launcher.settings import Settings
 
 SHAPES: dict[str, object] = {
@@ -22,7 +22,7 @@ SHAPES: dict[str, object] = {
 
 
 #: Their defaults depend on the rest of the table.
-_BY_TABLE = (keys.PORT, keys.MODELS, keys.CONTAINER, keys.BACKEND_OF)
+_BY_TABLE = (keys.PORT, keys.MODELS, keys.CONTAINER, keys.BACKEND_OF, keys.MODE_ROUTES)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,10 @@ def test_a_key_is_explained(key: Key[Any]) -> None:
     assert "|" not in key.help, "it would break the reference's tables"
 
 
-def test_names_are_unique() -> None:
-    assert len({key.name for key in KEYS}) == len(KEYS)
+def test_names_are_unique_within_a_table() -> None:
+    for scope in SCOPES:
+        named = [key.name for key in KEYS if scope in key.scopes]
+        assert len(set(named)) == len(named)
 
 
 def test_every_key_of_launcher_has_its_variable() -> None:

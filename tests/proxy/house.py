@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from launcher.api.contract import ApiRequest, ApiResponse, Found
+from launcher.api.contract import Answer, ApiRequest, ApiResponse, ApiStream, Need
+from launcher.api.endpoint import Endpoint as OwnEndpoint
+from launcher.api.endpoint import Found
+from launcher.api.shapes import shape
 from launcher.config import BackendConfig, LauncherConfig, ModelSpec, RouteConfig, Secret
 from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId
@@ -42,31 +47,70 @@ def a_config(*routes: RouteConfig, key: str | None = None, **fields: Any) -> Lau
     return LauncherConfig(routes=routes or (a_route(),), backends=(backend,), **fields)
 
 
+@shape
+@dataclass(frozen=True)
+class Sent:
+    """What /stats takes as a query and /admin as a body."""
+
+    word: str = "none"
+
+
 class FakeOwn:
-    """Endpoints at /healthz (open), /stats (observe) and /admin (admin, POST)."""
+    """Endpoints at /healthz (open), /stats (observe), /admin (admin, POST), and /stream (open):
+    what a test puts into `pieces`, until None or whoever reads it leaves (`closed`)."""
 
     def __init__(self) -> None:
         self.asked: list[ApiRequest] = []
+        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.taken = 0
+        self.closed = asyncio.Event()
 
     def find(self, method: str, path: str) -> Found | None:
         if path == "/healthz":
-            return Found("open", self.answer, {})
+            return _found("open", self.answer)
         if path == "/stats":
-            return Found("observe", self.answer, {"of": "path"})
+            return _found("observe", self.answer, query=Sent)
+        if path == "/stream":
+            return _found("open", self.stream)
         if path == "/broken":
-            return Found("open", self.broken, {})
+            return _found("open", self.broken)
         if path == "/admin":
             if method != "POST":
                 raise LauncherError("method_not_allowed", "POST it")
-            return Found("admin", self.answer, {})
+            return _found("admin", self.answer, body=Sent)
         return None
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         self.asked.append(request)
         return ApiResponse(b'{"ok":true}', 202, headers=(("X-More", "1"),))
 
+    async def stream(self, request: ApiRequest) -> ApiStream:
+        return ApiStream(self._pieces(), "text/plain", headers=(("X-More", "1"),))
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while (piece := await self.pieces.get()) is not None:
+                self.taken += 1
+                yield piece
+        finally:
+            self.closed.set()
+
     async def broken(self, request: ApiRequest) -> ApiResponse:
         raise ZeroDivisionError(request.path)
+
+
+def _found(need: Need, answer: Answer, **shapes: type) -> Found:
+    endpoint = OwnEndpoint(
+        method="GET",
+        path="/",
+        need=need,
+        answer=answer,
+        operation="ask",
+        summary="",
+        tag="status",
+        **shapes,  # type: ignore[arg-type]
+    )
+    return Found(endpoint, {"of": "path"})
 
 
 class House:

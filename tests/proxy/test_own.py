@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from launcher.config import Secret
-from tests.proxy.house import a_config, a_route, get, house, post
+from tests.proxy.house import Sent, a_config, a_route, get, house, post
 
 
 async def test_an_endpoint_is_asked_and_its_answer_sent() -> None:
     async with house(a_config()) as here:
-        answer = await here.ask(get("/stats?a=%20b&of=query&c="))
+        answer = await here.ask(get("/stats?word=x&word=%20b"))
         assert (answer.status, answer.reason, answer.body) == (202, b"Accepted", b'{"ok":true}')
         assert answer.get(b"content-type") == b"application/json"
         assert answer.get(b"x-more") == b"1"
-        assert here.own.asked[0].args == {"a": " b", "of": "path", "c": ""}
+        assert here.own.asked[0].args == {"of": "path"}
+        assert here.own.asked[0].asked(Sent) == Sent(" b")
         assert here.own.asked[0].admin
         record = await here.record()
         assert (record.route, record.status, record.response_bytes) == ("-", 202, 11)
@@ -32,18 +35,40 @@ async def test_head_is_told_the_length_and_no_body() -> None:
 
 async def test_a_body_reaches_the_endpoint_up_to_a_mebibyte() -> None:
     async with house(a_config()) as here:
-        assert (await here.ask(post("/admin", b"x" * 2**20))).status == 202
-        assert len(here.own.asked[0].body) == 2**20
-        answer = await here.ask(post("/admin", b"x" * (2**20 + 1)))
+        most = b'{"word": "%b"}' % (b"x" * (2**20 - 12))
+        assert (await here.ask(post("/admin", most))).status == 202
+        assert here.own.asked[0].sent(Sent) == Sent("x" * (2**20 - 12))
+        answer = await here.ask(post("/admin", most + b" "))
         assert answer.status == 413
         assert len(here.own.asked) == 1
+
+
+async def test_what_is_no_json_is_refused_before_it_is_read() -> None:
+    async with house(a_config()) as here:
+        await here.client.send(
+            b"POST /admin HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+        )
+        assert (await here.client.response()).status == 415
+        assert here.own.asked == []
+
+
+async def test_what_was_sent_is_checked_before_the_endpoint_is_asked() -> None:
+    async with house(a_config()) as here:
+        for request, param in [
+            (post("/admin", b'{"word": 1}'), b"word"),
+            (get("/stats?wrod=x"), b"wrod"),
+        ]:
+            answer = await here.ask(request)
+            assert (answer.status, b'"param":"' + param in answer.body) == (400, True)
+        assert here.own.asked == []
 
 
 async def test_a_chunked_body_is_capped_too() -> None:
     async with house(a_config()) as here:
         await here.client.send(
-            b"POST /admin HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + b"10000\r\n%b\r\n" % (b"x" * 65536) * 17
+            b"POST /admin HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + b"10000\r\n%b\r\n" % (b"x" * 65536) * 17
         )
         assert (await here.client.response()).status == 413
 
@@ -71,6 +96,60 @@ async def test_each_need_has_its_keys(path: str, key: str | None, status: int) -
         assert len(here.own.asked) == (status == 202)
         if status == 202:
             assert here.own.asked[0].admin is (key == "root")
+
+
+async def test_a_stream_goes_out_piece_by_piece_to_its_end() -> None:
+    async with house(a_config()) as here:
+        await here.client.send(get("/stream"))
+        here.own.pieces.put_nowait(b"one,")
+        async with asyncio.timeout(30):
+            head = await here.client.reader.readuntil(b"one,")
+        assert b"content-length" not in head.lower()
+        assert b"X-More: 1" in head
+        assert here.records == []
+        for piece in (b"two", None):
+            here.own.pieces.put_nowait(piece)
+        async with asyncio.timeout(30):
+            await here.client.reader.readuntil(b"two\r\n0\r\n\r\n")
+        record = await here.record()
+        assert (record.route, record.status, record.response_bytes) == ("-", 200, 7)
+        assert (await here.ask(get("/healthz"))).status == 202
+
+
+async def test_head_is_told_of_a_stream_and_given_none() -> None:
+    async with house(a_config()) as here:
+        answer = await here.ask(get("/stream").replace(b"GET", b"HEAD"), "HEAD")
+        assert (answer.status, answer.get(b"content-type")) == (200, b"text/plain")
+        assert here.gate.held == []
+        assert (await here.ask(get("/healthz"))).status == 202
+
+
+async def test_a_stream_whose_client_left_is_closed_though_it_has_nothing_to_say() -> None:
+    async with house(a_config()) as here:
+        await here.client.send(get("/stream"))
+        here.own.pieces.put_nowait(b"one")
+        async with asyncio.timeout(30):
+            await here.client.reader.readuntil(b"one")
+            here.client.half_close()
+            await here.own.closed.wait()
+        assert (await here.record()).status == 499
+
+
+async def test_a_stream_is_taken_no_faster_than_the_client_reads() -> None:
+    async with house(a_config()) as here:
+        await here.client.send(get("/stream"))
+        for _ in range(1000):
+            here.own.pieces.put_nowait(b"x" * 65536)
+        async with asyncio.timeout(30):
+            await here.client.reader.readexactly(1)
+        before = -1
+        while before != here.own.taken:
+            before = here.own.taken
+            await asyncio.sleep(0.2)
+        assert before < 900
+        here.client.half_close()
+        async with asyncio.timeout(30):
+            await here.own.closed.wait()
 
 
 async def test_another_method_is_refused() -> None:

@@ -1,0 +1,96 @@
+"""All of the launcher's own endpoints: the only place that knows each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from launcher.api.control import Control, Switches
+from launcher.api.decisions import Decisions
+from launcher.api.endpoint import Endpoint, Found
+from launcher.api.health import Health
+from launcher.api.metrics import Exposition, Scrape
+from launcher.api.models import Models
+from launcher.api.plan import Plans
+from launcher.api.pointer import Pointer
+from launcher.api.router import Router
+from launcher.api.routes import Routes
+from launcher.api.stats import History, Stats
+from launcher.api.status import Status
+from launcher.config import LauncherConfig
+from launcher.decisions import DecisionLog
+
+
+class Api(Protocol):
+    """One concern's endpoints."""
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What there is, in the order of the reference. Reads nothing of the instance."""
+        ...
+
+
+#: Every concern, in the order of the reference.
+CONCERNS: tuple[type[Api], ...] = (
+    Pointer,
+    Health,
+    Models,
+    Routes,
+    Stats,
+    Exposition,
+    Status,
+    Decisions,
+    Plans,
+    Switches,
+)
+
+
+def described() -> tuple[Endpoint, ...]:
+    """Every endpoint there is, to be read about: nothing stands behind them."""
+    return tuple(one for kind in CONCERNS for one in kind.endpoints(kind.__new__(kind)))
+
+
+class OwnApi:
+    """The endpoints of one configuration: the proxy's handler asks it first.
+
+    Nothing here starts a backend, but an operator's start.
+    """
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        control: Control,
+        metrics: Scrape,
+        history: History,
+        decisions: DecisionLog,
+        *,
+        redact: Callable[[str], str] = lambda text: text,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._switches = Switches(config, control)
+        concerns: tuple[Api, ...] = (
+            Pointer(),
+            Health(control),
+            Models(config, wall()),
+            Routes(config, redact),
+            Stats(config, control, history, wall),
+            Exposition(metrics),
+            Status(config, control, history, redact, wall),
+            Decisions(config, decisions, wall),
+            Plans(config, control),
+            self._switches,
+        )
+        self._router = Router(one for concern in concerns for one in concern.endpoints())
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All of them."""
+        return self._router.endpoints
+
+    def find(self, method: str, path: str) -> Found | None:
+        """See `launcher.api.endpoint.OwnEndpoints`."""
+        return self._router.find(method, path)
+
+    async def close(self) -> None:
+        """Give up what operators still wait for."""
+        await self._switches.close()

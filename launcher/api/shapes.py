@@ -1,0 +1,119 @@
+"""What callers send, checked against the shape that an endpoint declares: the one place.
+
+A shape is a frozen dataclass (what is sent) or a TypedDict (what is answered) under `@shape`;
+the docstrings of its fields are its documentation. Shapes are plain: pydantic reads them when
+the first one is needed, since a launcher that only serves models never needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
+
+from launcher.errors import LauncherError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+C = TypeVar("C", bound=type)
+
+#: pydantic's configuration of every shape (`pydantic.ConfigDict`). What isn't known is refused:
+#: a misspelt key that is ignored does something else than was meant.
+_CONFIG = {"extra": "forbid", "use_attribute_docstrings": True, "allow_inf_nan": False}
+
+
+def shape(cls: C) -> C:
+    """Mark a dataclass or a TypedDict as a shape."""
+    cls.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]
+    return cls
+
+
+class _Flag:
+    """`?wait` alone says yes."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(
+            lambda value: "true" if value == "" else value, handler(source)
+        )
+
+
+Flag = Annotated[bool, _Flag]
+"""A yes or no of a query: `?wait`, `?wait=1`, `?wait=true`, `?wait=yes`."""
+
+
+@cache
+def adapter(of: Any) -> TypeAdapter[Any]:
+    """pydantic's reading of a shape, or of whatever type an answer has."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(of)
+
+
+def from_query(of: type | None, raw: bytes | None) -> object:
+    """A query (without `?`) as the shape; of a name that is given twice the last one counts.
+
+    Raises `invalid_request`.
+    """
+    if of is None:
+        return None
+    from pydantic import ValidationError
+
+    given = dict(parse_qsl((raw or b"").decode("utf-8", "replace"), keep_blank_values=True))
+    try:
+        return adapter(of).validate_python(given)
+    except ValidationError as error:
+        raise _refused(error, of, "query parameter") from None
+
+
+def check_media_type(of: type | None, content_type: bytes | None, *, has_body: bool) -> None:
+    """Before anything is read. Raises `unsupported_media_type`: what a web page can send to
+    another site without asking (a form, plain text) is no JSON."""
+    if of is None or (content_type is None and not has_body):
+        return
+    kind = (content_type or b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise LauncherError(
+            "unsupported_media_type",
+            "The body has to be JSON, and to say so: send `Content-Type: application/json`.",
+        )
+
+
+def from_json(of: type | None, raw: bytes) -> object:
+    """A body as the shape; an empty one stands for `{}`. Raises `invalid_json` where it is no
+    JSON, `invalid_request` where it isn't of the shape."""
+    if of is None:
+        return None
+    from pydantic import ValidationError
+
+    try:
+        return adapter(of).validate_json(raw or b"{}", strict=True)
+    except ValidationError as error:
+        raise _refused(error, of, "key") from None
+
+
+def _refused(error: ValidationError, of: type, what: str) -> LauncherError:
+    """The first thing that is wrong, in a sentence that says where and what would do."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(step) for step in first["loc"]) or None
+    kind, told = first["type"], str(first["msg"]).rstrip(".")
+    if kind == "json_invalid":
+        return LauncherError("invalid_json", f"The body is no JSON. {told}.")
+    known = _listed(of.__dataclass_fields__)  # type: ignore[attr-defined]
+    if where is None:
+        message = f"The body has to be a JSON object. Known keys: {known}."
+    elif kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        message = f"`{where}` is no {what} that is known here. Known: {known}."
+    elif kind in ("missing", "missing_argument"):
+        message = f"The {what} `{where}` is missing. Known: {known}."
+    else:
+        message = f"`{where}`: {told[0].lower()}{told[1:]}."
+    return LauncherError("invalid_request", message, param=where)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"

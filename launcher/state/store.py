@@ -1,0 +1,262 @@
+"""The state file: one writer, on a thread of its own, so that no disk ever blocks the loop.
+
+Nothing here is needed to serve a request. A file that is missing, corrupt, too new or not
+writable is said out loud, and the launcher runs on with what it knows itself.
+
+A write is in the file (and synced: `synchronous = FULL` on a write-ahead log, one sync for a
+batch) when `durable` says so; whoever tells a client of something that must outlive a SIGKILL
+waits for that first. What nobody waits for follows within `LAG`, in batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from launcher.state.migrations import NewerFileError, migrate
+from launcher.state.tables import Table
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K", str, int)
+R = TypeVar("R")
+
+#: Seconds by which a write that nobody waits for may follow.
+LAG = 0.25
+
+#: Seconds that somebody waits for a write, the end of the process included.
+PATIENCE = 5.0
+
+#: Seconds that a write waits for another program that holds the file.
+LOCK_TIMEOUT = 3.0
+
+#: Rows that wait for a file that can't be written; the oldest are given up beyond that.
+MOST_PENDING = 10_000
+
+#: Primary codes of errors that say the file is no good.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+_FORGETFUL = "leases, drains, decisions and measured times will not outlive this run"
+
+_Pending = dict[tuple[str, str | int], tuple[str, tuple[Any, ...]]]
+
+
+class StateStore:
+    """What was kept, and what is to be kept. Use `await StateStore.open(path, tables)`.
+
+    `put` and `drop` return at once; of several values for one key only the newest is written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._loaded: dict[str, dict[Any, Any]] = {}
+        self._pending: _Pending = {}
+        self._lock = threading.Lock()
+        self._hurry = threading.Event()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._due = False
+        self._failing = False
+        self._lost = path is None
+        self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return f"<StateStore {self._path} {'kept' if self.kept else 'in memory only'}>"
+
+    @classmethod
+    async def open(cls, path: Path | None, tables: Sequence[Table[Any, Any]]) -> StateStore:
+        """Open (or make) the file and read these tables; None keeps nothing. Never fails."""
+        store = cls(path)
+        if path is not None:
+            store._thread = threading.Thread(target=store._run, name="state", daemon=True)
+            store._thread.start()
+            await store._call(lambda: store._open(path, tables))
+        return store
+
+    @property
+    def kept(self) -> bool:
+        """Whether what is put now will outlive this run, as far as anybody can tell."""
+        return self._db is not None and not self._failing
+
+    @property
+    def lost(self) -> bool:
+        """Earlier runs may have kept what this one can't read: the file is another's, was set
+        aside, or there is none."""
+        return self._lost
+
+    def loaded(self, table: Table[K, R]) -> dict[K, R]:
+        """What earlier runs kept, in the order of the keys."""
+        return dict(self._loaded.get(table.name, {}))
+
+    def put(self, table: Table[K, R], key: K, record: R) -> None:
+        """Keep a record in the place of what had that key."""
+        self._save(table.name, key, table.insert, (key, *table.cells_of(record)))
+
+    def drop(self, table: Table[K, R], key: K) -> None:
+        """Keep it no longer."""
+        self._save(table.name, key, table.delete, (key,))
+
+    async def durable(self) -> bool:
+        """Wait until what was put before is on the disk. False where it isn't to be had, which
+        has been said out loud: whoever asks goes on."""
+        if self._thread is None:
+            return False
+        self._hurry.set()
+        try:
+            await asyncio.wait_for(self._call(self._flush), PATIENCE)
+        except TimeoutError:
+            log.error("the state file %s hangs; what happens now may not outlive it", self._path)
+            return False
+        return self.kept
+
+    async def close(self) -> None:
+        """Write what is pending and close the file; gives up on a hanging disk after a few
+        seconds."""
+        if self._thread is None:
+            return
+        self._hurry.set()
+        try:
+            await asyncio.wait_for(self._call(self._close), PATIENCE)
+        except TimeoutError:
+            log.warning("the state file %s hangs; what happened last is lost", self._path)
+            return
+        self._jobs.put(None)
+        self._thread = None
+
+    # -- on the loop's thread -------------------------------------------------------------
+
+    def _save(self, table: str, key: str | int, statement: str, cells: tuple[Any, ...]) -> None:
+        if self._thread is None:
+            return
+        with self._lock:
+            self._pending[table, key] = (statement, cells)
+            due, self._due = self._due, True
+        if not due:
+            self._jobs.put(self._flush_soon)
+
+    async def _call(self, job: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def run() -> None:
+            job()
+            # The loop may be gone: somebody gave up on this job and the launcher ended.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done.set)
+
+        self._jobs.put(run)
+        await done.wait()
+
+    # -- on the state thread --------------------------------------------------------------
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def _open(self, path: Path, tables: Sequence[Table[Any, Any]]) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._db = self._connect(path, tables)
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+                    raise
+                self._set_aside(path, error)
+                self._db = self._connect(path, tables)
+        except NewerFileError as error:
+            self._lost = True
+            log.error(
+                "the state file %s is left alone: %s; %s",
+                path,
+                error,
+                _FORGETFUL,
+            )
+        except (OSError, sqlite3.Error) as error:
+            self._lost = True
+            log.error(
+                "the state file %s can't be used (%s): %s; make it writable, or choose another "
+                "with `state_file`",
+                path,
+                error,
+                _FORGETFUL,
+            )
+
+    def _connect(self, path: Path, tables: Sequence[Table[Any, Any]]) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            with closing(db.execute("PRAGMA quick_check")) as cursor:
+                (verdict,) = cursor.fetchone()
+            if verdict != "ok":
+                error = sqlite3.DatabaseError(verdict)
+                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                raise error
+            migrate(db)
+            self._loaded = {one.name: one.records(db.execute(one.select)) for one in tables}
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        self._lost = True
+        aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
+        path.rename(aside)
+        for suffix in ("-wal", "-shm"):  # they belong to the old file and would spoil a new one
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        log.error(
+            "the state file %s is corrupt (%s): it was set aside as %s and a new one begun; leases "
+            "and drains in it are lost, measured times start afresh",
+            path,
+            error,
+            aside.name,
+        )
+
+    def _flush_soon(self) -> None:
+        """Let some more gather, unless somebody waits."""
+        self._hurry.wait(LAG)
+        self._flush()
+
+    def _flush(self) -> None:
+        self._hurry.clear()
+        with self._lock:
+            rows, self._pending, self._due = self._pending, {}, False
+        if self._db is None or not rows:
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for statement, cells in rows.values():
+                self._db.execute(statement, cells)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.rollback()
+            if not self._failing:
+                log.error("the state file %s can't be written: %s", self._path, error)
+            self._failing = True
+            self._keep_for_later(rows)
+        else:
+            if self._failing:
+                log.warning("the state file %s is written again", self._path)
+            self._failing = False
+
+    def _keep_for_later(self, rows: _Pending) -> None:
+        """They go with the next batch; what came since is newer."""
+        with self._lock:
+            rest = rows | self._pending
+            self._pending = dict(list(rest.items())[-MOST_PENDING:])
+
+    def _close(self) -> None:
+        self._flush()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
