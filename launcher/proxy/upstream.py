@@ -173,24 +173,24 @@ class UpstreamConnection(asyncio.Protocol):
         fault, and what `take` raises."""
         reader = self._reader
         assert reader is not None
-        more = True
-        while True:
+        behind = False
+        while not behind:
             if reader.pieces:
-                more = take(reader.take())
+                behind = not take(reader.take())
                 if self._reading_paused:
                     self._resume()
             if reader.complete:
                 return True
             if self._error is not None:
                 raise self._error
-            if not more:
-                return False
-            self._take = take
-            try:
-                await self._wait()
-            finally:
-                more = self._take is not None
-                self._take = None
+            if not behind:
+                self._take = take
+                try:
+                    await self._wait()
+                finally:
+                    behind = self._take is None
+                    self._take = None
+        return reader.complete and not reader.pieces
 
     def fail(self, error: Exception) -> None:
         """End the exchange from this side: whoever waits meets `error`."""

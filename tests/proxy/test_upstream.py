@@ -111,6 +111,7 @@ async def test_who_is_behind_gets_nothing_more_until_it_asks() -> None:
     connection.data_received(b"two")
     assert handed == [b"one"]
     assert not await relayed
+    assert handed == [b"one"]
     connection.data_received(b"end")
     assert await connection.relay(lambda piece: bool(handed.append(piece)))
     assert handed == [b"one", b"twoend"]
