@@ -140,9 +140,11 @@ class ClientExchange:
                 f"Nothing more of the request's body came for {self.link.body_timeout:g} s; "
                 "send it again.",
             ) from None
-        except (RuntimeError, ConnectionError):
+        except (RuntimeError, ConnectionError) as error:
             # A body whose connection is closed can't be waited for (RuntimeError).
             if self.link.transport is None:
+                # The body keeps its error, and that the frames that hold the body: a cycle.
+                error.__traceback__ = None
                 raise ClientGone("the client left") from None
             raise
         self.body_read += len(data)

@@ -128,6 +128,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def drop(self) -> None:
+        """Close at once; nobody will ask any more what went wrong."""
+        # An error that was raised holds the frames it went through, and those hold us: together
+        # they would wait for the garbage collector, with all that an upload had buffered.
+        self._error = None
+        self.abort()
+
     # -- an exchange ---------------------------------------------------------------------
 
     def begin(self, method: str, *, upgrade: bool = False) -> None:
