@@ -30,6 +30,7 @@ from launcher.drivers.base import ContainerSpec, Driver, Endpoint
 from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
 from launcher.facts import Fact, Narrator, StartEnded, StopBegan
+from launcher.journal import Journal
 from launcher.metrics import Metrics
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
@@ -42,6 +43,7 @@ from launcher.state.decided import DECISIONS, DecisionKeeper
 from launcher.state.measured import ESTIMATES, STARTS, Keeper
 from launcher.state.store import StateStore
 from launcher.state.where import path_for
+from launcher.timeline import Timeline
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,8 @@ class App:
             self._forget,
             of_grants=(self.metrics.fact, logs.log_fact),
         )
+        self.journal = Journal()
+        timeline = Timeline(lambda: scheduler.snapshot(loop.time()))
         driver_of = _drivers(config)
         self.dispatcher = Dispatcher(
             scheduler,
@@ -88,7 +92,7 @@ class App:
             driver_of,
             prober=Prober(),
             clock=loop.time,
-            observers=(narrator.observe,),
+            observers=(narrator.observe, self.journal.observe, timeline.observe),
             prewarm=config.prewarm,
             estimates=self.keeper.estimates,
             redactor=redactor,
@@ -99,6 +103,8 @@ class App:
             self.metrics,
             self.history,
             self.decisions,
+            journal=self.journal,
+            timeline=timeline,
             redact=redactor.text,
         )
         handler = ProxyHandler(
@@ -182,6 +188,7 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
         await app.front.open(tls)
         stack.push_async_callback(app.front.close, config.drain_timeout)
         stack.push_async_callback(app.own.close)
+        stack.callback(app.journal.close)
         # First of all, those who wait are told; each step is taken even if one before it fails
         # or is cut short by a second signal.
         stack.callback(app.dispatcher.feed, Closed())

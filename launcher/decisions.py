@@ -88,6 +88,9 @@ _VERBS: dict[Deed, str] = {
     Deed.REJECT: "rejects a request for",
 }
 
+#: How somebody waits for whom others have to go, by the scheduler's word for the reason.
+_WAITS: dict[str, str] = {"overdue": "waits too long", "ordered": "waits by an operator's order"}
+
 #: The scheduler's words for a reason, where a person would use others.
 _REASONS: dict[str, str] = {
     "idle": "it was idle",
@@ -96,6 +99,8 @@ _REASONS: dict[str, str] = {
     "hung": "it hung",
     "surplus": "more runs than fits",
     "removed": "the configuration no longer has it",
+    "replaced": "the configuration has another in its place",
+    "leased": "it is leased",
     "prewarm": "it is to be prewarmed",
     "found running": "it was found running",
     "restarted": "somebody else restarted it",
@@ -119,7 +124,7 @@ def _reason(what: Decided) -> str:
     if what.deed is Deed.START and what.why == "wanted":
         return _waiting(what) or "it is wanted"
     if what.deed in (Deed.STOP, Deed.DRAIN) and what.wanted_by is not None:
-        overdue = "waits too long" if what.why == "overdue" else "waits"
+        overdue = _WAITS.get(what.why, "waits")
         behind = f" ({waiting})" if (waiting := _waiting(what)) else ""
         return f"{what.wanted_by} {overdue} for its place{behind}"
     if what.why == "evicted":

@@ -40,6 +40,7 @@ ERROR_KINDS: dict[str, ErrorKind] = {
     "missing_key": ErrorKind(401, "An API key is needed and none was sent."),
     "wrong_key": ErrorKind(403, "The key that was sent opens nothing here."),
     "unknown_route": ErrorKind(404, "No route matches the path or host."),
+    "unknown_backend": ErrorKind(404, "No backend has that name; the message lists those known."),
     "unknown_model": ErrorKind(404, "No route serves that model; the message lists those known."),
     "method_not_allowed": ErrorKind(405, "The path exists, but not for this method."),
     "request_timeout": ErrorKind(408, "The request's body stopped coming in."),

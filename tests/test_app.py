@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from launcher import app, tasks
+from launcher import app, logs, tasks
 from launcher.config import (
     AliasConfig,
     BackendConfig,
@@ -28,6 +28,7 @@ from launcher.config import (
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
+from launcher.proxy.record import ExchangeRecord
 from launcher.runtime.dispatcher import Dispatcher
 
 BACKEND = Path(__file__).parent / "backend.py"
@@ -164,9 +165,11 @@ async def test_what_is_loaded_is_not_collected_while_it_serves(tmp_path: Path) -
 
 
 async def test_a_second_signal_ends_what_runs_and_is_an_end_like_any_other(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "launcher")
+    told: list[ExchangeRecord] = []
+    monkeypatch.setattr(logs, "log_exchange", told.append)
     where: asyncio.Future[Listen] = asyncio.get_running_loop().create_future()
     serving = tasks.spawn(
         app.serve(config(tmp_path), lambda addresses: where.set_result(addresses[0])), name="serve"
@@ -184,4 +187,4 @@ async def test_a_second_signal_ends_what_runs_and_is_an_end_like_any_other(
             with pytest.raises(aiohttp.ClientPayloadError):
                 await answer.read()
     assert caplog.messages[-1] == "launcher has ended"
-    assert "exchange" in caplog.messages
+    assert [one.outcome for one in told] == ["cut"]

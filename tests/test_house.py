@@ -37,11 +37,11 @@ NO_TEST_OF_ITS_OWN = {
 FLOORS = (
     ("", "errors", "tasks", "printable"),
     ("core",),
-    ("facts", "decisions", "drivers"),
+    ("facts", "decisions", "journal", "timeline", "drivers"),
     ("config", "settings", "loading", "redact"),
     ("runtime", "state", "check"),
     ("api", "proxy"),
-    ("logs", "metrics", "metrics_table"),
+    ("logs", "log_lines", "log_writer", "metrics", "metrics_table"),
     ("app",),
     ("demo", "reference", "client", "status_view", "plan_view", "simulate"),
     ("attending",),

@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
-import json
 import logging
 import os
 import pty
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from launcher import logs
 from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.core.types import BackendId, Failure, StopReason, TicketId
 from launcher.facts import Fact, Granted, StartBegan, StartEnded, StopBegan, StopEnded, StopStuck
-from launcher.logs import LogFormat, LogLevel, configured, log_exchange, log_fact
+from launcher.logs import configured, log_exchange, log_fact
 from launcher.proxy.record import ExchangeRecord
+from tests.log_reading import lines, written
 
 A = BackendId("a")
 FAILURE = Failure("backend_start_failed", "exit code 1", "Traceback:\n  out of memory")
 
 log = logging.getLogger("launcher.test_logs")
-
-
-def written(
-    speak: Callable[[], None],
-    log_format: LogFormat = "json",
-    level: LogLevel = "info",
-    redact: logs.Redact | None = None,
-) -> str:
-    """All that is logged while `speak` runs."""
-    reader, writer = os.pipe()
-    pieces: list[bytes] = []
-
-    def drain() -> None:
-        while piece := os.read(reader, 65536):
-            pieces.append(piece)
-
-    thread = threading.Thread(target=drain)
-    thread.start()
-    try:
-        with configured(log_format=log_format, level=level, redact=redact, fd=writer):
-            speak()
-    finally:
-        os.close(writer)
-        thread.join(30)
-        os.close(reader)
-    return b"".join(pieces).decode()
-
-
-def lines(speak: Callable[[], None], **options: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in written(speak, **options).splitlines()]
 
 
 def test_a_line_of_json_per_record() -> None:
@@ -71,62 +32,6 @@ def test_a_line_of_json_per_record() -> None:
         "message": "hello there",
         "backend": "a",
     }
-
-
-def test_an_exchange_in_json() -> None:
-    record = ExchangeRecord(
-        *("POST", "/coder/v1/chat", "10.0.0.1", "coder", "coder", "coder-fast", 200),
-        cold=True,
-        queued=12.5,
-        starting=12.0,
-        first_byte=12.6,
-        duration=14.0,
-        response_bytes=77,
-    )
-
-    (line,) = lines(lambda: log_exchange(record))
-
-    del line["time"]
-    assert line == {
-        "level": "info",
-        "logger": "launcher.exchanges",
-        "message": "exchange",
-        "method": "POST",
-        "path": "/coder/v1/chat",
-        "peer": "10.0.0.1",
-        "status": 200,
-        "outcome": "ok",
-        "duration": 14.0,
-        "requestBytes": 0,
-        "responseBytes": 77,
-        "route": "coder",
-        "backend": "coder",
-        "model": "coder-fast",
-        "cold": True,
-        "queued": 12.5,
-        "starting": 12.0,
-        "firstByte": 12.6,
-    }
-
-
-def test_an_exchange_for_people() -> None:
-    record = ExchangeRecord(
-        *("GET", "/coder/v1/models", "::1", "coder", "coder"),
-        status=504,
-        code="start_timeout",
-        outcome="client_gone",
-        cold=True,
-        queued=38.2,
-        duration=40.0,
-        retried=True,
-    )
-
-    text = written(lambda: log_exchange(record), log_format="human")
-
-    assert text[12:] == (
-        " WARNING GET /coder/v1/models → 504 in 40 s  "
-        "(coder, start_timeout, cold, waited 38 s, sent twice, client gone)\n"
-    )
 
 
 FACTS: list[tuple[Fact, str, str]] = [
@@ -249,151 +154,6 @@ def test_other_peoples_loggers_speak_from_warning_on() -> None:
     assert [line["message"] for line in lines(speak, level="debug")] == ["news"]
 
 
-@pytest.mark.parametrize("log_format", ["json", "human"])
-def test_secrets_are_taken_out_everywhere(log_format: LogFormat) -> None:
-    def speak() -> None:
-        log.info("key %s", "sk-1", extra={"fields": {"detail": "uses sk-1", "all": ["sk-1"]}})
-        log_exchange(ExchangeRecord("GET", "/coder/sk-1", "::1", status=200))
-        try:
-            raise ValueError("bad sk-1")
-        except ValueError:
-            log.exception("failed with sk-1")
-
-    text = written(speak, log_format=log_format, redact=lambda text: text.replace("sk-1", "***"))
-
-    assert "sk-1" not in text
-    assert text.count("***") >= 4
-    assert "ValueError: bad ***" in text
-
-
-@pytest.mark.parametrize("log_format", ["json", "human"])
-def test_nothing_a_client_sent_acts_on_a_terminal(log_format: LogFormat) -> None:
-    record = ExchangeRecord("G\x1bT", "/a\r\nfake line\x1b[2J\x9b", "::1", status=400)
-
-    text = written(lambda: log_exchange(record), log_format=log_format)
-
-    assert text.count("\n") == 1
-    assert "\x1b" not in text
-    assert "\x9b" not in text
-    assert "/a\\" in text
-
-
-@pytest.mark.parametrize("log_format", ["json", "human"])
-def test_bytes_that_are_no_text_are_written_somehow(log_format: LogFormat) -> None:
-    text = written(lambda: log.warning("file %s", "\udcff"), log_format=log_format)
-
-    assert "udcff" in text
-    assert text.count("\n") == 1
-
-
-def test_a_line_that_cannot_be_formatted_does_not_end_the_log() -> None:
-    class Awkward:
-        def __str__(self) -> str:
-            raise RuntimeError("no")
-
-    def speak() -> None:
-        log.info("first", extra={"fields": {"odd": Awkward()}})
-        log.info("second")
-
-    text = written(speak)
-
-    assert "could not be formatted" in text
-    assert json.loads(text.splitlines()[-1])["message"] == "second"
-
-
-def test_everything_is_written_by_the_end_of_the_block() -> None:
-    def speak() -> None:
-        for number in range(5000):
-            log.info("%d", number)
-
-    assert [int(line["message"]) for line in lines(speak)] == list(range(5000))
-
-
-def test_a_reader_that_left_is_no_error() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        with configured(log_format="json", fd=writer):
-            for _ in range(100):
-                log.info("to nobody")
-    finally:
-        os.close(writer)
-
-
-@pytest.fixture
-def stuck() -> Iterator[tuple[int, int]]:
-    """A pipe that is full, and nobody reads."""
-    reader, writer = os.pipe()
-    flags = fcntl.fcntl(writer, fcntl.F_GETFL)
-    fcntl.fcntl(writer, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-    try:
-        while True:
-            os.write(writer, b"x" * 4096)
-    except BlockingIOError:
-        pass
-    fcntl.fcntl(writer, fcntl.F_SETFL, flags)
-    yield reader, writer
-    os.close(reader)
-    os.close(writer)
-
-
-def drained(reader: int, until: bytes) -> bytes:
-    data = b""
-    while until not in data:
-        data += os.read(reader, 65536)
-    return data.lstrip(b"x")
-
-
-async def test_a_reader_that_is_stuck_costs_lines_not_time(
-    stuck: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "MAX_WAITING", 50)
-    reader, writer = stuck
-    with configured(log_format="json", fd=writer):
-        for number in range(200):
-            log.info("line %d", number)  # the test would never end if this waited
-        first = await asyncio.to_thread(drained, reader, b'"line 40"')
-        assert b'"line 0"' in first
-        await asyncio.to_thread(waiting_for_room)
-        log.info("the last")
-    rest = drained(reader, b'"the last"')
-    assert b"log lines were dropped" in rest
-    assert b'"line 199"' not in first + rest
-
-
-def waiting_for_room() -> None:
-    handler = logging.getLogger().handlers[-1]
-    assert isinstance(handler, logs.QueueingHandler)
-    while handler.waiting.qsize():
-        time.sleep(0.001)
-
-
-def test_the_end_does_not_wait_for_a_stuck_reader(
-    stuck: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "FLUSH_TIMEOUT", 0.05)
-    reader, writer = stuck
-
-    with configured(log_format="json", fd=writer):
-        log.info("late")
-
-    # Let the writing thread go before its descriptor is closed.
-    assert b'"late"' in drained(reader, b'"late"')
-
-
-def test_a_terminal_that_somebody_made_non_blocking(stuck: tuple[int, int]) -> None:
-    reader, writer = stuck
-    flags = fcntl.fcntl(writer, fcntl.F_GETFL)
-    fcntl.fcntl(writer, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-    read: list[bytes] = []
-    thread = threading.Thread(target=lambda: read.append(drained(reader, b'"in the end"')))
-    with configured(log_format="json", fd=writer):
-        log.info("in the end")
-        thread.start()
-    thread.join(30)
-    assert b'"in the end"' in read[0]
-
-
 def test_auto_is_human_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     ours, theirs = pty.openpty()
@@ -419,23 +179,3 @@ def test_logging_is_as_before_afterwards() -> None:
     written(lambda: log.info("hello"), level="debug")
 
     assert (root.level, own.level, list(root.handlers)) == before
-
-
-def test_a_process_whose_reader_left_ends_well() -> None:
-    script = (
-        "import logging, os\n"
-        "from launcher.logs import configured\n"
-        "with configured(log_format='json'):\n"
-        "    os.read(0, 1)\n"
-        "    logging.getLogger('launcher').info('to nobody')\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    assert process.stderr is not None
-    process.stderr.close()
-    process.stdin.write(b"x")
-    process.stdin.close()
-
-    assert process.wait(60) == 0

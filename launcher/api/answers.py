@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import overload
 
 import orjson
 
@@ -20,6 +21,10 @@ def json_answer(
     )
 
 
+@overload
+def timestamp(at: float) -> str: ...
+@overload
+def timestamp(at: float | None) -> str | None: ...
 def timestamp(at: float | None) -> str | None:
     """A wall-clock time (seconds since 1970) as RFC 3339 in UTC; None stays None."""
     if at is None:
@@ -28,6 +33,10 @@ def timestamp(at: float | None) -> str | None:
     return text.replace("+00:00", "Z")
 
 
+@overload
+def milliseconds(seconds: float) -> int: ...
+@overload
+def milliseconds(seconds: float | None) -> int | None: ...
 def milliseconds(seconds: float | None) -> int | None:
     """Seconds as whole milliseconds; None stays None."""
     return None if seconds is None else round(seconds * 1000)

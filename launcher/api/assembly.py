@@ -6,20 +6,27 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from launcher.api.contract import Need
 from launcher.api.control import Control, Switches
 from launcher.api.decisions import Decisions
 from launcher.api.endpoint import Endpoint, Found
 from launcher.api.health import Health
+from launcher.api.live import Live
 from launcher.api.metrics import Exposition, Scrape
 from launcher.api.models import Models
+from launcher.api.openapi import OpenApi
+from launcher.api.page import Page
 from launcher.api.plan import Plans
 from launcher.api.pointer import Pointer
 from launcher.api.router import Router
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
 from launcher.api.status import Status
+from launcher.api.timeline import Timelines
 from launcher.config import LauncherConfig
 from launcher.decisions import DecisionLog
+from launcher.journal import Journal
+from launcher.timeline import Timeline
 
 
 class Api(Protocol):
@@ -33,21 +40,31 @@ class Api(Protocol):
 #: Every concern, in the order of the reference.
 CONCERNS: tuple[type[Api], ...] = (
     Pointer,
+    OpenApi,
     Health,
     Models,
     Routes,
     Stats,
     Exposition,
     Status,
+    Timelines,
+    Live,
     Decisions,
     Plans,
     Switches,
+    Page,
 )
 
 
 def described() -> tuple[Endpoint, ...]:
     """Every endpoint there is, to be read about: nothing stands behind them."""
     return tuple(one for kind in CONCERNS for one in kind.endpoints(kind.__new__(kind)))
+
+
+def _keyed(config: LauncherConfig) -> frozenset[Need]:
+    """What keys have to be shown for."""
+    needs: dict[Need, bool] = {"observe": bool(config.api_keys), "admin": bool(config.admin_keys)}
+    return frozenset(need for need, keyed in needs.items() if keyed)
 
 
 class OwnApi:
@@ -64,21 +81,27 @@ class OwnApi:
         history: History,
         decisions: DecisionLog,
         *,
+        journal: Journal | None = None,
+        timeline: Timeline | None = None,
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._switches = Switches(config, control)
         concerns: tuple[Api, ...] = (
             Pointer(),
+            OpenApi(_keyed(config), described),
             Health(control),
             Models(config, wall()),
             Routes(config, redact),
             Stats(config, control, history, wall),
             Exposition(metrics),
             Status(config, control, history, redact, wall),
+            Timelines(timeline or Timeline(control.snapshot), wall),
+            Live(control, journal or Journal(), wall),
             Decisions(config, decisions, wall),
             Plans(config, control),
             self._switches,
+            Page(),
         )
         self._router = Router(one for concern in concerns for one in concern.endpoints())
 

@@ -28,6 +28,10 @@ class ApiRequest:
     """Of the endpoint's `query` shape; None where it has none."""
     body: object = None
     """Of the endpoint's `body` shape; None where it has none."""
+    details: bool = False
+    """May see operators' details: an admin, or anybody where no keys are set."""
+    last_event_id: str = ""
+    """Where a client of an event stream was when it lost it."""
 
     def asked(self, shape: type[S]) -> S:
         """The query, which is of the shape that the endpoint declares."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from typing_extensions import TypedDict
+
 from launcher import tasks
 from launcher.api.answers import json_answer, milliseconds
 from launcher.api.contract import ApiRequest, ApiResponse
@@ -89,6 +91,35 @@ class StopQuery:
     """Answer when it is confirmed that nothing runs."""
 
 
+@shape
+class BackendNow(TypedDict):
+    """A backend's state at this moment."""
+
+    backend: str
+    state: BackendState
+
+
+@shape
+class RouteNow(TypedDict):
+    """A route's backends at this moment."""
+
+    route: str
+    state: BackendState
+    """Of the liveliest of them."""
+    backends: list[BackendNow]
+
+
+@shape
+class RouteStarted(RouteNow):
+    """It is ready."""
+
+    backend: str
+    """The one that is."""
+    coldStart: bool
+    """It was started for this."""
+    waitedMs: int
+
+
 class Switches:
     """Starting and stopping by hand."""
 
@@ -106,6 +137,7 @@ class Switches:
                 tag="control", operation="start_route",
                 summary="Start a route's backend; `?wait=1` answers when it is ready.",
                 query=StartQuery,
+                answers={200: RouteStarted, 202: RouteNow},
             ),
             Endpoint(
                 method="POST", path="/api/routes/{name}/stop", need="admin", answer=self.stop,
@@ -113,6 +145,7 @@ class Switches:
                 summary="Stop it after what runs, with `?force=1` at once; `?wait=1` answers when "
                 "it is stopped.",
                 query=StopQuery,
+                answers={200: RouteNow, 202: RouteNow},
             ),
         )  # fmt: skip
 
@@ -191,24 +224,23 @@ class Switches:
             await asyncio.sleep(LOOK_EVERY)
 
     def _started(self, route: RouteConfig, grant: Grant) -> ApiResponse:
-        return self._answer(
-            route,
-            200,
-            backend=grant.backend,
-            coldStart=grant.cold,
-            waitedMs=milliseconds(grant.queued),
-        )
+        started: RouteStarted = {
+            **self._now(route),
+            "backend": grant.backend,
+            "coldStart": grant.cold,
+            "waitedMs": milliseconds(grant.queued),
+        }
+        return json_answer(started)
 
-    def _answer(self, route: RouteConfig, status: int, **more: object) -> ApiResponse:
+    def _answer(self, route: RouteConfig, status: int) -> ApiResponse:
+        return json_answer(self._now(route), status)
+
+    def _now(self, route: RouteConfig) -> RouteNow:
         backends = [self._look(backend) for backend in route.backends]
-        return json_answer(
-            {
-                "route": route.name,
-                "state": _most_alive(backends).value,
-                "backends": [{"backend": one.id, "state": one.state.value} for one in backends],
-                **more,
-            },
-            status,
+        return RouteNow(
+            route=route.name,
+            state=_most_alive(backends),
+            backends=[BackendNow(backend=one.id, state=one.state) for one in backends],
         )
 
 
@@ -219,6 +251,16 @@ def find_route(routes: Mapping[str, RouteConfig], request: ApiRequest) -> RouteC
         known = ", ".join(routes) or "none"
         raise LauncherError("unknown_route", f"No route of that name. Known: {known}.")
     return route
+
+
+def find_backend(control: Control, name: str) -> BackendId:
+    """The backend of that name. Raises `unknown_backend`."""
+    known = control.snapshot().backends
+    if name in known:
+        return BackendId(name)
+    raise LauncherError(
+        "unknown_backend", f"No backend of that name. Known: {', '.join(known) or 'none'}."
+    )
 
 
 def _started_anew(before: BackendSnapshot, now: BackendSnapshot) -> bool:

@@ -9,12 +9,13 @@ from itertools import islice
 from typing import Annotated
 
 from annotated_types import Ge
+from typing_extensions import TypedDict
 
 from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import shape
-from launcher.api.view import decision
+from launcher.api.view import Decision, decision
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendId
 from launcher.decisions import MOST, DecisionLog
@@ -30,6 +31,25 @@ class DecisionsQuery:
     """So many, at most."""
     backend: str | None = None
     """Those that name this backend."""
+
+
+@shape
+class Kept(Decision):
+    """A decision of the log."""
+
+    number: int
+    """They are counted from the launcher's start."""
+    at: str
+    times: int
+    """How often it was taken in a row."""
+
+
+@shape
+class DecisionList(TypedDict):
+    """The newest decisions first."""
+
+    serverTime: str
+    decisions: list[Kept]
 
 
 class Decisions:
@@ -52,6 +72,7 @@ class Decisions:
                 "newest first.",
                 description=f"{MOST:,} are kept. `?limit=` (100), `?backend=` those that name it.",
                 query=DecisionsQuery,
+                answers={200: DecisionList},
             ),
         )  # fmt: skip
 
@@ -60,9 +81,9 @@ class Decisions:
         wanted = request.asked(DecisionsQuery)
         newest = self._log.newest(self._backend(wanted.backend))
         return json_answer(
-            {
-                "serverTime": timestamp(self._wall()),
-                "decisions": [
+            DecisionList(
+                serverTime=timestamp(self._wall()),
+                decisions=[
                     {
                         "number": one.number,
                         "at": timestamp(one.at),
@@ -71,7 +92,7 @@ class Decisions:
                     }
                     for one in islice(newest, min(wanted.limit, MOST))
                 ],
-            }
+            )
         )
 
     def _backend(self, name: str | None) -> BackendId | None:
@@ -79,5 +100,5 @@ class Decisions:
             return None if name is None else BackendId(name)
         known = ", ".join(self._known) or "none"
         raise LauncherError(
-            "invalid_request", f"No backend of that name. Known: {known}.", param="backend"
+            "unknown_backend", f"No backend of that name. Known: {known}.", param="backend"
         )

@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
 from launcher.api.answers import json_answer
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.control import Control
 from launcher.api.endpoint import Endpoint
+from launcher.api.shapes import ErrorFields, shape
 from launcher.core.types import Snapshot
 
 #: Seconds after which a prober may ask again.
 RETRY_AFTER = 5
 
-Problem = dict[str, str]
+
+@shape
+class Alive(TypedDict):
+    """The launcher is up."""
+
+    status: Literal["ok"]
+
+
+@shape
+class Problem(TypedDict):
+    """What keeps the launcher from its work."""
+
+    code: str
+    message: str
+    driver: NotRequired[str]
+    """The driver whose trouble it is."""
+    backend: NotRequired[str]
+    """The backend whose trouble it is."""
+
+
+@shape
+class Ready(TypedDict):
+    """It can do its work."""
+
+    status: Literal["ready"]
+    problems: list[Problem]
+
+
+@shape
+class Unready(TypedDict):
+    """It can't, and why not: also in the envelope that all errors have."""
+
+    status: Literal["not ready"]
+    problems: list[Problem]
+    error: ErrorFields
 
 
 def problems(control: Control, snapshot: Snapshot) -> list[Problem]:
@@ -66,32 +105,34 @@ class Health:
                 method="GET", path="/healthz", need="open", answer=self.alive, tag="status",
                 operation="get_health",
                 summary="200: the launcher is up.",
+                answers={200: Alive},
             ),
             Endpoint(
                 method="GET", path="/readyz", need="open", answer=self.ready, tag="status",
                 operation="get_readiness",
                 summary="200: it can do its work; 503 with the reasons: an engine is away, a stop "
                 "doesn't end.",
+                answers={200: Ready, 503: Unready},
             ),
         )  # fmt: skip
 
     async def alive(self, request: ApiRequest) -> ApiResponse:
         """GET /healthz"""
-        return json_answer({"status": "ok"})
+        return json_answer(Alive(status="ok"))
 
     async def ready(self, request: ApiRequest) -> ApiResponse:
         """GET /readyz: 200, or 503 with every reason."""
         found = problems(self._control, self._control.snapshot())
         if not found:
-            return json_answer({"status": "ready", "problems": []})
-        error = {
-            "message": " ".join(problem["message"] for problem in found),
-            "type": "server_error",
-            "code": found[0]["code"],
-            "param": None,
-        }
+            return json_answer(Ready(status="ready", problems=[]))
+        error = ErrorFields(
+            message=" ".join(problem["message"] for problem in found),
+            type="server_error",
+            code=found[0]["code"],
+            param=None,
+        )
         return json_answer(
-            {"status": "not ready", "problems": found, "error": error},
+            Unready(status="not ready", problems=found, error=error),
             503,
             (("Retry-After", str(RETRY_AFTER)),),
         )

@@ -4,10 +4,14 @@ without starting any."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from launcher.api.answers import json_answer
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
+from launcher.api.shapes import shape
 from launcher.config import LauncherConfig
 from launcher.errors import LauncherError
 
@@ -16,6 +20,26 @@ MODEL_LISTS = {"/openai/v1/models": "", "/openai/models": "_at_openai", "/v1/mod
 
 #: Ids named in an error message; the list endpoint has them all.
 MAX_NAMED = 50
+
+
+@shape
+class Model(TypedDict):
+    """A model in OpenAI's shape."""
+
+    id: str
+    """What a request's `model` says."""
+    object: Literal["model"]
+    created: int
+    """Seconds since 1970; of the configuration's loading, since clients require a time."""
+    owned_by: str
+
+
+@shape
+class ModelList(TypedDict):
+    """Every model that can be had."""
+
+    object: Literal["list"]
+    data: list[Model]
 
 
 def _ids(config: LauncherConfig) -> Iterator[str]:
@@ -30,14 +54,8 @@ class Models:
     """OpenAI's list and its single objects."""
 
     def __init__(self, config: LauncherConfig, created: float) -> None:
-        self._models: dict[str, dict[str, object]] = {
-            id: {
-                "id": id,
-                "object": "model",
-                # OpenAI's clients require a time; ours is that of the configuration's loading.
-                "created": int(created),
-                "owned_by": "launcher",
-            }
+        self._models: dict[str, Model] = {
+            id: Model(id=id, object="model", created=int(created), owned_by="launcher")
             for id in _ids(config)
         }
 
@@ -50,6 +68,7 @@ class Models:
                     tag="alias" if suffix else "models",
                     operation=f"list_models{suffix}",
                     summary="Every model, in OpenAI's shape; starts none.",
+                    answers={200: ModelList},
                 )
                 for path, suffix in MODEL_LISTS.items()
             ),
@@ -59,6 +78,7 @@ class Models:
                     tag="alias" if suffix else "models",
                     operation=f"get_model{suffix}",
                     summary="One model; its id may hold `/`.",
+                    answers={200: Model},
                 )
                 for path, suffix in MODEL_LISTS.items()
             ),
@@ -66,7 +86,7 @@ class Models:
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         """GET …/models"""
-        return json_answer({"object": "list", "data": list(self._models.values())})
+        return json_answer(ModelList(object="list", data=[*self._models.values()]))
 
     async def one(self, request: ApiRequest) -> ApiResponse:
         """GET …/models/{id}; an id may hold slashes."""

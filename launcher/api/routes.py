@@ -5,14 +5,66 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
 
 from launcher.api.answers import json_answer
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
+from launcher.api.shapes import shape
 from launcher.config import BackendConfig, Health, LauncherConfig, RouteConfig
 from launcher.drivers.base import ContainerSpec, ProcessSpec
 
 _SECRET_OPTION = re.compile(r"(?i)(key|token|secret|passw(or)?d|credential)s?$")
+
+
+@shape
+class Held(TypedDict):
+    """What a backend is."""
+
+    container: str | None
+    """Its container's name; null for a program."""
+    command: NotRequired[list[str]]
+    """A program's, without what may be secret in it."""
+
+
+@shape
+class Route(Held):
+    """A route as it was configured, and what its first backend is."""
+
+    route: str
+    port: int | None
+    health: str
+    auth: Literal["inject", "passthrough"]
+    models: list[str]
+    prefixes: list[str]
+    hosts: list[str]
+    priority: str
+    wake: str
+    backends: list[str]
+    needs: dict[str, int]
+    maxInFlight: int | None
+    idleTimeoutSeconds: float | None
+    """Null: it is never stopped for being idle."""
+    public: bool
+    """No api key is asked."""
+
+
+@shape
+class Alias(TypedDict):
+    """A model id that stands for others."""
+
+    alias: str
+    models: list[str]
+
+
+@shape
+class RouteList(TypedDict):
+    """The table."""
+
+    routes: list[Route]
+    aliases: list[Alias]
 
 
 class Routes:
@@ -21,7 +73,7 @@ class Routes:
     def __init__(self, config: LauncherConfig, redact: Callable[[str], str]) -> None:
         self._table = [_describe(route, config, redact) for route in config.routes]
         self._aliases = [
-            {"alias": alias.id, "models": list(alias.models)} for alias in config.aliases
+            Alias(alias=alias.id, models=list(alias.models)) for alias in config.aliases
         ]
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -31,17 +83,16 @@ class Routes:
                 method="GET", path="/routes", need="observe", answer=self.list, tag="status",
                 operation="list_routes",
                 summary="The table of routes, as configured; no secrets.",
+                answers={200: RouteList},
             ),
         )  # fmt: skip
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         """GET /routes"""
-        return json_answer({"routes": self._table, "aliases": self._aliases})
+        return json_answer(RouteList(routes=self._table, aliases=self._aliases))
 
 
-def _describe(
-    route: RouteConfig, config: LauncherConfig, redact: Callable[[str], str]
-) -> dict[str, object]:
+def _describe(route: RouteConfig, config: LauncherConfig, redact: Callable[[str], str]) -> Route:
     first = config.backend(route.backends[0])
     return {
         "route": route.name,
@@ -62,7 +113,7 @@ def _describe(
     }
 
 
-def held(backend: BackendConfig, redact: Callable[[str], str]) -> dict[str, object]:
+def held(backend: BackendConfig, redact: Callable[[str], str]) -> Held:
     """What a backend is: its container (null for a program), or its command without what may
     be secret in it."""
     match backend.driver:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypeVar
 from urllib.parse import parse_qsl
+
+from typing_extensions import TypedDict
 
 from launcher.errors import LauncherError
 
@@ -28,6 +30,28 @@ def shape(cls: C) -> C:
     """Mark a dataclass or a TypedDict as a shape."""
     cls.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]
     return cls
+
+
+@shape
+class ErrorFields(TypedDict):
+    """What went wrong, as OpenAI's API says it."""
+
+    message: str
+    """Says what to do next."""
+    type: str
+    code: str
+    """A code of the reference's table of errors."""
+    param: str | None
+    """The key or parameter that is wrong."""
+    detail: NotRequired[str]
+    """Log lines, an exit code: for operators only."""
+
+
+@shape
+class ErrorAnswer(TypedDict):
+    """The envelope of every error."""
+
+    error: ErrorFields
 
 
 class _Flag:

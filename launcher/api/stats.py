@@ -5,17 +5,47 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from typing_extensions import TypedDict
+
 from launcher.api.answers import json_answer, milliseconds, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.control import Control
 from launcher.api.endpoint import Endpoint
-from launcher.api.view import describe
+from launcher.api.shapes import shape
+from launcher.api.view import Described, describe
 from launcher.config import LauncherConfig
 from launcher.core.types import RESIDENT, BackendId
 from launcher.drivers.base import ContainerSpec
 from launcher.facts import Fact, StartEnded
 from launcher.proxy.record import ExchangeRecord
 from launcher.state.measured import Starts
+
+
+@shape
+class StartMetrics(TypedDict):
+    """The starts of a backend that led to its being ready."""
+
+    averageDurationMs: int | None
+    lastDurationMs: int | None
+    lastStartedAt: str | None
+    startCount: int
+
+
+@shape
+class StatsAnswer(TypedDict):
+    """The numbers for dashboards."""
+
+    serverTime: str
+    runningContainers: list[str]
+    """Containers that occupy their needs; programs by their backend's name."""
+    lastHits: dict[str, str | None]
+    """Route → when a request for it came in."""
+    startMetrics: dict[str, StartMetrics]
+    """By backend."""
+    capacity: dict[str, int]
+    used: dict[str, int]
+    backends: dict[str, Described]
+
 
 Clock = Callable[[], float]
 
@@ -81,6 +111,7 @@ class Stats:
                 operation="get_stats",
                 summary="What runs, the last hit of each route, start timings, and per backend "
                 "what one more request would wait.",
+                answers={200: StatsAnswer},
             ),
         )  # fmt: skip
 
@@ -89,29 +120,29 @@ class Stats:
         snapshot, wall = self._control.snapshot(), self._wall()
         forecasts = self._control.forecasts()
         return json_answer(
-            {
-                "serverTime": timestamp(wall),
-                "runningContainers": [
+            StatsAnswer(
+                serverTime=timestamp(wall),
+                runningContainers=[
                     self._names.get(one.id, one.id)
                     for one in snapshot.backends.values()
                     if one.state in RESIDENT
                 ],
-                "lastHits": {route: timestamp(at) for route, at in self._history.last_hits.items()},
-                "startMetrics": {
+                lastHits={route: timestamp(at) for route, at in self._history.last_hits.items()},
+                startMetrics={
                     backend: start_metrics(starts)
                     for backend, starts in self._history.starts.items()
                 },
-                "capacity": dict(snapshot.capacity),
-                "used": dict(snapshot.used),
-                "backends": {
+                capacity=dict(snapshot.capacity),
+                used=dict(snapshot.used),
+                backends={
                     one.id: describe(one, snapshot.now, wall, forecasts.get(one.id))
                     for one in snapshot.backends.values()
                 },
-            }
+            )
         )
 
 
-def start_metrics(starts: Starts) -> dict[str, object]:
+def start_metrics(starts: Starts) -> StartMetrics:
     """A backend's start counters, as `/stats` shows them."""
     return {
         "averageDurationMs": milliseconds(starts.average),

@@ -3,16 +3,88 @@
 from __future__ import annotations
 
 import math
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from launcher.api.answers import milliseconds, timestamp
-from launcher.core.effects import Decided
-from launcher.core.types import BackendSnapshot, Failure, Forecast
+from launcher.api.shapes import shape
+from launcher.core.effects import Decided, Deed
+from launcher.core.types import BackendSnapshot, BackendState, Failure, Forecast
 from launcher.decisions import sentence
 
 
-def describe(
-    one: BackendSnapshot, now: float, wall: float, forecast: Forecast | None
-) -> dict[str, object]:
+@shape
+class Predicted(TypedDict):
+    """A predicted wait: two times out of three it ends within the spread."""
+
+    place: int
+    """In the queue, from 1."""
+    waitMs: int
+    spreadMs: int
+
+
+@shape
+class Failed(TypedDict):
+    """Why something failed."""
+
+    code: str
+    """A code of the reference's table of errors."""
+    message: str
+    detail: NotRequired[str | None]
+    """Log lines, an exit code: for operators only."""
+
+
+@shape
+class Described(TypedDict):
+    """A backend at one moment. Times are RFC 3339 in UTC."""
+
+    state: BackendState
+    since: str | None
+    inFlight: int
+    """Requests that it serves."""
+    silent: int
+    """Of these, tunnels that carry next to nothing and don't keep it."""
+    queued: int
+    oldestWaitMs: int | None
+    predictedWait: Predicted | None
+    """What one more request would wait; null: nothing, or nobody can tell."""
+    busy: bool
+    """It works on something that no request holds."""
+    reachable: bool
+    """Its engine answers."""
+    needs: dict[str, int]
+    lastUsedAt: str | None
+    idleStopAt: str | None
+    """When it is stopped if nobody asks."""
+    retryAt: str | None
+    """Before then a failed start isn't repeated for a request."""
+    failure: Failed | None
+    stopFailure: Failed | None
+    expectedStartMs: int | None
+    expectedStopMs: int | None
+    expectedServiceMs: int | None
+
+
+@shape
+class Decision(TypedDict):
+    """A decision of the scheduler, with everything it knows, and as a sentence."""
+
+    deed: Deed
+    backend: str
+    why: str
+    wantedBy: str | None
+    """The backend for whose sake it was done."""
+    pays: list[str]
+    """The backends that have to go for it."""
+    costMs: int | None
+    waiting: int
+    """Requests that wait for it."""
+    waitedMs: int | None
+    text: str
+
+
+def describe(one: BackendSnapshot, now: float, wall: float, forecast: Forecast | None) -> Described:
     """A backend at one moment, and what one more request for it would wait.
 
     `now` is the snapshot's time on the core's clock, `wall` the same moment in seconds since
@@ -25,7 +97,7 @@ def describe(
         return timestamp(wall + moment - now)
 
     return {
-        "state": one.state.value,
+        "state": one.state,
         "since": at(one.since),
         "inFlight": one.in_flight,
         "silent": one.silent,
@@ -46,7 +118,7 @@ def describe(
     }
 
 
-def predicted(forecast: Forecast | None) -> dict[str, int | None] | None:
+def predicted(forecast: Forecast | None) -> Predicted | None:
     """A predicted wait: two times out of three it ends within the spread. None: there is none,
     or nobody can tell."""
     if forecast is None:
@@ -58,10 +130,10 @@ def predicted(forecast: Forecast | None) -> dict[str, int | None] | None:
     }
 
 
-def decision(what: Decided) -> dict[str, object]:
+def decision(what: Decided) -> Decision:
     """A decision, with everything it knows, and as a sentence."""
     return {
-        "deed": what.deed.value,
+        "deed": what.deed,
         "backend": what.backend,
         "why": what.why,
         "wantedBy": what.wanted_by,
@@ -73,11 +145,11 @@ def decision(what: Decided) -> dict[str, object]:
     }
 
 
-def failure(what: Failure | None, *, detail: bool = False) -> dict[str, str | None] | None:
+def failure(what: Failure | None, *, detail: bool = False) -> Failed | None:
     """Why something failed; `detail` (log lines, exit codes) is for operators."""
     if what is None:
         return None
-    told: dict[str, str | None] = {"code": what.code, "message": what.message}
+    told = Failed(code=what.code, message=what.message)
     if detail:
         told["detail"] = what.detail
     return told

@@ -35,6 +35,14 @@ class Backend:
     """What runs of it has been seen since the launcher came up."""
     unreachable: Failure | None = None
     removed: bool = False
+    replaced: bool = False
+    """What runs is what it was before it was replaced."""
+    drained: bool = False
+    """New tickets are refused."""
+    blocked: bool = False
+    """Leases of others leave it no place."""
+    stop_due: bool = False
+    """An operator wants it stopped, once its leases have ended."""
     placement: Placement | None = None
     instance: str | None = None
     adopted: bool = False
@@ -46,6 +54,8 @@ class Backend:
     mute: set[TicketId] = field(default_factory=set)
     """Of the silent ones, those that stay so: quiet requests, and what was granted before the
     backend died."""
+    holds: dict[TicketId, float] = field(default_factory=dict)
+    """Leases in force and when they end."""
     queue: Queue = field(default_factory=Queue)
     habits: Habits = field(default_factory=Habits)
     spreads: dict[str, float] = field(default_factory=dict)
@@ -82,6 +92,8 @@ class Backend:
     failure: Failure | None = None
     backoff: float = 0.0
     retry_at: float | None = None
+    restart_at: float = -math.inf
+    """It died while it was leased: not started again before, but for somebody who asks."""
     failed_start: bool = False
     """The stop under way follows a failed start."""
     stop_failure: Failure | None = None
@@ -102,6 +114,16 @@ class Backend:
         return (self.placement or self.spec.placements[0]).needs
 
     @property
+    def wanted_needs(self) -> Needs:
+        """What it will occupy when it is started next."""
+        return self.spec.placements[0].needs
+
+    @property
+    def leased_until(self) -> float:
+        """When the last of its leases ends; `-inf` where there is none."""
+        return max(self.holds.values(), default=-math.inf)
+
+    @property
     def holding(self) -> int:
         """Tickets that keep it from being stopped."""
         return len(self.in_flight) - len(self.silent)
@@ -118,7 +140,7 @@ class Backend:
     @property
     def idle_stop_at(self) -> float:
         """When an idle stop is due, if nothing happens until then."""
-        if self.state is not BackendState.READY or self.holding:
+        if self.state is not BackendState.READY or self.holding or self.holds:
             return math.inf
         if self.unreachable is not None:
             return math.inf  # nobody could stop it
@@ -210,6 +232,9 @@ class Backend:
             busy=self.busy,
             estimates=self.estimates,
             oldest_wait=self.oldest_wait(now),
+            leased=bool(self.holds),
+            leased_until=self.leased_until if self.holds else None,
+            drained=self.drained,
         )
 
     def __repr__(self) -> str:

@@ -11,7 +11,8 @@ from launcher.core.types import BackendState
 
 def choose(choice: Sequence[Backend], now: float) -> Backend:
     """Of some, in the order of preference: one that is ready and has room, else ready, else
-    starting, else the first that would take a ticket; where none would, the first."""
+    starting, else the first that would take a ticket, one that leases leave no place only where
+    no other would; where none would, the first."""
     if len(choice) == 1:
         return choice[0]
     open_ = [backend for backend in choice if refusal(backend, now) is None]
@@ -19,7 +20,7 @@ def choose(choice: Sequence[Backend], now: float) -> Backend:
         for backend in open_:
             if wanted(backend):
                 return backend
-    return open_[0] if open_ else choice[0]
+    return next((b for b in open_ if not b.blocked), open_[0] if open_ else choice[0])
 
 
 def _free(backend: Backend) -> bool:

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher.core.backend import Backend
 from launcher.core.binding import choose
 from launcher.core.demand import Demand
-from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, WakeAt
+from launcher.core.effects import Decided, Deed, Effect, Expired, Grant, Reject, WakeAt
+from launcher.core.leases import Leases
 from launcher.core.policy import Policy
 from launcher.core.queue import Queued
-from launcher.core.refusal import refusal
+from launcher.core.refusal import leased, refusal
 from launcher.core.types import (
     BackendId,
     BackendState,
@@ -38,6 +40,7 @@ class Books:
         self.policy = policy
         self.demand = Demand(policy)
         self.capacity: dict[str, int] = dict(capacity)
+        self.leases = Leases(self.capacity)
         self.backends: dict[BackendId, Backend] = {}
         self.residents: dict[BackendId, Backend] = {}
         self.queues: dict[BackendId, Backend] = {}
@@ -53,6 +56,8 @@ class Books:
         self.rebound = False
         """A ticket waits for another backend than it did when the pass began."""
         self.closed = False
+        self.drain_new = False
+        """Backends that are added refuse new tickets from the beginning."""
         self.prewarmed = False
         self.wake = math.inf
         """The time last asked for with WakeAt."""
@@ -126,14 +131,21 @@ class Books:
         return queued
 
     def grant(self, backend: Backend, ticket: Ticket, now: float, *, cold: bool) -> None:
-        """It counts as in flight from here on, whenever its waiter wakes."""
+        """It counts as in flight, or as leased, from here on, whenever its waiter wakes."""
+        self.tickets[ticket.id] = backend
+        if ticket.hold is not None:
+            hold = ticket.hold
+            until = now + hold.ttl if hold.until is None else hold.until
+            self.leases.set(backend, ticket.id, until)
+            self.effects.append(Grant(ticket.id, backend.id, cold, until))
+            self.review_leases()
+            return
         if ticket.quiet:
             backend.silent.add(ticket.id)
             backend.mute.add(ticket.id)
         elif not backend.holding:
             backend.habits.began(now)
         backend.in_flight[ticket.id] = now
-        self.tickets[ticket.id] = backend
         self.effects.append(Grant(ticket.id, backend.id, cold))
 
     def first_rival(self, backend: Backend) -> float:
@@ -146,6 +158,7 @@ class Books:
                 for other in self.queues.values()
                 if other is not backend
                 and other.state not in up
+                and not other.blocked
                 and not names.isdisjoint(name for name, _ in other.needs)
             ),
             default=math.inf,
@@ -159,10 +172,14 @@ class Books:
             until = backend.drain_from
         elif backend.state is not BackendState.READY:
             return
+        if backend.queue.leases and backend.state is BackendState.READY:
+            for one in list(backend.queue.leases.values()):
+                self._dequeue(backend, one.ticket.id)
+                self.grant(backend, one.ticket, now, cold=one.number <= backend.ready_from)
         first = self.first_rival(backend) if self.policy.strict else math.inf
         while backend.room:
             queued = backend.queue.first(now, until)
-            if queued is None or queued.since > first:
+            if queued is None or (queued.since > first and not queued.ticket.urgent):
                 break
             self._dequeue(backend, queued.ticket.id)
             self.grant(backend, queued.ticket, now, cold=queued.number <= backend.ready_from)
@@ -202,6 +219,22 @@ class Books:
             if not self._rebind(backend, id, now):
                 self.reject(backend, id, failure, now, retry_after)
 
+    def reject_leased(
+        self, backend: Backend, ticket: TicketId, now: float, coming: Sequence[Backend] = ()
+    ) -> None:
+        """End a ticket, queued or new, since leases keep its place; those `coming` as well."""
+        failure = leased(backend, self.leases.in_the_way(backend, coming))
+        wait = self.leases.free_at(backend) - now
+        self.reject(backend, ticket, failure, now, wait if 0 < wait < math.inf else None)
+
+    def rebind_blocked(self, backend: Backend, id: TicketId, now: float) -> bool:
+        """Let a ticket whose place leases keep wait for another of its backends, if there is one
+        that they leave a place."""
+        others = (self.backends.get(other) for other in backend.queue[id].ticket.backends)
+        if all(other is None or other.blocked or refusal(other, now) for other in others):
+            return False
+        return self._rebind(backend, id, now)
+
     def _rebind(self, backend: Backend, id: TicketId, now: float) -> bool:
         """Let a ticket wait for another of its backends that would take it; this one is out of
         the question from now on."""
@@ -221,15 +254,18 @@ class Books:
     def abandon(self, ticket: TicketId, now: float) -> Backend:
         """A queued ticket left. Raises KeyError where it isn't queued."""
         backend = self.tickets[ticket]
-        self._dequeue(backend, ticket)
+        lease = self._dequeue(backend, ticket).ticket.hold
         del self.tickets[ticket]
-        if not backend.holding and not backend.queue:
+        if not backend.holding and not backend.queue and lease is None:
             backend.habits.fell_idle(now)
         return backend
 
     def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
         """A granted ticket is done. Raises KeyError for one that isn't in flight."""
         backend = self.tickets[ticket]
+        if ticket in backend.holds:
+            self._end_lease(backend, ticket, now)
+            return backend
         granted = backend.in_flight.pop(ticket)
         del self.tickets[ticket]
         silent = ticket in backend.silent
@@ -245,9 +281,42 @@ class Books:
         elif ok:
             backend.backoff = 0.0
             backend.failure = None
-        if backend.removed and not backend.in_flight and not backend.resident:
+        if self._is_over(backend):
             self.forget(backend)
         return backend
+
+    # -- leases
+
+    def expire(self, now: float) -> bool:
+        """End the leases whose time has come; whether there were any."""
+        over = self.leases.over(now)
+        for backend, ticket in over:
+            self._end_lease(backend, ticket, now)
+            self.effects.append(Expired(ticket, backend.id))
+        return bool(over)
+
+    def break_leases(self, backend: Backend, now: float) -> None:
+        """End all leases of a backend before their time."""
+        for ticket in list(backend.holds):
+            self._end_lease(backend, ticket, now)
+            self.effects.append(Expired(ticket, backend.id, broken=True))
+
+    def _end_lease(self, backend: Backend, ticket: TicketId, now: float) -> None:
+        self.leases.end(backend, ticket)
+        del self.tickets[ticket]
+        if backend.resident:
+            backend.last_used = now
+        self.review_leases()
+        if self._is_over(backend):
+            self.forget(backend)
+
+    def review_leases(self) -> None:
+        """Leases, needs or the capacity are others: note anew whom leases leave no place."""
+        for backend in self.backends.values():
+            blocked = not backend.holds and bool(self.leases.in_the_way(backend))
+            if blocked is not backend.blocked:
+                backend.blocked = blocked
+                self.demand.changed(backend)
 
     # -- time
 
@@ -269,6 +338,10 @@ class Books:
             self.effects.append(WakeAt(self.wake))
 
     # -- backends
+
+    def _is_over(self, backend: Backend) -> bool:
+        """Whether it is no longer configured, and nothing of it is left."""
+        return backend.removed and not backend.resident and not backend.in_flight
 
     def forget(self, backend: Backend) -> None:
         """It is no longer configured, and nothing of it is left."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from launcher.core.backend import Backend
-from launcher.core.policy import Need, Policy, Rank, need_of
+from launcher.core.policy import Need, Policy, Rank, need_of, rank_of
 from launcher.core.queue import SPARE
 from launcher.core.types import BackendId, BackendState, Needs
 
@@ -52,6 +52,7 @@ class Demand:
         self._lines: dict[Line, list[tuple[Rank, BackendId, int]]] = {}
         self._reviews: list[tuple[float, BackendId, int]] = []
         """When time alone changes the rank of which entry."""
+        self._blocked: dict[BackendId, Backend] = {}
         self._rivals: dict[str, tuple[int, int, float]] = {}
         """By the name of what is needed: backends, and as multiples of the units that they
         need, their tickets and the seconds that swapping them in takes."""
@@ -77,6 +78,13 @@ class Demand:
         while reviews and not self._current(reviews[0][1], reviews[0][2]):
             heapq.heappop(reviews)
         return reviews[0][0] if reviews else math.inf
+
+    def blocked(self) -> list[Backend]:
+        """Those waited for that leases leave no place, and of which there is news since this was
+        asked last. They stand in no line and are nobody's rivals."""
+        found = [self._blocked[id] for id in sorted(self._blocked)]
+        self._blocked.clear()
+        return found
 
     def rivals(self, needs: Needs, capacity: Mapping[str, int]) -> tuple[int, float]:
         """Of those that wait for a place like this, by its scarcest resource: the tickets for
@@ -129,7 +137,11 @@ class Demand:
         old = self._entries.pop(backend.id, None)
         if old is not None:
             self._count(old, -1)
+        self._blocked.pop(backend.id, None)
         if not backend.queue or backend.state in _COMING:
+            return
+        if backend.blocked:
+            self._blocked[backend.id] = backend
             return
         line = None
         if backend.state in _COLD:
@@ -149,7 +161,7 @@ class Demand:
         places = self._lines.setdefault(line, [])
         self._forget_void(places)
         self._forget_void(self._reviews)
-        heapq.heappush(places, (self._policy.rank(backend, now), backend.id, entry.number))
+        heapq.heappush(places, (rank_of(self._policy, backend, now), backend.id, entry.number))
         turns = (self._policy.urgent_at(backend), self._policy.desperate_at(backend))
         at = min((turn for turn in turns if turn > now), default=math.inf)
         at = min(at, backend.queue.ages_at(now))

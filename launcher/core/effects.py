@@ -45,6 +45,18 @@ class Grant:
     backend: BackendId
     cold: bool
     """It waited for a start."""
+    until: float | None = None
+    """Of a lease: when it ends (absolute; `inf`: never by itself)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A lease has ended; its ticket is gone, and no Released is to come."""
+
+    ticket: TicketId
+    backend: BackendId
+    broken: bool = False
+    """Before its time: its backend was stopped by force, or is no longer configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,14 @@ class AskBusy:
 @dataclass(frozen=True, slots=True)
 class Inspect:
     """Look at what really runs; answer with Observed (an observation came too late)."""
+
+    backend: BackendId
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Nothing runs any more of what this backend was before it was replaced: hold it as it is
+    configured now, and look at it (Observed)."""
 
     backend: BackendId
 
@@ -133,10 +153,12 @@ Effect = (
     | Adopt
     | Stop
     | Grant
+    | Expired
     | Reject
     | Abort
     | AskBusy
     | Inspect
+    | Replace
     | PrewarmSkipped
     | WakeAt
 )

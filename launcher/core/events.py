@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from launcher.core.types import BackendId, BackendSpec, Failure, Ticket, TicketId
+from launcher.core.types import BackendId, BackendSpec, Failure, Needs, Ticket, TicketId
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,11 @@ class SpecsChanged:
     added: tuple[BackendSpec, ...] = ()
     changed: tuple[BackendSpec, ...] = ()
     removed: tuple[BackendId, ...] = ()
+    replaced: tuple[BackendSpec, ...] = ()
+    """Something else is started under the same id: what runs of the old one drains and is
+    stopped, those who wait for it stay, and are served by the new one."""
+    capacity: Needs | None = None
+    """None: as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,23 @@ class Silenced:
 
     ticket: TicketId
     silent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A lease in force ends at another time (absolute; `inf`: never): later, sooner, or at once
+    where that has passed."""
+
+    ticket: TicketId
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What a Start started runs; until it is ready, nothing comes of that but the knowledge."""
+
+    backend: BackendId
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +157,15 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Drained:
+    """New tickets of these backends are refused, or (`on` false) no longer: what waits and what
+    runs is served. None: of all, those added later as well."""
+
+    backends: tuple[BackendId, ...] | None
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The launcher shuts down: the queue is rejected, nothing starts or stops any more."""
 
@@ -150,6 +181,8 @@ Event = (
     | Abandoned
     | Released
     | Silenced
+    | Renewed
+    | Launched
     | Started
     | StartFailed
     | Stopped
@@ -159,6 +192,7 @@ Event = (
     | Busy
     | Hung
     | StopRequested
+    | Drained
     | Closed
     | Tick
 )

@@ -22,7 +22,7 @@ from launcher.core.effects import PrewarmSkipped
 from launcher.core.eviction import Candidate, fits
 from launcher.core.policy import Need
 from launcher.core.refusal import not_resident
-from launcher.core.types import BackendId, BackendState, Failure, StopReason
+from launcher.core.types import BackendId, BackendState, Failure, OnLease, StopReason
 from launcher.core.world import CUT_GRACE, START_MARGIN, World
 
 _UP = (BackendState.STARTING, BackendState.READY, BackendState.DRAINING)
@@ -71,12 +71,17 @@ class _Pass:
         for backend in list(world.residents.values()):
             if backend.state is BackendState.DRAINING:
                 world.settle(backend, now)
+            elif backend.stop_due and not backend.holds:
+                world.stop_as_told(backend, now)
             elif self.policy.strict and backend.queue:
                 world.serve(backend, now)
         self._count()
+        self._keep()
         self._wake_at(world.demand.review(now))
+        self._block()
         for backend, need in world.demand.best_first(self.in_vain):
-            self._give(backend, need)
+            if not backend.holds:
+                self._give(backend, need)
         self._undrain()
         self._prewarm()
         self._shed()
@@ -99,6 +104,37 @@ class _Pass:
                 add(self.used, backend.needs)
                 add(self.future, backend.needs)
 
+    # -- leases
+
+    def _keep(self) -> None:
+        """Who is leased and down keeps a claim on its place, and is started again."""
+        world, now = self.world, self.now
+        for backend in world.leases:
+            again_at = max(backend.restart_at, backend.retry_at or -math.inf)
+            if backend.resident:
+                if _leaving(backend):
+                    add(self.future, backend.wanted_needs)
+            elif not backend.known:
+                pass  # counted already, as it may run
+            elif backend.unreachable is None and (backend.queue or again_at <= now):
+                self._give(backend, Need.ORDERED)
+            else:
+                add(self.future, backend.wanted_needs)
+                self._wake_at(again_at)
+        self._due(world.leases.next_end)
+
+    def _block(self) -> None:
+        """Whoever needs a place that leases keep waits, or is told so if that is what it wants."""
+        world, now = self.world, self.now
+        for backend in world.demand.blocked():
+            for ticket in [backend.queue[id].ticket for id in backend.queue]:
+                if world.rebind_blocked(backend, ticket.id, now):
+                    continue
+                if ticket.urgent or ticket.hold or ticket.on_lease is OnLease.REJECT:
+                    world.reject_leased(backend, ticket.id, now)
+            if not backend.queue.pressing:
+                world.reject_queue(backend, not_resident(backend), now)
+
     # -- giving
 
     def _give(self, backend: Backend, need: Need) -> None:
@@ -107,21 +143,25 @@ class _Pass:
         if self._hopeless(backend) or not backend.known:
             return
         needs = backend.needs
-        if not backend.queue.waking:
+        if not backend.queue.waking and not backend.holds:
             world.reject_queue(backend, not_resident(backend), now)
             return
         if fits(self.future, needs, world.capacity):
             if fits(self.used, needs, world.capacity):
                 add(self.used, needs)
-                world.start(backend, "wanted", now)
+                world.start(backend, "wanted" if backend.queue else "leased", now)
             add(self.future, needs)
             return
-        if not backend.queue.pressing:
+        if not backend.queue.pressing and not backend.holds:
             world.reject_queue(backend, not_resident(backend), now)
             return
         if need not in self.candidates:
             self.candidates[need] = self._candidates(need)
-        candidates = [c for c in self.candidates[need] if c.id not in self.chosen]
+        candidates = [
+            c
+            for c in self.candidates[need]
+            if c.id not in self.chosen and not self._ordered_before(c.id, backend)
+        ]
         chosen = eviction.choose(candidates, needs, self.future, world.capacity)
         if chosen is None:
             self.in_vain.add((needs, need))
@@ -129,7 +169,7 @@ class _Pass:
             victim = world.backends[candidate.id]
             self.chosen.add(victim.id)
             add(self.future, victim.needs, -1)
-            world.evict(victim, backend, candidate.price, victim.held(now), now)
+            world.evict(victim, backend, candidate.price, need, now)
         if chosen is not None or need:
             add(self.future, needs)
 
@@ -137,7 +177,7 @@ class _Pass:
         """Who could make room: see `Need`."""
         found = []
         for backend in self.world.residents.values():
-            if backend.unreachable is not None:
+            if backend.unreachable is not None or backend.holds:
                 continue
             if backend.state is BackendState.DRAINING:
                 if _leaving(backend) or (backend.held(self.now) and not need):
@@ -152,11 +192,17 @@ class _Pass:
             found.append(Candidate(backend.id, backend.needs, price, backend.used_at))
         return found
 
+    def _ordered_before(self, id: BackendId, wanting: Backend) -> bool:
+        """Whether an operator's order for this one came before whatever `wanting` is for."""
+        mine = self.world.backends[id].queue.ordered_at
+        theirs = -math.inf if wanting.holds else wanting.queue.ordered_at
+        return mine < math.inf and mine <= theirs
+
     def _may_go(self, backend: Backend, need: Need) -> bool:
         """Whether its time is over; asks to be woken when it will be."""
         busy = backend.held(self.now)
         idle_at = backend.habits.idle_at
-        if need is Need.DESPERATE or (not busy and idle_at is None):
+        if need >= Need.DESPERATE or (not busy and idle_at is None):
             return True
         tickets, cost = self.world.demand.rivals(backend.needs, self.world.capacity)
         until = math.inf
@@ -260,7 +306,9 @@ class _Pass:
         idle = [
             b
             for b in world.residents.values()
-            if b.state is BackendState.READY and not b.held(now) and b.unreachable is None
+            if b.state is BackendState.READY
+            and not (b.held(now) or b.holds)
+            and b.unreachable is None
         ]
         idle.sort(key=lambda b: (b.spec.prewarm is not None, b.used_at, b.id))
         for backend in idle:

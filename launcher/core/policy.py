@@ -28,6 +28,8 @@ class Need(IntEnum):
     """So does who is in use, once it has had its minimum residency."""
     DESPERATE = 2
     """So does everybody."""
+    ORDERED = 3
+    """So does everybody, and whoever waits for what goes waits on: an operator's order."""
 
 
 #: The order among the cold backends that somebody waits for: the least first.
@@ -149,8 +151,19 @@ class Collation:
         return 0.0
 
 
+def rank_of(policy: Policy, wanting: Backend, now: float) -> Rank:
+    """Its place among the cold backends that are waited for: what an operator ordered before
+    all others, in the order of arrival; then as the policy says."""
+    ordered_at = wanting.queue.ordered_at
+    if ordered_at < math.inf:
+        return (0.0, ordered_at)
+    return (1.0, *policy.rank(wanting, now))
+
+
 def need_of(policy: Policy, wanting: Backend, now: float) -> Need:
     """How badly a place is needed."""
+    if wanting.queue.ordered_at < math.inf:
+        return Need.ORDERED
     if policy.urgent_at(wanting) > now:
         return Need.PATIENT
     return Need.URGENT if policy.desperate_at(wanting) > now else Need.DESPERATE

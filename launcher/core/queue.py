@@ -1,4 +1,5 @@
-"""Who waits for one backend: by class, and within a class first come, first served."""
+"""Who waits for one backend: what an operator ordered, then by class, and within a class first
+come, first served."""
 
 from __future__ import annotations
 
@@ -40,13 +41,16 @@ class Queued(Plain):
 class Queue:
     """Every operation costs the same however many wait, up to the logarithm of a heap."""
 
-    __slots__ = ("_all", "_classes", "_meek", "_never", "_overdue", "arrivals")
+    __slots__ = ("_all", "_classes", "_meek", "_never", "_overdue", "_urgent", "arrivals", "leases")
 
     def __init__(self) -> None:
         self._all: dict[TicketId, Queued] = {}
         self._classes: tuple[dict[TicketId, Queued], ...] = tuple({} for _ in Priority)
         self._overdue: list[tuple[float, TicketId]] = []
         """Heap of (time from which it is overdue, ticket); entries of the departed stay in it."""
+        self._urgent: dict[TicketId, Queued] = {}
+        self.leases: dict[TicketId, Queued] = {}
+        """Those that are leases, in the order of arrival."""
         self._meek = 0
         self._never = 0
         self.arrivals = 0
@@ -74,6 +78,10 @@ class Queue:
         queued = Queued(ticket, since, self.arrivals)
         self._all[ticket.id] = queued
         self._classes[ticket.priority][ticket.id] = queued
+        if ticket.urgent:
+            self._urgent[ticket.id] = queued
+        if ticket.hold is not None:
+            self.leases[ticket.id] = queued
         self._meek += ticket.wake is not Wake.ALWAYS
         self._never += ticket.wake is Wake.NEVER
         if len(self._overdue) > SPARE + 2 * len(self._all):
@@ -85,6 +93,8 @@ class Queue:
         """It waits no longer. Raises KeyError where it doesn't wait."""
         queued = self._all.pop(ticket)
         del self._classes[queued.ticket.priority][ticket]
+        self._urgent.pop(ticket, None)
+        self.leases.pop(ticket, None)
         self._meek -= queued.ticket.wake is not Wake.ALWAYS
         self._never -= queued.ticket.wake is Wake.NEVER
         return queued
@@ -106,8 +116,19 @@ class Queue:
             return queued.since
         return math.inf
 
+    @property
+    def ordered_at(self) -> float:
+        """When the first came of those that an operator ordered; `inf` where none did."""
+        for queued in self._urgent.values():
+            return queued.since
+        return math.inf
+
     def first(self, now: float, until: float = math.inf) -> Queued | None:
         """Who is served next, of those up to the arrival with the number `until`."""
+        for one in self._urgent.values():
+            if one.number <= until:
+                return one
+            break
         best = None
         for one in self._heads():
             if one.number <= until and (
@@ -138,9 +159,16 @@ class Queue:
 
     def ahead_of(self, ticket: TicketId, now: float) -> int:
         """How many are served before it."""
-        mine = self._all[ticket]
-        place = (mine.rank(now), mine.since, ticket)
-        return sum((one.rank(now), one.since, one.ticket.id) < place for one in self._all.values())
+        place = self._place(self._all[ticket], now)
+        return sum(self._place(one, now) < place for one in self._all.values())
+
+    def _place(self, one: Queued, now: float) -> tuple[bool, int, float, TicketId]:
+        return (
+            not one.ticket.urgent,
+            0 if one.ticket.urgent else one.rank(now),
+            one.since,
+            one.ticket.id,
+        )
 
     def _heads(self) -> Iterator[Queued]:
         for members in self._classes:

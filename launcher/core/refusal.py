@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from launcher.core.backend import Backend
 from launcher.core.types import BackendState, Failure
 
 _UP = (BackendState.READY, BackendState.DRAINING)
 
 
-def refusal(backend: Backend, now: float) -> tuple[Failure, float | None] | None:
-    """Why a ticket can't even wait for this backend now, and after how long it may."""
-    if len(backend.queue) >= backend.spec.max_queue:
+def refusal(
+    backend: Backend, now: float, *, ordered: bool = False
+) -> tuple[Failure, float | None] | None:
+    """Why a ticket can't even wait for this backend now, and after how long it may. For one that
+    an operator `ordered` there is always room in the queue."""
+    if backend.drained:
+        return drained(backend), None
+    if len(backend.queue) >= backend.spec.max_queue and not ordered:
         message = f"{len(backend.queue)} requests wait for {backend.id} already."
         return Failure("queue_full", message), None
     if backend.retry_at is not None and now < backend.retry_at and backend.failure is not None:
@@ -20,6 +27,17 @@ def refusal(backend: Backend, now: float) -> tuple[Failure, float | None] | None
     if backend.stop_failure is not None:
         return stuck(backend), None
     return None
+
+
+def drained(backend: Backend) -> Failure:
+    """What those are told who come while an operator lets nobody in."""
+    return Failure("draining", f"An operator has drained {backend.id}: ask again once it resumes.")
+
+
+def leased(backend: Backend, others: Sequence[Backend]) -> Failure:
+    """What those are told whose place leases on `others` keep."""
+    names = ", ".join(other.id for other in others)
+    return Failure("leased", f"{backend.id} needs the place of {names}, which is leased.")
 
 
 def not_resident(backend: Backend) -> Failure:

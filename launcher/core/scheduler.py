@@ -10,7 +10,7 @@ import copy
 import heapq
 import math
 
-from launcher.core import binding, placing
+from launcher.core import binding, operators, placing
 from launcher.core.backend import Backend
 from launcher.core.books import SOFT
 from launcher.core.effects import Effect, Inspect
@@ -19,11 +19,14 @@ from launcher.core.events import (
     Arrived,
     Busy,
     Closed,
+    Drained,
     Event,
     Hung,
+    Launched,
     Observed,
     Reachable,
     Released,
+    Renewed,
     Silenced,
     SpecsChanged,
     Started,
@@ -35,13 +38,14 @@ from launcher.core.events import (
 )
 from launcher.core.forecast import Outlook
 from launcher.core.policy import Bounded, Policy
-from launcher.core.refusal import not_resident, refusal, stuck
+from launcher.core.refusal import drained, not_resident, refusal, stuck
 from launcher.core.rehearsal import Rehearsal, Step
 from launcher.core.types import (
     BackendId,
     BackendState,
     Failure,
     Needs,
+    OnLease,
     Snapshot,
     StopReason,
     Ticket,
@@ -51,6 +55,7 @@ from launcher.core.types import (
 from launcher.core.world import ASK_INTERVAL, START_MARGIN, World
 
 _UP = (BackendState.READY, BackendState.DRAINING)
+_HERE = (BackendState.READY, BackendState.STARTING)
 
 
 class Scheduler:
@@ -68,6 +73,8 @@ class Scheduler:
         world = self._world
         world.effects = []
         again = self._take(event, now)
+        if not world.closed and world.expire(now):
+            again = True
         while again and not world.closed:
             world.rebound = False
             placing.place(world, now)
@@ -116,12 +123,18 @@ class Scheduler:
                 return self._busy(event, now)
             case Hung(id, epoch):
                 return self._hung(id, epoch, now)
-            case StopRequested(id, force):
-                return self._stop_requested(id, force, now)
             case SpecsChanged():
-                return self._specs(event, now)
+                return operators.specs_changed(self._world, event, now)
+            case StopRequested(id, force):
+                return operators.stop_requested(self._world, id, force, now)
+            case Renewed(ticket_id, until):
+                return operators.renewed(self._world, ticket_id, until)
+            case Drained(ids, on):
+                return operators.drained(self._world, ids, on)
+            case Launched():
+                return False
             case Closed():
-                return self._close(now)
+                return operators.closed(self._world, now)
             case Tick():
                 return self._tick(now)
 
@@ -134,26 +147,61 @@ class Scheduler:
             failure = Failure("draining", "The launcher is shutting down.")
             world.reject(backend, ticket.id, failure, now)
             return False
+        if ticket.urgent or ticket.hold is not None:
+            return self._ordered(backend, ticket, now)
         state = backend.state
-        if state is BackendState.READY and (ticket.quiet or self._serves(backend, now)):
-            if not ticket.quiet:
+        if state is BackendState.READY and not backend.drained:
+            if ticket.quiet:
+                world.grant(backend, ticket, now, cold=False)
+                return False
+            if self._serves(backend, now):
                 backend.habits.arrived(now)
-            world.grant(backend, ticket, now, cold=False)
-            return False
+                world.grant(backend, ticket, now, cold=False)
+                return False
         if ticket.quiet or not self._may_wait(backend, ticket):
-            world.reject(backend, ticket.id, not_resident(backend), now)
+            refused = drained(backend) if backend.drained else not_resident(backend)
+            world.reject(backend, ticket.id, refused, now)
             return False
-        if ticket.operator:
+        if backend.blocked and ticket.on_lease is OnLease.REJECT:
+            world.reject_leased(backend, ticket.id, now)
+            return False
+        return self._enqueue(backend, ticket, now)
+
+    def _ordered(self, backend: Backend, ticket: Ticket, now: float) -> bool:
+        """What an operator ordered: a switch, a lease."""
+        world, hold = self._world, ticket.hold
+        coming = [other for other in world.queues.values() if other.queue.leases]
+        if (hold is not None or backend.state not in _HERE) and world.leases.in_the_way(
+            backend, coming
+        ):
+            world.reject_leased(backend, ticket.id, now, coming)
+            return False
+        backend.stop_due = False
+        if hold is not None and hold.until is not None:
+            world.grant(backend, ticket, now, cold=False)
+            return True
+        here = backend.state is BackendState.READY and not backend.drained
+        if here and (hold is not None or self._serves(backend, now)):
+            world.grant(backend, ticket, now, cold=False)
+            return hold is not None
+        return self._enqueue(backend, ticket, now)
+
+    def _enqueue(self, backend: Backend, ticket: Ticket, now: float) -> bool:
+        """It waits, where it may."""
+        world, state = self._world, backend.state
+        ordered = ticket.urgent or ticket.hold is not None
+        if ticket.operator or ticket.urgent:
             backend.retry_at = None
-        refused = refusal(backend, now)
+        refused = refusal(backend, now, ordered=ordered)
         if refused is not None:
             failure, retry_after = refused
             world.reject(backend, ticket.id, failure, now, retry_after)
             return False
-        backend.habits.arrived(now)
+        if ticket.hold is None:
+            backend.habits.arrived(now)
         queue = backend.queue
         # One more for a backend that others wait for in vain already changes nothing now.
-        news = not queue.pressing or ticket.priority < queue.rank(now)
+        news = ordered or not queue.pressing or ticket.priority < queue.rank(now)
         world.enqueue(backend, ticket, now)
         world.wake_by(min(ticket.deadline, now + ticket.max_wait), now)
         if state is BackendState.STARTING or (state is BackendState.READY and not backend.room):
@@ -308,56 +356,6 @@ class Scheduler:
         world.cut(backend, f"{id} no longer answers and is started anew.", now)
         world.drain(backend, StopReason.HUNG, now)
         return True
-
-    # -- operators
-
-    def _stop_requested(self, id: BackendId, force: bool, now: float) -> bool:
-        world = self._world
-        backend = world.backends[id]
-        message = f"{id} was stopped by an operator."
-        world.reject_queue(backend, Failure("backend_stopped", message), now)
-        if backend.state is BackendState.STARTING:
-            world.stop(backend, StopReason.OPERATOR, now)
-        elif backend.state in _UP:
-            if force:
-                world.cut(backend, message, now)
-            world.drain(backend, StopReason.OPERATOR, now)
-        return True
-
-    def _specs(self, event: SpecsChanged, now: float) -> bool:
-        world = self._world
-        for spec in event.added:
-            again = world.backends.get(spec.id)
-            if again is None:
-                new = Backend(spec, spec.estimates, since=now)
-                world.backends[spec.id] = world.unseen[spec.id] = new
-            else:
-                again.spec, again.removed = spec, False
-                world.demand.changed(again)
-        for spec in event.changed:
-            world.backends[spec.id].spec = spec
-            world.demand.changed(world.backends[spec.id])
-            world.serve(world.backends[spec.id], now)
-        for id in event.removed:
-            backend = world.backends[id]
-            backend.removed = True
-            world.reject_queue(
-                backend, Failure("backend_stopped", f"{id} is no longer configured."), now
-            )
-            if backend.state in _UP:
-                world.drain(backend, StopReason.REMOVED, now)
-            elif not backend.resident and not backend.in_flight:
-                world.forget(backend)
-        world.backends = dict(sorted(world.backends.items()))
-        return True
-
-    def _close(self, now: float) -> bool:
-        world = self._world
-        world.closed = True
-        for backend in world.backends.values():
-            failure = Failure("draining", "The launcher is shutting down.")
-            world.reject_queue(backend, failure, now)
-        return False
 
     # -- time
 

@@ -87,6 +87,17 @@ class OnLease(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Hold(Plain):
+    """What makes a ticket a lease: once granted, it keeps its backend resident."""
+
+    ttl: float
+    """Seconds from the grant; `inf`: a pin, which ends only when it is let go."""
+    until: float | None = None
+    """Absolute: a lease granted in an earlier run, in force from its arrival on, whatever its
+    backend is doing; `ttl` doesn't count then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimates(Plain):
     """Exponentially weighted times of one backend, in seconds; None until measured."""
 
@@ -139,6 +150,15 @@ class Ticket(Plain):
     ages: float = 1800.0
     """Seconds waited after which it counts as of the highest class; it rises in even steps."""
     wake: Wake = Wake.ALWAYS
+    urgent: bool = False
+    """An operator's order (a switch, a lease): ahead of everybody who waits, in the order of
+    arrival among its like. Those in use drain for it, with what runs on them served to its
+    end; a back-off is cleared."""
+    hold: Hold | None = None
+    """It is a lease: see `Hold`. It takes no place of `max_in_flight`, and says nothing of what
+    the backend's traffic is like."""
+    on_lease: OnLease = OnLease.WAIT
+    """Where leases of others keep its place: wait for their end, or be told at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +192,7 @@ class StopReason(Enum):
     HUNG = "hung"
     SURPLUS = "surplus"
     REMOVED = "removed"
+    REPLACED = "replaced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +206,7 @@ class BackendSnapshot:
     """When the state was entered."""
     needs: Needs
     in_flight: int
-    """Tickets granted and not released, silent ones included."""
+    """Tickets granted and not released, silent ones included, leases not."""
     silent: int
     """Of those in flight, how many hold nothing: quiet requests, tunnels fallen silent."""
     queued: int
@@ -201,6 +222,12 @@ class BackendSnapshot:
     estimates: Estimates
     oldest_wait: float | None
     """Seconds the oldest queued ticket has waited."""
+    leased: bool = False
+    """A lease keeps it: no eviction, no idle stop."""
+    leased_until: float | None = None
+    """The latest end of its leases; `inf`: a pin. None where it isn't leased."""
+    drained: bool = False
+    """New tickets are refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import math
 
 from launcher.core.backend import Backend
 from launcher.core.books import SOFT, Books
-from launcher.core.effects import Abort, Adopt, AskBusy, Deed, Start, Stop
+from launcher.core.effects import Abort, Adopt, AskBusy, Deed, Replace, Start, Stop
 from launcher.core.lifecycle import Cause, move
+from launcher.core.policy import Need
 from launcher.core.types import BackendState, Failure, StopReason
 
 #: Seconds that a start may overrun its deadline before the scheduler itself ends it.
@@ -47,6 +48,7 @@ class World(Books):
         placement = backend.placement = backend.spec.placements[0]
         backend.adopted = False
         backend.retry_at = None
+        backend.restart_at = -math.inf
         backend.deadline = now + backend.spec.start_timeout
         self.effects.append(Start(backend.id, backend.epoch, placement, backend.deadline))
 
@@ -78,16 +80,22 @@ class World(Books):
         self.serve(backend, now)
 
     def evict(
-        self, victim: Backend, wanting: Backend, price: float, urgent: bool, now: float
+        self, victim: Backend, wanting: Backend, price: float, need: Need, now: float
     ) -> None:
-        """It drains for somebody else, or goes on doing so for another."""
+        """It drains for somebody else, or goes on doing so for another. For an operator's order
+        only those are served to the end who are served already."""
+        if need is Need.ORDERED:
+            victim.drain_from = 0
         if victim.wanted_by == wanting.id and victim.state is BackendState.DRAINING:
             return
         self._no_longer_wanted(victim)
         wanting.pays = (*wanting.pays, victim.id)
         victim.wanted_by, victim.price = wanting.id, price
         if victim.state is BackendState.READY:
-            self.drain(victim, StopReason.EVICTED, now, "overdue" if urgent else "evicted")
+            why = "evicted"
+            if victim.held(now):
+                why = "ordered" if need is Need.ORDERED else "overdue"
+            self.drain(victim, StopReason.EVICTED, now, why)
         else:
             victim.drain_reason = StopReason.EVICTED
 
@@ -98,7 +106,7 @@ class World(Books):
         the end of it."""
         if backend.state is BackendState.READY:
             self._move(backend, Cause.DRAIN, now)
-            backend.drain_from = backend.queue.arrivals
+            backend.drain_from = min(backend.drain_from, backend.queue.arrivals)
             if backend.in_flight or backend.spec.asks_busy:
                 self.decided(Deed.DRAIN, backend, why or reason.value, now, backend.price)
         elif backend.state is not BackendState.DRAINING:
@@ -155,6 +163,16 @@ class World(Books):
         backend.stop_backoff = 0.0
         self.effects.append(Stop(backend.id, backend.epoch, reason))
 
+    def stop_as_told(self, backend: Backend, now: float) -> None:
+        """An operator wants it stopped, after what runs."""
+        backend.stop_due = False
+        message = f"{backend.id} was stopped by an operator."
+        self.reject_queue(backend, Failure("backend_stopped", message), now)
+        if backend.state is BackendState.STARTING:
+            self.stop(backend, StopReason.OPERATOR, now)
+        else:
+            self.drain(backend, StopReason.OPERATOR, now)
+
     def retry_stop(self, backend: Backend, now: float) -> None:
         """A stop that failed is tried again."""
         since = backend.since
@@ -180,7 +198,12 @@ class World(Books):
         self._forget_run(backend, now)
 
     def died(self, backend: Backend, now: float) -> None:
-        """It no longer runs, and not by our doing."""
+        """It no longer runs, and not by our doing. One that is leased is started again without
+        anybody's asking: not over and over."""
+        if backend.holds:
+            lived = now - backend.ready_at
+            backend.backoff = grow(0.0 if lived > LAST_BACKOFF else backend.backoff)
+            backend.restart_at = now + backend.backoff
         self._move(backend, Cause.DIED, now)
         self._forget_run(backend, now)
 
@@ -197,11 +220,23 @@ class World(Books):
             backend.failure = failure
             backend.failed_start = True
             # To look for something that isn't there costs nothing, and it may be made any moment.
-            missing = failure.code == "backend_missing"
+            # Nobody looks for a leased one but we.
+            missing = failure.code == "backend_missing" and not backend.holds
             backend.backoff = FIRST_BACKOFF if missing else grow(backend.backoff)
             backend.retry_at = now + backend.backoff
             self.reject_queue(backend, failure, now, backend.backoff)
         self.stop(backend, StopReason.FAILED_START, now)
+
+    def replace(self, backend: Backend) -> None:
+        """Nothing runs of what it was: nobody knows yet whether what it is now runs, and what
+        was learned of the old one says nothing of it."""
+        backend.replaced = False
+        backend.estimates, backend.spreads = backend.spec.estimates, {}
+        backend.failure = backend.retry_at = None
+        backend.backoff = 0.0
+        backend.known = False
+        self.unseen[backend.id] = backend
+        self.effects.append(Replace(backend.id))
 
     def _forget_drain(self, backend: Backend) -> None:
         backend.drain_reason = backend.wanted_by = backend.price = None
@@ -216,6 +251,8 @@ class World(Books):
         backend.stop_failure = backend.stop_retry_at = None
         backend.stop_backoff = 0.0
         backend.failed_start = backend.busy = False
+        if backend.replaced:
+            self.replace(backend)
         if backend.removed:
             self.reject_queue(
                 backend, Failure("backend_stopped", f"{backend.id} is no longer configured."), now

@@ -49,6 +49,8 @@ class OwnPaths:
             path=head.path.decode("utf-8", "replace"),
             args=found.args,
             admin=self._access.is_admin(head),
+            details=self._access.sees_details(head),
+            last_event_id=(head.get(b"last-event-id") or b"").decode("latin-1"),
             query=from_query(endpoint.query, head.query),
             body=from_json(endpoint.body, await _read(exchange)),
         )

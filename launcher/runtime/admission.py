@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from launcher.core.types import BackendId, Forecast, Priority, Wake
+from launcher.core.types import BackendId, Forecast, Hold, OnLease, Priority, Wake
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
 
@@ -33,6 +33,11 @@ class Ask:
     priority: Priority = Priority.NORMAL
     ages: float = 1800.0
     wake: Wake = Wake.ALWAYS
+    urgent: bool = False
+    """An operator's order: see `core.types.Ticket`."""
+    hold: Hold | None = None
+    """It is a lease."""
+    on_lease: OnLease = OnLease.WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,9 @@ class Grant:
     """Seconds between asking and being granted, the start's included."""
     starting: float
     """Of those, seconds that the backend was starting."""
+    until: float | None = None
+    """Of a lease: when it ends, on the dispatcher's clock; `inf`: never by itself. One that was
+    continued may have been granted before its backend is up: its `endpoint` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,13 @@ class Admission(Protocol):
     """Called (once, synchronously) when the exchange is to be cut: the backend is stopped
     by force, or hung. Must lead to the block being left soon."""
 
+    on_expired: Callable[[], None] | None
+    """Of a lease: called (once, synchronously) when it has ended. Its ticket is gone then; to
+    leave the block is still right."""
+    broken: bool
+    """Of a lease that has ended: before its time, since its backend was stopped by force or is
+    no longer configured."""
+
     async def granted(self) -> Grant:
         """Wait for the grant. Raises LauncherError where the ticket is rejected."""
         ...
@@ -86,6 +101,11 @@ class Admission(Protocol):
 
     def silence(self, silent: bool) -> None:
         """The tunnel fell silent, or speaks again: a silent one doesn't hold its backend."""
+        ...
+
+    def renew(self, until: float) -> None:
+        """A granted lease ends at another time, on the dispatcher's clock (`inf`: never): later,
+        sooner, or at once. Raises LookupError for one that isn't granted, or has ended."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -32,6 +32,7 @@ def ask_for(
         priority=priority,
         ages=ages,
         wake=route.wake if wake is None else wake,
+        on_lease=route.on_lease,
     )
 
 
@@ -47,4 +48,7 @@ def ticket_of(ask: Ask, id: TicketId, now: float) -> Ticket:
         priority=ask.priority,
         ages=ask.ages,
         wake=ask.wake,
+        urgent=ask.urgent,
+        hold=ask.hold,
+        on_lease=ask.on_lease,
     )

@@ -22,9 +22,11 @@ from launcher.core.effects import (
     AskBusy,
     Decided,
     Effect,
+    Expired,
     Inspect,
     PrewarmSkipped,
     Reject,
+    Replace,
     Start,
     Stop,
     WakeAt,
@@ -34,8 +36,10 @@ from launcher.core.events import (
     Abandoned,
     Arrived,
     Closed,
+    Drained,
     Event,
     Released,
+    Renewed,
     Silenced,
     SpecsChanged,
     StopRequested,
@@ -66,7 +70,7 @@ from launcher.runtime.operations import Operations
 from launcher.runtime.probe import Probe
 from launcher.runtime.progress import progress
 from launcher.runtime.reconcile import Reconciler
-from launcher.runtime.specs import spec_of
+from launcher.runtime.roster import Roster
 from launcher.runtime.starter import Starter
 
 log = logging.getLogger(__name__)
@@ -103,12 +107,10 @@ class Dispatcher:
         """`clock`: seconds, the running loop's by default. `estimates`: what an earlier run
         measured. `redactor` takes secrets out of failures; by default the backend keys."""
         self._scheduler = scheduler
-        self._drivers = tuple(drivers)
+        self._roster = Roster(drivers, configs, driver_of, prewarm, estimates or {})
         self._clock = clock or _loop_time
         self._observers = tuple(observers)
-        self._prewarm = tuple(prewarm)
-        self._estimates = dict(estimates or {})
-        self._held = {id: Held(id, config, driver_of[id]) for id, config in sorted(configs.items())}
+        self._held = self._roster.held
         if redactor is None:
             keys = (config.backend_key for config in configs.values())
             redactor = Redactor(key for key in keys if key is not None)
@@ -133,18 +135,9 @@ class Dispatcher:
     async def open(self) -> None:
         """Begin: the specs are fed, the drivers opened and followed. Returns at once, however
         long an engine takes; nothing is started before everything of it was listed."""
-        now = self._clock()
-        capacity = self._scheduler.snapshot(now).capacity
-        ranks = {id: rank for rank, id in enumerate(self._prewarm)}
-        specs = tuple(
-            spec_of(held.config, capacity, ranks.get(id), self._estimates.get(id, Estimates()))
-            for id, held in self._held.items()
-        )
-        self.feed(SpecsChanged(added=specs))
-        for driver in self._drivers:
-            driver.configure(
-                {h.id: h.config.driver for h in self._held.values() if h.driver is driver}
-            )
+        self.feed(SpecsChanged(added=self._roster.specs(self.snapshot().capacity)))
+        for driver in self._roster.drivers:
+            self._roster.configure(driver)
             self._reconciler.follow(driver)
 
     async def close(self, stop_backends: bool) -> None:
@@ -163,7 +156,8 @@ class Dispatcher:
                 if self._scheduler.state(held.id) in RESIDENT
             )
         await _all(
-            tasks.spawn(driver.close(), name=f"close {driver.name}") for driver in self._drivers
+            tasks.spawn(driver.close(), name=f"close {driver.name}")
+            for driver in self._roster.drivers
         )
 
     async def _last_stop(self, held: Held) -> None:
@@ -204,6 +198,10 @@ class Dispatcher:
         """A granted ticket's tunnel fell silent, or speaks again."""
         self.feed(Silenced(place.ticket.id, silent))
 
+    def renewed(self, place: Place, until: float) -> None:
+        """A lease is to end at another time."""
+        self.feed(Renewed(place.ticket.id, until))
+
     def progress_of(self, place: Place) -> Progress:
         """Where a ticket stands."""
         forecast = self._foresight.of(place.ticket.id)
@@ -215,6 +213,11 @@ class Dispatcher:
         """Stop it: after what runs, or with `force` at once. Raises KeyError."""
         self._held[backend]
         self.feed(StopRequested(backend, force))
+
+    def drain(self, backends: Sequence[BackendId] | None, on: bool) -> None:
+        """Refuse new tickets of these backends, or take them again; None: of all, those that a
+        reload adds as well. Raises KeyError."""
+        self.feed(Drained(None if backends is None else tuple(backends), on))
 
     def snapshot(self) -> Snapshot:
         """Everything at this moment."""
@@ -329,6 +332,8 @@ class Dispatcher:
                 self._reject(effect, now)
             case Abort():
                 self._abort(effect)
+            case Expired(ticket, _, broken):
+                self._places.pop(ticket).expire(broken=broken)
             case Decided() | PrewarmSkipped():
                 pass  # the observers' business
             case _ if self._closing:
@@ -341,20 +346,22 @@ class Dispatcher:
                 self._operations.stop(self._held[effect.backend], effect)
             case AskBusy(backend, epoch):
                 self._liveness.ask_busy(self._held[backend], epoch)
-            case Inspect(backend):
+            case Inspect(backend) | Replace(backend):
                 self._reconciler.look(self._held[backend])
 
     def _grant(self, effect: GrantEffect, now: float) -> None:
         place, held = self._places[effect.ticket], self._held[effect.backend]
-        assert held.endpoint is not None, f"{held.id} is ready without an endpoint"
+        # Only a lease that is continued is granted before its backend is up.
+        endpoint = held.endpoint or Endpoint()
         began = max(place.asked_at, held.start_began)
         self._wait_ends(place)
         place.give(
             Grant(
                 backend=held.id,
                 epoch=self._scheduler.epoch(held.id),
-                endpoint=held.endpoint,
+                endpoint=endpoint,
                 cold=effect.cold,
+                until=effect.until,
                 queued=now - place.asked_at,
                 starting=now - began if effect.cold else 0.0,
             )

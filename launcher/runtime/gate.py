@@ -18,6 +18,7 @@ from launcher.runtime.admission import Grant, Progress
 log = logging.getLogger(__name__)
 
 OnAbort = Callable[[LauncherError], None]
+OnExpired = Callable[[], None]
 
 
 class Keeper(Protocol):
@@ -31,6 +32,10 @@ class Keeper(Protocol):
         """The holder's tunnel fell silent, or speaks again."""
         ...
 
+    def renewed(self, place: Place, until: float) -> None:
+        """The holder's lease is to end at another time."""
+        ...
+
     def progress_of(self, place: Place) -> Progress:
         """Where a waiting ticket stands."""
         ...
@@ -42,12 +47,15 @@ class Place:
     __slots__ = (
         "_aborted",
         "_entered",
+        "_expired",
         "_keeper",
         "_on_abort",
+        "_on_expired",
         "_refused",
         "_silent",
         "_waiters",
         "asked_at",
+        "broken",
         "grant",
         "left",
         "ok",
@@ -71,6 +79,9 @@ class Place:
         self._refused: LauncherError | None = None
         self._aborted: LauncherError | None = None
         self._on_abort: OnAbort | None = None
+        self._expired = False
+        self._on_expired: OnExpired | None = None
+        self.broken = False
         self._waiters: list[asyncio.Future[None]] = []
 
     # -- for its keeper
@@ -97,6 +108,11 @@ class Place:
             self._aborted = error
             self._tell_abort()
 
+    def expire(self, *, broken: bool) -> None:
+        """The lease has ended. Told once; also to a holder who comes to listen later."""
+        self._expired, self.broken = True, broken
+        self._tell_expired()
+
     # -- for its holder
 
     @property
@@ -109,6 +125,17 @@ class Place:
         self._on_abort = on_abort
         if self._aborted is not None:
             self._tell_abort()
+
+    @property
+    def on_expired(self) -> OnExpired | None:
+        """See `Admission.on_expired`."""
+        return self._on_expired
+
+    @on_expired.setter
+    def on_expired(self, on_expired: OnExpired | None) -> None:
+        self._on_expired = on_expired
+        if self._expired:
+            self._tell_expired()
 
     async def granted(self) -> Grant:
         """Wait for the grant. Raises LauncherError where the ticket is rejected, or was
@@ -138,6 +165,12 @@ class Place:
             self._silent = silent
             self._keeper.silenced(self, silent)
 
+    def renew(self, until: float) -> None:
+        """See `Admission.renew`."""
+        if self.grant is None or self.grant.until is None or self._expired or self.left:
+            raise LookupError(f"{self!r} is no lease in force")
+        self._keeper.renewed(self, until)
+
     def __enter__(self) -> Self:
         if self._entered:
             raise RuntimeError(f"{self!r} is entered twice")
@@ -153,7 +186,7 @@ class Place:
         if self.left:
             raise RuntimeError(f"{self!r} is left twice")
         self.left = True
-        self._on_abort = None
+        self._on_abort = self._on_expired = None
         self._keeper.left(self)
 
     def __repr__(self) -> str:
@@ -169,6 +202,16 @@ class Place:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _tell_expired(self) -> None:
+        on_expired, self._on_expired = self._on_expired, None
+        if on_expired is None:
+            return
+        try:
+            on_expired()
+        except Exception:
+            # A holder's fault must not keep the other effects from being carried out.
+            log.exception("telling that %r has ended failed", self)
 
     def _tell_abort(self) -> None:
         on_abort, error = self._on_abort, self._aborted

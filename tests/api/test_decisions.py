@@ -56,4 +56,4 @@ async def test_fewer_of_them(decisions: Decisions) -> None:
 async def test_a_backend_that_is_not_there(decisions: Decisions) -> None:
     with pytest.raises(LauncherError, match="Known: coder, chat, tiny") as caught:
         await decisions.show(request(query=DecisionsQuery(backend="codr")))
-    assert caught.value.code == "invalid_request"
+    assert caught.value.code == "unknown_backend"

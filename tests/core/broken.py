@@ -16,6 +16,7 @@ MODULES = (
     "queue",
     "backend",
     "eviction",
+    "leases",
     "policy",
     "refusal",
     "binding",
@@ -25,6 +26,7 @@ MODULES = (
     "placing",
     "forecast",
     "rehearsal",
+    "operators",
     "scheduler",
 )
 
@@ -50,7 +52,7 @@ def load(mutant: Mutant) -> Make:
             text = text.replace(mutant.old, mutant.new)
         for other in MODULES:
             text = text.replace(f"launcher.core.{other} ", f"broken_core.{other} ")
-        for import_ in ("binding, placing", "eviction"):
+        for import_ in ("binding, operators, placing", "eviction"):
             text = text.replace(
                 f"from launcher.core import {import_}", f"from broken_core import {import_}"
             )
@@ -71,8 +73,8 @@ MUTANTS = [
     Mutant(
         "capacity: a start waits until it fits",
         "placing",
-        '            if fits(self.used, needs, world.capacity):\n                add(self.used, needs)\n                world.start(backend, "wanted", now)\n',
-        '            if True:\n                add(self.used, needs)\n                world.start(backend, "wanted", now)\n',
+        '            if fits(self.used, needs, world.capacity):\n                add(self.used, needs)\n                world.start(backend, "wanted" if backend.queue else "leased", now)\n',
+        '            if True:\n                add(self.used, needs)\n                world.start(backend, "wanted" if backend.queue else "leased", now)\n',
     ),
     Mutant(
         "needs are kept until the stop is confirmed",
@@ -167,8 +169,8 @@ MUTANTS = [
     Mutant(
         "a ticket in flight is activity",
         "backend",
-        "if self.state is not BackendState.READY or self.holding:",
-        "if self.state is not BackendState.READY:",
+        "if self.state is not BackendState.READY or self.holding or self.holds:",
+        "if self.state is not BackendState.READY or self.holds:",
     ),
     Mutant(
         "a silent tunnel holds nothing",
@@ -251,7 +253,7 @@ MUTANTS = [
     Mutant(
         "an operator clears the back-off",
         "scheduler",
-        "        if ticket.operator:\n            backend.retry_at = None\n",
+        "        if ticket.operator or ticket.urgent:\n            backend.retry_at = None\n",
         "",
     ),
     Mutant(
@@ -263,7 +265,7 @@ MUTANTS = [
     Mutant(
         "queues are bounded",
         "refusal",
-        "if len(backend.queue) >= backend.spec.max_queue:",
+        "if len(backend.queue) >= backend.spec.max_queue and not ordered:",
         "if len(backend.queue) < 0:",
     ),
     Mutant(
@@ -341,8 +343,8 @@ MUTANTS = [
     Mutant(
         "who can't be stopped is not evicted",
         "placing",
-        "            if backend.unreachable is not None:\n                continue\n",
-        "",
+        "            if backend.unreachable is not None or backend.holds:\n                continue\n",
+        "            if backend.holds:\n                continue\n",
     ),
     Mutant(
         "nobody waits for the place of who can't be stopped",
@@ -353,8 +355,8 @@ MUTANTS = [
     Mutant(
         "surplus that can't be stopped stays",
         "placing",
-        "if b.state is BackendState.READY and not b.held(now) and b.unreachable is None",
-        "if b.state is BackendState.READY and not b.held(now)",
+        "            and b.unreachable is None\n",
+        "",
     ),
     Mutant(
         "an idle stop waits for its engine",
@@ -394,15 +396,15 @@ MUTANTS = [
     ),
     Mutant(
         "an operator's force cuts",
-        "scheduler",
-        "            if force:\n                world.cut(backend, message, now)\n",
-        "",
+        "operators",
+        '            world.cut(backend, f"{id} was stopped by an operator.", now)\n',
+        "            pass\n",
     ),
     Mutant(
         "a closing launcher refuses",
-        "scheduler",
-        "        world.closed = True\n",
-        "",
+        "operators",
+        "    world.closed = True\n",
+        "    pass\n",
     ),
     Mutant(
         "so many at a time",
@@ -413,8 +415,8 @@ MUTANTS = [
     Mutant(
         "an arrival finds the bound too",
         "scheduler",
-        "(ticket.quiet or self._serves(backend, now))",
-        "True",
+        "            if self._serves(backend, now):\n",
+        "            if True:\n",
     ),
     Mutant(
         "who waits its turn has it when one ends",
@@ -551,7 +553,7 @@ MUTANTS = [
     Mutant(
         "who may wake only the idle evicts nobody",
         "placing",
-        "        if not backend.queue.pressing:\n            world.reject_queue(backend, not_resident(backend), now)\n            return\n",
+        "        if not backend.queue.pressing and not backend.holds:\n            world.reject_queue(backend, not_resident(backend), now)\n            return\n",
         "",
     ),
     Mutant(
@@ -653,7 +655,7 @@ MUTANTS = [
     Mutant(
         "who may wake nothing starts nothing",
         "placing",
-        "        if not backend.queue.waking:\n",
+        "        if not backend.queue.waking and not backend.holds:\n",
         "        if False:\n",
     ),
     Mutant(

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from launcher.api.assembly import described
 from launcher.metrics_table import METRICS
-from launcher.reference import ENDPOINTS
 from tests.e2e.commands import run
 from tests.e2e.conftest import Make
 from tests.e2e.scraping import scrape, value
@@ -232,8 +232,8 @@ class TestObserving:
         assert started["averageDurationMs"] == started["lastDurationMs"] > 0
 
     def test_no_scrape_and_no_dashboard_starts_or_keeps_a_backend(self, tmp_path: Path) -> None:
-        paths = [one.path for one in ENDPOINTS if one.method == "GET"]
-        paths = [re.sub(r"\{\w+\}", "one", path) for path in paths]
+        endpoints = [one for one in described() if one.method == "GET" and one.tag != "page"]
+        paths = [one.template.replace("{id}", "one").replace("{name}", "one") for one in endpoints]
         assert "/metrics" in paths
         with Launcher(tmp_path, process_route("one", lines='idle_timeout = "1s"')) as launcher:
 

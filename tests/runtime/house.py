@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.config import BackendConfig, Health, Secret
 from launcher.core.effects import Effect, Grant, Reject, Start
 from launcher.core.events import Abandoned, Arrived, Event, Released
 from launcher.core.scheduler import Scheduler
-from launcher.core.types import BackendId, BackendSnapshot, BackendState, Needs, TicketId
+from launcher.core.types import BackendId, BackendSnapshot, BackendState, Estimates, Needs, TicketId
 from launcher.drivers.base import ContainerSpec
 from launcher.drivers.fake import FakeDriver
 from launcher.runtime.admission import Ask
@@ -97,7 +97,13 @@ class Ledger:
 class House:
     """Everything together."""
 
-    def __init__(self, *configs: BackendConfig, capacity: Needs = (("gpu", 1),)) -> None:
+    def __init__(
+        self,
+        *configs: BackendConfig,
+        capacity: Needs = (("gpu", 1),),
+        prewarm: Sequence[BackendId] = (),
+        estimates: Mapping[BackendId, Estimates] | None = None,
+    ) -> None:
         self.configs = {c.id: c for c in configs or tuple(config(id) for id in ALL)}
         self.driver = FakeDriver()
         self.prober = FakeProber(self.driver)
@@ -110,6 +116,8 @@ class House:
             dict.fromkeys(self.configs, self.driver),
             prober=self.prober,
             observers=[self.ledger],
+            prewarm=prewarm,
+            estimates=estimates,
         )
 
     def ask(self, *backends: BackendId, **more: Any) -> Place:

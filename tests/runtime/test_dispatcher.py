@@ -347,8 +347,7 @@ async def test_a_silent_tunnel_makes_way_and_is_cut() -> None:
 
 @virtual
 async def test_prewarmed_backends_start_with_the_house_and_the_rest_is_told() -> None:
-    house = House()
-    house.dispatcher._prewarm = (B, A)
+    house = House(prewarm=(B, A))
     async with opened(house):
         await house.until(lambda: house.state(B) is BackendState.READY)
         assert house.driver.running() == {B}
@@ -357,8 +356,7 @@ async def test_prewarmed_backends_start_with_the_house_and_the_rest_is_told() ->
 
 @virtual
 async def test_measured_times_of_an_earlier_run_are_known() -> None:
-    house = House()
-    house.dispatcher._estimates = {A: Estimates(start=38.0)}
+    house = House(estimates={A: Estimates(start=38.0)})
     house.driver.script(A).ready_after = 30.0
     async with opened(house):
         with house.asking() as place:

@@ -1,0 +1,111 @@
+"""What operators do to the scheduler's world: stop, drain, renew, configure, end.
+
+Each function notes what one event means, and says whether places may have to be given anew.
+"""
+
+from __future__ import annotations
+
+from launcher.core.backend import Backend
+from launcher.core.events import SpecsChanged
+from launcher.core.types import BackendId, BackendSpec, BackendState, Failure, StopReason, TicketId
+from launcher.core.world import World
+
+_UP = (BackendState.READY, BackendState.DRAINING)
+
+
+def stop_requested(world: World, id: BackendId, force: bool, now: float) -> bool:
+    """After what runs; a lease is waited for as well, and the backend serves on until then.
+    With `force` leases are broken and exchanges cut."""
+    backend = world.backends[id]
+    if backend.holds and not force:
+        backend.stop_due = True
+        return False
+    if force:
+        world.break_leases(backend, now)
+        if backend.state in _UP:
+            world.cut(backend, f"{id} was stopped by an operator.", now)
+    world.stop_as_told(backend, now)
+    return True
+
+
+def renewed(world: World, ticket: TicketId, until: float) -> bool:
+    """A lease ends at another time. Raises KeyError for one that isn't in force."""
+    backend = world.tickets[ticket]
+    if ticket not in backend.holds:
+        raise KeyError(ticket)
+    world.leases.set(backend, ticket, until)
+    return True
+
+
+def drained(world: World, ids: tuple[BackendId, ...] | None, on: bool) -> bool:
+    """New tickets are refused, or taken again. Raises KeyError for one that isn't configured."""
+    if ids is None:
+        world.drain_new = on
+    for backend in [world.backends[id] for id in (world.backends if ids is None else ids)]:
+        backend.drained = on
+    return False
+
+
+def closed(world: World, now: float) -> bool:
+    """The launcher shuts down."""
+    world.closed = True
+    for backend in world.backends.values():
+        failure = Failure("draining", "The launcher is shutting down.")
+        world.reject_queue(backend, failure, now)
+    return False
+
+
+def specs_changed(world: World, event: SpecsChanged, now: float) -> bool:
+    """The configuration is another."""
+    if event.capacity is not None:
+        world.capacity.clear()
+        world.capacity.update(event.capacity)
+    for spec in event.added:
+        _add(world, spec, now)
+    for spec in event.changed:
+        world.backends[spec.id].spec = spec
+        world.demand.changed(world.backends[spec.id])
+    for spec in event.replaced:
+        _replace(world, world.backends[spec.id], spec, now)
+    for id in event.removed:
+        _remove(world, world.backends[id], now)
+    world.backends = dict(sorted(world.backends.items()))
+    world.review_leases()
+    for spec in event.changed:
+        world.serve(world.backends[spec.id], now)
+    return True
+
+
+def _add(world: World, spec: BackendSpec, now: float) -> None:
+    again = world.backends.get(spec.id)
+    if again is None:
+        new = Backend(spec, spec.estimates, since=now, drained=world.drain_new)
+        world.backends[spec.id] = world.unseen[spec.id] = new
+        return
+    again.spec, again.removed = spec, False
+    world.demand.changed(again)
+
+
+def _replace(world: World, backend: Backend, spec: BackendSpec, now: float) -> None:
+    backend.spec, backend.removed = spec, False
+    world.demand.changed(backend)
+    if not backend.resident:
+        world.replace(backend)
+        return
+    backend.replaced = True
+    if backend.state is BackendState.STARTING:
+        world.stop(backend, StopReason.REPLACED, now)
+    else:
+        world.drain(backend, StopReason.REPLACED, now)
+
+
+def _remove(world: World, backend: Backend, now: float) -> None:
+    backend.removed = True
+    world.break_leases(backend, now)
+    world.reject_queue(
+        backend, Failure("backend_stopped", f"{backend.id} is no longer configured."), now
+    )
+    if backend.state in _UP:
+        world.drain(backend, StopReason.REMOVED, now)
+    elif not backend.resident and not backend.in_flight:
+        world.forget(backend)

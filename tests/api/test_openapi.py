@@ -1,0 +1,167 @@
+"""The API's description, as its readers take it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from annotated_types import Ge
+from typing_extensions import TypedDict
+
+from launcher.api.assembly import described
+from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.endpoint import Endpoint
+from launcher.api.openapi import OpenApi, document
+from launcher.api.shapes import Flag, shape
+from tests.api.world import read, request
+
+
+@shape
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is wanted."""
+
+    route: str | None
+    """A route."""
+    ttl: Annotated[float, Ge(1)] = 60.0
+
+
+@shape
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How."""
+
+    wait: Flag = False
+    """Wait for it."""
+    backend: str | None = None
+
+
+@shape
+class Told(TypedDict):
+    """What is told."""
+
+    id: int
+    """Its number."""
+
+
+async def nobody(request: ApiRequest) -> ApiResponse:
+    raise AssertionError("not asked")
+
+
+WISHES = Endpoint(
+    method="PUT",
+    path="/api/leases/{id}",
+    need="admin",
+    answer=nobody,
+    operation="wish",
+    summary="Wish for it.",
+    description="Twice.",
+    tag="control",
+    body=Wish,
+    query=How,
+    answers={200: Told},
+)
+
+
+def of(*endpoints: Endpoint, keyed: bool = True) -> Any:
+    return document(endpoints, frozenset({"admin"}) if keyed else frozenset())
+
+
+def test_an_operation_says_what_its_endpoint_declares() -> None:
+    operation = of(WISHES)["paths"]["/api/leases/{id}"]["put"]
+
+    assert operation["operationId"] == "wish"
+    assert operation["description"] == "Wish for it. Twice."
+    assert operation["security"] == [{"key": []}]
+    name, wait, backend = operation["parameters"]
+    assert (name["in"], name["name"], name["required"]) == ("path", "id", True)
+    assert (wait["in"], wait["required"], wait["description"]) == ("query", False, "Wait for it.")
+    assert wait["schema"] == {"type": "boolean", "default": False}
+    assert backend["schema"] == {"type": "string"}
+    assert operation["requestBody"] == {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Wish"}}},
+    }
+    answers = operation["responses"]
+    assert answers["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Told")
+    assert answers["default"]["content"]["application/json"]["schema"]["$ref"].endswith(
+        "/ErrorAnswer"
+    )
+
+
+def test_a_shape_is_described_by_its_docstrings() -> None:
+    schemas = of(WISHES)["components"]["schemas"]
+
+    assert schemas["Wish"] == {
+        "type": "object",
+        "description": "What is wanted.",
+        "additionalProperties": False,
+        "properties": {
+            "route": {"anyOf": [{"type": "string"}, {"type": "null"}], "description": "A route."},
+            "ttl": {"type": "number", "minimum": 1, "default": 60.0},
+        },
+        "required": ["route"],
+    }
+    assert schemas["Told"]["properties"]["id"]["description"] == "Its number."
+
+
+def test_without_keys_none_is_asked_for() -> None:
+    assert "security" not in of(WISHES, keyed=False)["paths"]["/api/leases/{id}"]["put"]
+
+
+def references(part: object) -> set[str]:
+    if isinstance(part, dict):
+        own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
+        return own.union(*(references(one) for one in part.values()))
+    if isinstance(part, list):
+        return set().union(*(references(one) for one in part))
+    return set()
+
+
+async def test_the_whole_document_holds_together() -> None:
+    api = OpenApi(frozenset({"admin"}), described)
+
+    answer = await api.show(request())
+
+    made = read(answer)
+    assert made["openapi"] == "3.1.0"
+    schemas = {f"#/components/schemas/{name}" for name in made["components"]["schemas"]}
+    assert references(made) <= schemas
+    operations = [one for path in made["paths"].values() for one in path.values()]
+    assert len(operations) > 8
+    assert (await api.show(request())) == answer
+
+
+async def test_pages_and_aliases_are_no_tools() -> None:
+    made = read(await OpenApi(frozenset(), described).show(request()))
+
+    assert "/" not in made["paths"]
+    assert "/v1/models" not in made["paths"]
+    assert "/openai/v1/models/{id}" in made["paths"]
+
+
+def as_tools(made: Any) -> dict[str, Any]:
+    """The operations as clients that call them as tools read them: the name and the
+    description of each, the `type` of each parameter."""
+    return {
+        one["operationId"]: {
+            "description": one["description"],
+            "types": {p["name"]: p["schema"].get("type") for p in one["parameters"]},
+            "texts": [p["description"] for p in one["parameters"]],
+        }
+        for path in made["paths"].values()
+        for one in path.values()
+    }
+
+
+async def test_every_operation_can_be_a_tool() -> None:
+    made = read(await OpenApi(frozenset(), described).show(request()))
+
+    for name, tool in as_tools(made).items():
+        assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name), name
+        assert tool["description"].endswith("."), name
+        assert all(isinstance(kind, str) for kind in tool["types"].values()), (name, tool)
+        assert all(tool["texts"]), (name, tool)
+    assert orjson.dumps(made).count(b'"title"') == 1  # the document's own

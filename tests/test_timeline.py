@@ -1,0 +1,138 @@
+"""What is kept of the last hour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from launcher.core.effects import Decided, Deed, Grant, Reject, Start
+from launcher.core.events import Arrived, Released, Started, StartFailed, Tick
+from launcher.core.types import BackendState, Failure, Placement, Ticket, TicketId
+from launcher.timeline import MOST, REACH, Timeline
+from tests.api.world import CHAT, CODER, TINY, FakeControl
+
+WANTED = Decided(Deed.START, CHAT, "wanted")
+START = Start(CHAT, 1, Placement(), 1000.0)
+
+
+class World:
+    """A timeline whose clock and timers a test turns by hand."""
+
+    def __init__(self) -> None:
+        self.control = FakeControl()
+        self.due: list[tuple[float, Callable[[], object]]] = []
+        self.timeline = Timeline(
+            self.control.snapshot, lambda delay, do: self.due.append((delay, do))
+        )
+        self.timeline.observe(Tick(), [], self.control.now)
+
+    def at(self, now: float, **changes: object) -> None:
+        self.control.now = now
+        if changes:
+            self.control.put(CHAT, since=now, **changes)
+
+    def ring(self) -> None:
+        """The timer that is set goes off."""
+        ((_, do),) = self.due
+        self.due.clear()
+        do()
+
+    def turns(self) -> list[tuple[float, str]]:
+        return [(one.at, one.state.value) for one in self.timeline.lanes[CHAT].turns]
+
+    def samples(self) -> list[tuple[float, int, int]]:
+        return [(one.at, one.in_flight, one.queued) for one in self.timeline.lanes[CHAT].samples]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_every_backend_has_a_lane_from_the_beginning(world: World) -> None:
+    assert set(world.timeline.lanes) == {CODER, CHAT, TINY}
+    assert world.turns() == [(100.0, "stopped")]
+
+
+def test_changes_of_state_are_noted_when_they_happen_however_short(world: World) -> None:
+    world.at(110.0, state=BackendState.STARTING)
+    world.timeline.observe(Arrived(Ticket(TicketId(1), (CHAT,))), [WANTED, START], 110.0)
+    world.at(110.1, state=BackendState.READY)
+    world.timeline.observe(Started(CHAT, 1, "x"), [], 110.1)
+
+    assert world.turns() == [(100.0, "stopped"), (110.0, "starting"), (110.1, "ready")]
+    assert [(one.at, one.what) for one in world.timeline.marks] == [(110.0, WANTED)]
+
+
+def test_a_start_that_failed_is_marked_with_its_reason(world: World) -> None:
+    failed = StartFailed(CHAT, 1, Failure("backend_start_failed", "It exited."))
+    world.timeline.observe(failed, [], 120.0)
+
+    assert [one.what for one in world.timeline.marks] == [failed]
+
+
+def test_requests_alone_are_looked_at_once_a_second(world: World) -> None:
+    world.ring()
+    looked = []
+    snapshot = world.control.snapshot
+    world.timeline._snapshot = lambda: looked.append(1) or snapshot()  # type: ignore[func-returns-value]
+    for number in range(50):
+        ticket = Ticket(TicketId(number), (CHAT,))
+        world.timeline.observe(Arrived(ticket), [Grant(ticket.id, CHAT, False)], 101.0)
+        world.timeline.observe(Released(ticket.id), [], 101.0)
+    rejected = Reject(TicketId(1), CHAT, "queue_full", "Too many.")
+    refused = Decided(Deed.REJECT, CHAT, "queue_full")
+    world.timeline.observe(Arrived(Ticket(TicketId(1), (CHAT,))), [refused, rejected], 101.0)
+    assert looked == []
+    assert list(world.timeline.marks) == []
+
+    world.at(102.0, in_flight=2, queued=7)
+    world.ring()
+
+    assert looked == [1]
+    assert world.samples() == [(102.0, 2, 7)]
+    assert world.due == []
+
+
+def test_only_changes_are_kept_and_the_last_one_holds(world: World) -> None:
+    world.at(102.0, in_flight=1)
+    world.ring()
+    for now in (103.0, 104.0):
+        world.at(now)
+        assert world.timeline.look() == now
+    world.at(105.0, in_flight=0)
+    world.timeline.look()
+
+    assert world.samples() == [(102.0, 1, 0), (105.0, 0, 0)]
+
+
+def test_what_is_older_than_an_hour_goes_but_for_what_stood_then(world: World) -> None:
+    for now, state in (
+        (200.0, BackendState.STARTING),
+        (210.0, BackendState.READY),
+        (220.0 + REACH, BackendState.STOPPED),
+    ):
+        world.at(now, state=state, in_flight=int(now))
+        world.timeline.look()
+
+    assert world.turns() == [(210.0, "ready"), (220.0 + REACH, "stopped")]
+    assert [at for at, *_ in world.samples()] == [210.0, 220.0 + REACH]
+
+
+def test_a_backend_that_is_not_configured_any_more_has_no_lane(world: World) -> None:
+    del world.control.backends[TINY]
+    world.timeline.look()
+
+    assert set(world.timeline.lanes) == {CODER, CHAT}
+
+
+def test_memory_is_bounded(world: World) -> None:
+    for number in range(2 * MOST):
+        flips = (BackendState.READY, BackendState.DRAINING)
+        world.at(300.0 + number / 100, state=flips[number % 2], in_flight=number)
+        world.timeline.observe(Tick(), [WANTED], world.control.now)
+        world.timeline.look()
+
+    assert len(world.timeline.marks) == len(world.turns()) == MOST
+    assert len(world.samples()) <= REACH + 2
