@@ -84,9 +84,9 @@ def _inherits(key: Key[Any], of: Scope) -> str:
 
 def _variables() -> str:
     rows = [
-        (f"`{settings.PREFIX}{name.upper()}`", f"`{name}` of `[launcher]`.")
-        for name in settings.Settings.model_fields
-        if name != "config"
+        (f"`{variable}`", f"`{key}` of `[launcher]`.")
+        for key, variable in settings.variables(settings.Settings).items()
+        if key != "config"
     ]
     return table(
         ("variable", "what it does"),

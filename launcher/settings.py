@@ -7,15 +7,9 @@ messages, as routes.toml. Nothing here knows what a key means.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
-
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 PREFIX = "LAUNCHER_"
 
@@ -30,11 +24,10 @@ ELSEWHERE = frozenset(
 SECRET_FILE_LIMIT = 64 * 1024
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """`LAUNCHER_*`: each overrides the key of `[launcher]` that it is named after, except
     `LAUNCHER_CONFIG`, which names the file."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
 
     config: str | None = None
     listen: str | None = None
@@ -67,11 +60,10 @@ class Settings(BaseSettings):
     tunnel_idle: str | None = None
 
 
-class Inherited(BaseSettings):
+@dataclass(frozen=True, slots=True)
+class Inherited:
     """Names that fill in what neither routes.toml nor a `LAUNCHER_*` variable says: those of
     other programs, and what an image sets for whoever sets nothing."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
 
     launcher_default_listen: str | None = None
     idle_seconds: str | None = None
@@ -95,35 +87,28 @@ FILLS_IN: dict[str, tuple[str, ...]] = {
 }
 
 
-class _Given(EnvSettingsSource):
-    """The environment that was handed in, rather than the process's own."""
-
-    def __init__(self, settings: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        super().__init__(settings)
-        self.env_vars = {name.lower(): value for name, value in environ.items() if value}
+S = TypeVar("S", Settings, Inherited)
 
 
-S = TypeVar("S", bound=BaseSettings)
+def variables(settings: type[Settings] | type[Inherited]) -> dict[str, str]:
+    """Field → the variable that it is read from."""
+    prefix = PREFIX if settings is Settings else ""
+    return {field.name: prefix + field.name.upper() for field in fields(settings)}
+
+
+#: Every variable that is read here.
+KNOWN = frozenset({*variables(Settings).values(), *variables(Inherited).values()})
 
 
 def read(settings: type[S], environ: Mapping[str, str]) -> S:
     """Settings of the environment given. Variables set to nothing count as not set."""
-
-    class Read(settings):  # type: ignore[valid-type,misc]  # mypy can't follow a TypeVar base
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *_: object, **__: object
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (_Given(settings_cls, environ),)
-
-    found: S = Read()
-    return found
+    found = {field: environ.get(name) or None for field, name in variables(settings).items()}
+    return settings(**found)
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """`LAUNCHER_*` variables that nothing reads, sorted. `…_FILE` counts as its own name."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    known |= ELSEWHERE | {name.upper() for name in Inherited.model_fields}
+    known = KNOWN | ELSEWHERE
     return sorted(
         name
         for name in environ
@@ -135,10 +120,8 @@ def with_files(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """The environment with `NAME` filled in from the file that `NAME_FILE` names, where only
     the latter is set (the habit of container secrets), for the variables that are read here;
     and what went wrong."""
-    names = [PREFIX + name.upper() for name in Settings.model_fields]
-    names += [name.upper() for name in Inherited.model_fields]
     filled, problems = dict(environ), []
-    for name in names:
+    for name in sorted(KNOWN):
         try:
             value = lookup(environ, name)
         except ValueError as error:

@@ -66,14 +66,6 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
-class Launched:
-    """What a Start started runs; until it is ready, nothing comes of that but the knowledge."""
-
-    backend: BackendId
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
 class Started:
     """Start or Adopt came to a ready backend."""
 
@@ -182,7 +174,6 @@ Event = (
     | Released
     | Silenced
     | Renewed
-    | Launched
     | Started
     | StartFailed
     | Stopped

@@ -155,24 +155,23 @@ def add_environment(document: Document, environ: Mapping[str, str]) -> None:
     inherited names fill in what is left."""
     filled, problems = settings.with_files(environ)
     document.problems += problems
-    for key, text in settings.read(settings.Settings, filled):
+    own, variables = settings.read(settings.Settings, filled), settings.variables(settings.Settings)
+    for key, name in variables.items():
+        text = getattr(own, key)
         if text is not None and key != "config":
-            where = f"environment: {settings.PREFIX}{key.upper()}"
-            document.launcher[key] = Value(text, where, literal=True)
+            document.launcher[key] = Value(text, f"environment: {name}", literal=True)
     for name in settings.unknown(environ):
-        known = [settings.PREFIX + key.upper() for key in settings.Settings.model_fields]
-        document.warnings.append(
-            f"environment: {name} is unknown and ignored{did_you_mean(name, known)}"
-        )
+        hint = did_you_mean(name, variables.values())
+        document.warnings.append(f"environment: {name} is unknown and ignored{hint}")
     _add_inherited(document, filled)
     _add_routes(document, environ)
 
 
 def _add_inherited(document: Document, environ: Mapping[str, str]) -> None:
-    inherited = dict(settings.read(settings.Inherited, environ))
+    inherited = settings.read(settings.Inherited, environ)
     for key, names in settings.FILLS_IN.items():
         for name in names:
-            text = inherited[name.lower()]
+            text = getattr(inherited, name.lower())
             if text is None:
                 continue
             if key not in document.launcher:

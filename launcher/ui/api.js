@@ -55,13 +55,17 @@ export async function get(path) {
   return (await ask(path)).json();
 }
 
-/** GET, or null where this launcher has no such endpoint. */
+const absent = new Set();
+
+/** GET, or null where this launcher has no such endpoint; it is asked for once. */
 export async function getIfThere(path) {
+  if (absent.has(path)) return null;
   try {
     return await get(path);
   } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return null;
-    throw error;
+    if (!(error instanceof ApiError) || error.status !== 404) throw error;
+    absent.add(path);
+    return null;
   }
 }
 

@@ -37,10 +37,10 @@ export function units(amount, whole = amount) {
 }
 
 export const time = (at) =>
-  new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 export const shortTime = (at) =>
-  new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 /** `3 requests`, `1 request`. */
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;

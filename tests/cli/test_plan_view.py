@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from launcher.client import PlannedDecision, PlanReport, Predicted, Trouble
-from launcher.plan_view import outlook
+from launcher.cli.plan_view import outlook
+from launcher.client.reports import PlannedDecision, PlanReport, Predicted, Trouble
 
 SERVED = PlanReport("coder", "served", "coder", None, None, None, (), b"{}")
 WAITS = replace(SERVED, outcome="waits", predicted=Predicted(3, 40.2, 12.0))

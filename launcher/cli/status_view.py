@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launcher.client import BackendStatus, Predicted, StatusReport, Trouble
+from launcher.client.reports import BackendStatus, Predicted, StatusReport, Trouble
 from launcher.printable import printable
 
 _STYLES = {

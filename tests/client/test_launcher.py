@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,13 +10,16 @@ import pytest
 from launcher import __version__
 from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
-from launcher.client import ClientError, LauncherClient, Trouble
+from launcher.client.launcher import LauncherClient
+from launcher.client.reports import Trouble
+from launcher.client.transport import ClientError
 from launcher.core.types import BackendState, Failure
 from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CODER, CONFIG, FakeControl
+from tests.client.answering import answering
 
 
 @pytest.fixture
@@ -32,31 +31,6 @@ def api(control: FakeControl) -> OwnApi:
     return OwnApi(
         CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
     )
-
-
-@contextmanager
-def answering(data: bytes) -> Iterator[str]:
-    """A server that says the same to everybody, whatever it is asked."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def run() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(data)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            thread.join(30)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def test_a_report(control: FakeControl) -> None:
@@ -156,28 +130,6 @@ def test_keys(control: FakeControl) -> None:
             LauncherClient(url, "bad").status()
 
 
-def test_nobody_listens() -> None:
-    with pytest.raises(ClientError, match="launcher serve"):
-        LauncherClient(f"http://127.0.0.1:{free_port()}").status()
-
-
-@pytest.mark.parametrize(
-    ("code", "message", "advised"),
-    [(18, "self-signed certificate", True), (10, "certificate has expired", False)],
-)
-def test_a_certificate_that_does_not_hold(code: int, message: str, advised: bool) -> None:
-    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    error.verify_code, error.verify_message = code, message
-    told = LauncherClient("https://localhost:1").explain(error).message
-    assert told.startswith(f"The certificate of https://localhost:1: {message}.")
-    assert ("SSL_CERT_FILE" in told) is advised
-
-
-def test_no_socket_file(tmp_path: Path) -> None:
-    with pytest.raises(ClientError, match="launcher serve"):
-        LauncherClient(f"unix:{tmp_path}/none.sock").status()
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -198,13 +150,7 @@ def test_somebody_else_listens(data: bytes) -> None:
     assert caught.value.message.endswith((".", ")"))
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:port", "http://[::1"])
-def test_what_is_no_url(url: str) -> None:
-    with pytest.raises(ClientError, match="is not a URL"):
-        LauncherClient(url)
-
-
 def test_a_url_may_leave_out_the_scheme_and_hold_a_path(control: FakeControl) -> None:
     with served(lambda: api(control)) as url:
         assert LauncherClient(url.removeprefix("http://")).status().version == __version__
-    assert LauncherClient("https://x/behind/").base == "/behind"
+    assert LauncherClient("https://x/behind/").transport.base == "/behind"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from launcher.client import PlanReport
+from launcher.cli.status_view import span, waiting
+from launcher.client.reports import PlanReport
 from launcher.printable import printable
-from launcher.status_view import span, waiting
 
 
 def outlook(report: PlanReport) -> RenderableType:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import typer
 
-from launcher import attending
 from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
-from launcher.attending import attend, connect, explained
-from launcher.client import Call, ClientError, LauncherClient, StatusReport
+from launcher.cli import attending
+from launcher.cli.attending import attend, connect, explained
+from launcher.client.launcher import LauncherClient
+from launcher.client.reports import StatusReport
+from launcher.client.transport import Call, ClientError
 from launcher.decisions import DecisionLog
 from launcher.metrics import Metrics
 from tests.api.serving import served
@@ -35,7 +37,7 @@ def test_the_nearest_key_is_used(
     monkeypatch.setenv("LAUNCHER_ADMIN_KEY", admin)
     monkeypatch.setenv("LAUNCHER_API_KEY", api)
 
-    assert connect("http://x", given).headers().get("Authorization") == sent
+    assert connect("http://x", given).transport.headers().get("Authorization") == sent
 
 
 def test_what_is_no_url_is_a_wrong_command_line(capsys: pytest.CaptureFixture[str]) -> None:

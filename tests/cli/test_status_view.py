@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from launcher.client import BackendStatus, Predicted, StatusReport, Trouble
-from launcher.status_view import amount, glance, going, span, starting, stopping
+from launcher.cli.status_view import amount, glance, going, span, starting, stopping
+from launcher.client.reports import BackendStatus, Predicted, StatusReport, Trouble
 
 NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
 

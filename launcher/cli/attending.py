@@ -1,7 +1,5 @@
 """A client command from its call to its exit code: who is asked, what is shown meanwhile, and
 how errors and interruptions end it.
-
-Only the command line imports this.
 """
 
 from __future__ import annotations
@@ -9,14 +7,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from launcher.client import Call, ClientError, LauncherClient, StatusReport
+from launcher.client.launcher import LauncherClient
+from launcher.client.reports import StatusReport
+from launcher.client.transport import Call, ClientError
 from launcher.printable import printable
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+#: Columns of a table that no terminal shows.
+_WIDE = 1000
 
 #: Seconds between two looks at the launcher while a start or stop is waited for.
 LOOK_EVERY = 0.5
@@ -44,6 +50,16 @@ def explained() -> Iterator[None]:
         yield
     except ClientError as error:
         _fail(error, FAILED)
+
+
+def table(what: RenderableType) -> None:
+    """Print a table: as wide as the terminal, or, for grep and its like, a row a line."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console = Console(width=_WIDE)
+    console.print(what)
 
 
 def _fail(error: ClientError, code: int) -> NoReturn:

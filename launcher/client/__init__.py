@@ -1,0 +1,1 @@
+"""Speaking to a running launcher, for the commands of the command line."""

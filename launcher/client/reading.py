@@ -1,0 +1,108 @@
+"""From a launcher's JSON to reports.
+
+Whatever isn't there as it should be raises ValueError, KeyError, TypeError or AttributeError:
+then it isn't a launcher who answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from launcher.client.reports import (
+    BackendStatus,
+    PlannedDecision,
+    PlanReport,
+    Predicted,
+    StatusReport,
+    Trouble,
+)
+
+
+def status_of(raw: bytes) -> StatusReport:
+    data = json.loads(raw)
+    return StatusReport(
+        version=str(data["version"]),
+        server_time=datetime.fromisoformat(data["serverTime"]),
+        started_at=datetime.fromisoformat(data["startedAt"]),
+        problems=tuple(str(problem["message"]) for problem in data["problems"]),
+        capacity=units_of(data["capacity"]),
+        used=units_of(data["used"]),
+        backends=tuple(backend_of(one) for one in data["backends"]),
+        raw=raw,
+    )
+
+
+def backend_of(data: Mapping[str, object]) -> BackendStatus:
+    routes, metrics = data["routes"], data["startMetrics"]
+    if not isinstance(routes, list) or not isinstance(metrics, dict):
+        raise TypeError("routes or startMetrics")
+    return BackendStatus(
+        backend=str(data["backend"]),
+        routes=tuple(str(route) for route in routes),
+        state=str(data["state"]),
+        since=time_of(data["since"]),
+        in_flight=whole_of(data["inFlight"]),
+        queued=whole_of(data["queued"]),
+        needs=units_of(data["needs"]),
+        idle_stop_at=time_of(data["idleStopAt"]),
+        retry_at=time_of(data["retryAt"]),
+        failure=trouble_of(data["failure"]),
+        stop_failure=trouble_of(data["stopFailure"]),
+        predicted=predicted_of(data["predictedWait"]),
+        average_start=seconds_of(metrics["averageDurationMs"]),
+        start_count=whole_of(metrics["startCount"]),
+    )
+
+
+def plan_of(raw: bytes) -> PlanReport:
+    data = json.loads(raw)
+    rejection = data["rejection"]
+    return PlanReport(
+        route=str(data["route"]),
+        outcome=str(data["outcome"]),
+        backend=str(data["backend"]),
+        predicted=predicted_of(data["predictedWait"]),
+        rejection=trouble_of(rejection),
+        retry_after=None if rejection is None else seconds_of(rejection["retryAfterMs"]),
+        decisions=tuple(
+            PlannedDecision(str(one["deed"]), str(one["text"]), seconds_of(one["afterMs"]) or 0.0)
+            for one in data["decisions"]
+        ),
+        raw=raw,
+    )
+
+
+def predicted_of(data: object) -> Predicted | None:
+    if not isinstance(data, dict):
+        return None
+    wait, spread = seconds_of(data["waitMs"]), seconds_of(data["spreadMs"])
+    return Predicted(whole_of(data["place"]), wait or 0.0, spread or 0.0)
+
+
+def trouble_of(data: object) -> Trouble | None:
+    if not isinstance(data, dict):
+        return None
+    detail = data.get("detail")
+    return Trouble(str(data["code"]), str(data["message"]), None if detail is None else str(detail))
+
+
+def units_of(data: object) -> Mapping[str, int]:
+    if not isinstance(data, dict):
+        raise TypeError("units")
+    return {str(name): whole_of(units) for name, units in data.items()}
+
+
+def whole_of(data: object) -> int:
+    if not isinstance(data, int):
+        raise TypeError(f"{data!r} is not a whole number")
+    return data
+
+
+def seconds_of(data: object) -> float | None:
+    return data / 1000 if isinstance(data, (int, float)) else None
+
+
+def time_of(data: object) -> datetime | None:
+    return datetime.fromisoformat(data) if isinstance(data, str) else None

@@ -1,0 +1,94 @@
+"""What a running launcher tells, as its commands use it. Durations in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a backend failed."""
+
+    code: str
+    message: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A wait as the launcher predicts it, in seconds; `place` counts from 1."""
+
+    place: int
+    wait: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """One backend as the launcher reports it. Durations in seconds."""
+
+    backend: str
+    routes: tuple[str, ...]
+    state: str
+    since: datetime | None
+    in_flight: int
+    queued: int
+    needs: Mapping[str, int]
+    idle_stop_at: datetime | None
+    retry_at: datetime | None
+    failure: Trouble | None
+    stop_failure: Trouble | None
+    predicted: Predicted | None
+    """What one more request would wait; None: nothing, or nobody can tell."""
+    average_start: float | None
+    start_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """Everything at a glance, at `server_time`."""
+
+    version: str
+    server_time: datetime
+    started_at: datetime
+    problems: tuple[str, ...]
+    capacity: Mapping[str, int]
+    used: Mapping[str, int]
+    backends: tuple[BackendStatus, ...]
+    raw: bytes
+    """As the launcher sent it."""
+
+    def of_route(self, route: str) -> BackendStatus | None:
+        """The backend of a route (the liveliest, where it has several), None for no route."""
+        order = ("starting", "ready", "draining", "stopping", "failed", "stopped")
+        found = [one for one in self.backends if route in one.routes]
+        return min(found, key=lambda one: order.index(one.state), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDecision:
+    """What would be decided: `start`, `stop`, `drain`, … and a sentence that says why."""
+
+    deed: str
+    text: str
+    after: float
+    """In so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """What would happen if a request for a route came now."""
+
+    route: str
+    outcome: str
+    """`served`, `waits` or `rejected`."""
+    backend: str
+    predicted: Predicted | None
+    rejection: Trouble | None
+    retry_after: float | None
+    """In seconds, where it would be rejected and that is known."""
+    decisions: tuple[PlannedDecision, ...]
+    raw: bytes
+    """As the launcher sent it."""
