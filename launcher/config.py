@@ -56,7 +56,8 @@ class ModelSpec:
 class Health:
     """How readiness is asked."""
 
-    kind: Literal["http", "docker", "tcp"] = "http"
+    kind: Literal["http", "docker", "tcp", "none"] = "http"
+    """`none`: it is ready once it runs."""
     path: str = "/health"
 
 

@@ -99,6 +99,7 @@ _REASONS: dict[str, str] = {
     "hung": "it hung",
     "surplus": "more runs than fits",
     "removed": "the configuration no longer has it",
+    "configured": "it is configured after all",
     "replaced": "the configuration has another in its place",
     "leased": "it is leased",
     "prewarm": "it is to be prewarmed",

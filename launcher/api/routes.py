@@ -14,7 +14,7 @@ from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import shape
 from launcher.config import BackendConfig, Health, LauncherConfig, RouteConfig
-from launcher.drivers.base import ContainerSpec, ProcessSpec
+from launcher.drivers.base import ContainerSpec, ProcessSpec, ReservedSpec
 
 _SECRET_OPTION = re.compile(r"(?i)(key|token|secret|passw(or)?d|credential)s?$")
 
@@ -121,6 +121,8 @@ def held(backend: BackendConfig, redact: Callable[[str], str]) -> Held:
             return {"container": container}
         case ProcessSpec(command=command):
             return {"container": None, "command": [redact(word) for word in mask(command)]}
+        case ReservedSpec():
+            return {"container": None}
 
 
 def mask(command: tuple[str, ...]) -> list[str]:

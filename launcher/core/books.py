@@ -12,7 +12,7 @@ from dataclasses import replace
 from launcher.core.backend import Backend
 from launcher.core.binding import choose
 from launcher.core.demand import Demand
-from launcher.core.effects import Decided, Deed, Effect, Expired, Grant, Reject, WakeAt
+from launcher.core.effects import Decided, Deed, Effect, Expired, Forget, Grant, Reject, WakeAt
 from launcher.core.leases import Leases
 from launcher.core.policy import Policy
 from launcher.core.queue import Queued
@@ -347,6 +347,7 @@ class Books:
         """It is no longer configured, and nothing of it is left."""
         self.backends.pop(backend.id, None)
         self.unseen.pop(backend.id, None)
+        self.effects.append(Forget(backend.id))
 
 
 def add(usage: dict[str, int], needs: Needs, sign: int = 1) -> None:

@@ -104,6 +104,13 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """It is no longer configured, and nothing of it is left."""
+
+    backend: BackendId
+
+
+@dataclass(frozen=True, slots=True)
 class PrewarmSkipped:
     """It was to be prewarmed and does not fit beside those before it: warn."""
 
@@ -159,6 +166,7 @@ Effect = (
     | AskBusy
     | Inspect
     | Replace
+    | Forget
     | PrewarmSkipped
     | WakeAt
 )

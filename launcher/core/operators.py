@@ -5,12 +5,15 @@ Each function notes what one event means, and says whether places may have to be
 
 from __future__ import annotations
 
+from launcher.core import refusal
 from launcher.core.backend import Backend
 from launcher.core.events import SpecsChanged
 from launcher.core.types import BackendId, BackendSpec, BackendState, Failure, StopReason, TicketId
 from launcher.core.world import World
 
 _UP = (BackendState.READY, BackendState.DRAINING)
+#: Drains that the configuration brought about.
+_CONFIGURED = (StopReason.REMOVED, StopReason.REPLACED)
 
 
 def stop_requested(world: World, id: BackendId, force: bool, now: float) -> bool:
@@ -63,8 +66,7 @@ def specs_changed(world: World, event: SpecsChanged, now: float) -> bool:
     for spec in event.added:
         _add(world, spec, now)
     for spec in event.changed:
-        world.backends[spec.id].spec = spec
-        world.demand.changed(world.backends[spec.id])
+        _change(world, world.backends[spec.id], spec, now)
     for spec in event.replaced:
         _replace(world, world.backends[spec.id], spec, now)
     for id in event.removed:
@@ -82,8 +84,18 @@ def _add(world: World, spec: BackendSpec, now: float) -> None:
         new = Backend(spec, spec.estimates, since=now, drained=world.drain_new)
         world.backends[spec.id] = world.unseen[spec.id] = new
         return
-    again.spec, again.removed = spec, False
-    world.demand.changed(again)
+    _change(world, again, spec, now)
+
+
+def _change(world: World, backend: Backend, spec: BackendSpec, now: float) -> None:
+    """It is to be what it is, with another spec: had it been removed or replaced before, what
+    runs stays."""
+    backend.spec = spec
+    backend.removed = backend.replaced = False
+    world.demand.changed(backend)
+    going = backend.state is BackendState.DRAINING and backend.drain_reason in _CONFIGURED
+    if going and backend.cut_at is None:
+        world.undrain(backend, now, "configured")
 
 
 def _replace(world: World, backend: Backend, spec: BackendSpec, now: float) -> None:
@@ -102,9 +114,7 @@ def _replace(world: World, backend: Backend, spec: BackendSpec, now: float) -> N
 def _remove(world: World, backend: Backend, now: float) -> None:
     backend.removed = True
     world.break_leases(backend, now)
-    world.reject_queue(
-        backend, Failure("backend_stopped", f"{backend.id} is no longer configured."), now
-    )
+    world.reject_queue(backend, refusal.removed(backend), now)
     if backend.state in _UP:
         world.drain(backend, StopReason.REMOVED, now)
     elif not backend.resident and not backend.in_flight:

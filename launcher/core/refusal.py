@@ -15,6 +15,8 @@ def refusal(
 ) -> tuple[Failure, float | None] | None:
     """Why a ticket can't even wait for this backend now, and after how long it may. For one that
     an operator `ordered` there is always room in the queue."""
+    if backend.removed:
+        return removed(backend), None
     if backend.drained:
         return drained(backend), None
     if len(backend.queue) >= backend.spec.max_queue and not ordered:
@@ -27,6 +29,11 @@ def refusal(
     if backend.stop_failure is not None:
         return stuck(backend), None
     return None
+
+
+def removed(backend: Backend) -> Failure:
+    """What those are told who ask for what the configuration no longer has."""
+    return Failure("backend_stopped", f"{backend.id} is no longer configured.")
 
 
 def drained(backend: Backend) -> Failure:

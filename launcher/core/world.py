@@ -13,6 +13,7 @@ from launcher.core.books import SOFT, Books
 from launcher.core.effects import Abort, Adopt, AskBusy, Deed, Replace, Start, Stop
 from launcher.core.lifecycle import Cause, move
 from launcher.core.policy import Need
+from launcher.core.refusal import removed
 from launcher.core.types import BackendState, Failure, StopReason
 
 #: Seconds that a start may overrun its deadline before the scheduler itself ends it.
@@ -115,12 +116,12 @@ class World(Books):
             backend.drain_reason = reason
         self.settle(backend, now)
 
-    def undrain(self, backend: Backend, now: float) -> None:
+    def undrain(self, backend: Backend, now: float, why: str = "no longer wanted") -> None:
         """Nobody wants its place any more: it goes on."""
         self._move(backend, Cause.UNDRAIN, now)
         self._no_longer_wanted(backend)
         self._forget_drain(backend)
-        self.decided(Deed.UNDRAIN, backend, "no longer wanted", now)
+        self.decided(Deed.UNDRAIN, backend, why, now)
         self.serve(backend, now)
 
     def _no_longer_wanted(self, victim: Backend) -> None:
@@ -254,9 +255,7 @@ class World(Books):
         if backend.replaced:
             self.replace(backend)
         if backend.removed:
-            self.reject_queue(
-                backend, Failure("backend_stopped", f"{backend.id} is no longer configured."), now
-            )
+            self.reject_queue(backend, removed(backend), now)
             if not backend.in_flight:
                 self.forget(backend)
 

@@ -70,7 +70,15 @@ class ProcessSpec:
     stop_grace: float = 10.0
 
 
-DriverSpec = ContainerSpec | ProcessSpec
+@dataclass(frozen=True, slots=True)
+class ReservedSpec:
+    """A place that is kept for work outside the launcher; nothing is started in it."""
+
+    port: None = None
+    stop_grace: float = 0.0
+
+
+DriverSpec = ContainerSpec | ProcessSpec | ReservedSpec
 
 
 @dataclass(frozen=True, slots=True)

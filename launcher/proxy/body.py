@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import IO, Final, Protocol
 
 import orjson
@@ -106,7 +106,10 @@ class KeptBody:
         """Bytes of the body as it came in."""
         self._span = (0, 0)
         self._instead: bytes | None = None
-        self._reader: Iterator[tuple[int, int] | bytes] | None = None
+        self._parts: Sequence[bytes | tuple[int, int]] | None = None
+        """What to send, in order: bytes, or the place (offset, count) of some in the file."""
+        self._next = 0
+        """The part that is read next."""
         self._handed = 0
         """Bytes handed on since the beginning."""
         self._closed = False
@@ -132,14 +135,18 @@ class KeptBody:
         """It is kept for that."""
         return True
 
-    async def append(self, piece: bytes) -> None:
-        """Keep one more piece."""
+    def take(self, piece: bytes) -> bool:
+        """Keep one more piece in memory; False where it has to go to a file."""
+        if self._file is not None or not self._budget.take(len(piece)):
+            return False
+        self._held += len(piece)
+        self._pieces.append(piece)
+        self._stored += len(piece)
+        return True
+
+    async def spool(self, piece: bytes) -> None:
+        """Keep one more piece in a file, and with it those before."""
         if self._file is None:
-            if self._budget.take(len(piece)):
-                self._held += len(piece)
-                self._pieces.append(piece)
-                self._stored += len(piece)
-                return
             # Without a name from the start: nothing is left behind, whatever happens.
             # Opened here and not in a thread, where a cancellation would lose it.
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  # close() is ours
@@ -151,29 +158,31 @@ class KeptBody:
     def replace(self, span: tuple[int, int], instead: bytes) -> None:
         """Send other bytes in the place of these; all others stay as they came."""
         self._span, self._instead = span, instead
+        self._parts = None
 
     def rewind(self) -> None:
         """Read from the beginning once more."""
-        self._reader = None
-        self._handed = 0
+        self._next = self._handed = 0
 
     async def read(self) -> bytes:
         """The next piece. Raises ValueError where it was let go before that."""
         if self._closed and self._handed < self.length:
             raise ValueError("a body that was let go is read")
-        if self._reader is None:
-            self._reader = self._parts()
-        for part in self._reader:
-            if isinstance(part, bytes):
-                self._handed += len(part)
-                return part
-            assert self._file is not None
-            piece = await asyncio.to_thread(_read_at, self._file, *part)
-            if len(piece) != part[1]:
-                raise OSError(f"the temporary file of a body lost {part[1] - len(piece)} bytes")
-            self._handed += len(piece)
-            return piece
-        return b""
+        if self._parts is None:
+            self._parts = self._cut()
+        if self._next >= len(self._parts):
+            return b""
+        part = self._parts[self._next]
+        self._next += 1
+        if isinstance(part, bytes):
+            self._handed += len(part)
+            return part
+        assert self._file is not None
+        piece = await asyncio.to_thread(_read_at, self._file, *part)
+        if len(piece) != part[1]:
+            raise OSError(f"the temporary file of a body lost {part[1] - len(piece)} bytes")
+        self._handed += len(piece)
+        return piece
 
     async def whole(self) -> bytes:
         """All of it at once, as it will be sent; for small ones."""
@@ -198,29 +207,27 @@ class KeptBody:
 
     def _drop_memory(self) -> None:
         self._pieces = []
+        self._parts = None
         self._budget.give(self._held)
         self._held = 0
 
-    def _parts(self) -> Iterator[tuple[int, int] | bytes]:
-        """What to send, in order: bytes, or the place (offset, count) of some in the file."""
+    def _cut(self) -> Sequence[bytes | tuple[int, int]]:
         if self._instead is None:
-            yield from self._cut(0, self._stored)
-            return
-        yield from self._cut(0, self._span[0])
-        yield self._instead
-        yield from self._cut(self._span[1], self._stored)
+            return self._between(0, self._stored)
+        start, end = self._span
+        return [*self._between(0, start), self._instead, *self._between(end, self._stored)]
 
-    def _cut(self, start: int, end: int) -> Iterator[tuple[int, int] | bytes]:
+    def _between(self, start: int, end: int) -> Sequence[bytes | tuple[int, int]]:
         if self._file is not None:
-            for at in range(start, end, _BLOCK):
-                yield at, min(_BLOCK, end - at)
-            return
+            return [(at, min(_BLOCK, end - at)) for at in range(start, end, _BLOCK)]
         at = 0
+        found = []
         for piece in self._pieces:
             first, last = max(start - at, 0), min(end - at, len(piece))
             if first < last:
-                yield piece[first:last]
+                found.append(piece[first:last])
             at += len(piece)
+        return found
 
 
 def _read_at(file: IO[bytes], at: int, count: int) -> bytes:
@@ -236,14 +243,15 @@ async def keep(
     A declared length over the limit is refused before a byte is read. Raises LauncherError
     `body_too_large` and what the scanner raises. The caller closes the body.
     """
-    if (exchange.head.content_length or 0) > limit:
+    length = exchange.head.content_length
+    if length is not None and length > limit:
         raise _too_large(limit)
     body = KeptBody(budget)
     loop = asyncio.get_running_loop()
     turn = loop.time()
     total = 0
     try:
-        while piece := await exchange.read():
+        while total != length and (piece := await exchange.read()):
             total += len(piece)
             if total > limit:
                 raise _too_large(limit)
@@ -253,7 +261,8 @@ async def keep(
                     if loop.time() - turn > _TURN:
                         await asyncio.sleep(0)
                         turn = loop.time()
-            await body.append(piece)
+            if not body.take(piece):
+                await body.spool(piece)
         if isinstance(scanner, JsonScan) and total <= _PARSED:
             _parse(await body.whole())
     except BaseException:

@@ -28,6 +28,11 @@ class Link(Protocol):
     """None when the client is gone, or the connection is no longer ours."""
 
     @property
+    def body_timeout(self) -> float:
+        """Seconds that a request's body may stall."""
+        ...
+
+    @property
     def writing_paused(self) -> bool: ...
 
     async def drained(self) -> None:
@@ -48,12 +53,10 @@ class ClientExchange:
 
     __slots__ = (
         "_body",
-        "_body_timeout",
         "_continue_due",
         "_head",
         "_held",
         "_loop",
-        "_task",
         "aborted",
         "body_read",
         "detached",
@@ -64,7 +67,6 @@ class ClientExchange:
         "problem",
         "received_at",
         "responded",
-        "task",
     )
 
     def __init__(
@@ -73,14 +75,11 @@ class ClientExchange:
         head: RequestHead | None,
         body: StreamReader,
         outgoing: Outgoing,
-        *,
-        problem: LauncherError | None,
-        body_timeout: float,
+        problem: LauncherError | None = None,
     ) -> None:
         self.link = link
         self._head = head
         self._body = body
-        self._body_timeout = body_timeout
         self._loop = loop = asyncio.get_running_loop()
         self._held = b""
         # Looked at when the handler first reads: until then nobody has to know.
@@ -95,9 +94,6 @@ class ClientExchange:
         self.aborted = False
         self.detached: asyncio.Transport | None = None
         self.gone = False
-        self.task: asyncio.Task[None] | None = None
-        """What runs the handler; for a shutdown that can't wait any longer."""
-        self._task: object = None  # aiohttp sets it to None at the end of a request
 
     def __repr__(self) -> str:
         state = (
@@ -135,18 +131,20 @@ class ClientExchange:
             data = self._body.read_nowait(PIECE)
             if not data and not self._body.at_eof():
                 self._send_continue()
-                async with asyncio.timeout(self._body_timeout):
+                async with asyncio.timeout(self.link.body_timeout):
                     data = await self._body.read(PIECE)
         except TimeoutError:
             self.outgoing.keep_alive = False
             raise LauncherError(
                 "request_timeout",
-                f"Nothing more of the request's body came for {self._body_timeout:g} s; "
+                f"Nothing more of the request's body came for {self.link.body_timeout:g} s; "
                 "send it again.",
             ) from None
-        except (RuntimeError, ConnectionError):
+        except (RuntimeError, ConnectionError) as error:
             # A body whose connection is closed can't be waited for (RuntimeError).
             if self.link.transport is None:
+                # The body keeps its error, and that the frames that hold the body: a cycle.
+                error.__traceback__ = None
                 raise ClientGone("the client left") from None
             raise
         self.body_read += len(data)
@@ -209,14 +207,29 @@ class ClientExchange:
         self.responded = True
         self._loop.call_soon(self._flush)
 
-    async def write(self, data: bytes) -> None:
-        """A piece of the body; returns when the client isn't behind by more than the
-        transport's high-water mark (64 KiB)."""
+    def push(self, data: bytes) -> bool:
+        """A piece of the body; False where the client is behind by more than the transport's
+        high-water mark (64 KiB)."""
         if not self.responded or self.finished:
             raise RuntimeError(f"a piece of a body outside a response: {self!r}")
         self._send(self.outgoing.piece(data))
-        if self.link.writing_paused:
-            await self._drained()
+        return not self.link.writing_paused
+
+    async def drained(self) -> None:
+        """Return when the client isn't behind."""
+        if not self.link.writing_paused:
+            return
+        try:
+            await self.link.drained()
+        except ConnectionError as error:
+            raise ClientGone("the client left") from error
+        if self.gone:
+            raise ClientGone("the client left")
+
+    async def write(self, data: bytes) -> None:
+        """A piece of the body; returns when the client isn't behind."""
+        if not self.push(data):
+            await self.drained()
 
     async def finish(self) -> None:
         """The clean end of the response, or an abort where it would be a lie."""
@@ -230,9 +243,8 @@ class ClientExchange:
             return
         self._send(end)
         self.finished = True
-        if self.link.writing_paused:
-            # Answers without a body would else pile up behind a client that only asks.
-            await self._drained()
+        # Answers without a body would else pile up behind a client that only asks.
+        await self.drained()
 
     def abort(self) -> None:
         """Drop the connection so that the client can tell."""
@@ -256,14 +268,11 @@ class ClientExchange:
 
     # -- what the connection tells -----------------------------------------------------
 
-    def _cancel(self, error: BaseException) -> None:
-        """Called by aiohttp when the connection is lost."""
+    def lost(self) -> None:
+        """The connection is gone, whoever ended it."""
         self.gone = True
         if not self._body.is_eof():
             self._body.set_exception(ClientGone("the client left"))
-
-    def _finish(self) -> None:
-        """Called by aiohttp after the handler; a BaseRequest removes its files here."""
 
     # -- writing -----------------------------------------------------------------------
 
@@ -285,14 +294,6 @@ class ClientExchange:
             if transport is not None:
                 transport.write(self._held)
             self._held = b""
-
-    async def _drained(self) -> None:
-        try:
-            await self.link.drained()
-        except ConnectionError as error:
-            raise ClientGone("the client left") from error
-        if self.gone:
-            raise ClientGone("the client left")
 
 
 def expects_continue(head: RequestHead) -> bool:

@@ -1,15 +1,17 @@
 """A client's connection: aiohttp's RequestHandler, with the habits that a proxy needs.
 
-aiohttp parses, and keeps the connection alive between requests. Added here: it notices a
-client that leaves (a half-close too, and behind a large body that nobody reads), a limit and
-a deadline for the head as a whole, tunnels of any protocol, a lingering close. It must not
-know handlers or routes. It leans on private parts of aiohttp 3.14; a test with a real socket
+aiohttp parses, limits what waits, and keeps the connection alive between requests. Ours are
+the loop over the requests (aiohttp's makes a task and a writer for each), noticing a client
+that leaves (a half-close too, and behind a large body that nobody reads), a limit and a
+deadline for the head as a whole, tunnels of any protocol, a lingering close. It must not know
+handlers or routes. It leans on private parts of aiohttp 3.14; a test with a real socket
 stands behind each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from aiohttp import StreamReader, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -32,6 +35,15 @@ from launcher.proxy.problem import RequestLine, problem_of
 LINGER: Final = 5.0
 _HEAD_END: Final = b"\r\n\r\n"
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+log = logging.getLogger(__name__)
+
+Carry = Callable[
+    [RawRequestMessage | LauncherError, StreamReader, "ClientConnection"], Awaitable[bool]
+]
+"""Carries one request, or the error in the place of one that couldn't be read, to its end;
+returns whether the connection can carry another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,7 @@ class ClientConnection(RequestHandler):
         "_allowance",
         "_body",
         "_broken",
+        "_carry",
         "_cut_timer",
         "_edge",
         "_head_seen",
@@ -64,6 +77,7 @@ class ClientConnection(RequestHandler):
         "limits",
         "peer",
         "scheme",
+        "task",
         "wire",
     )
 
@@ -72,6 +86,7 @@ class ClientConnection(RequestHandler):
         manager: web.Server,
         *,
         loop: asyncio.AbstractEventLoop,
+        carry: Carry,
         limits: Limits,
         allowance: Allowance,
     ) -> None:
@@ -86,6 +101,7 @@ class ClientConnection(RequestHandler):
             max_field_size=limits.max_head,
             read_bufsize=128 * 1024,
         )
+        self._carry = carry
         self.limits = limits
         self._allowance = allowance
         self.wire: asyncio.Transport | None = None
@@ -95,6 +111,8 @@ class ClientConnection(RequestHandler):
         self.scheme = "http"
         self.exchange: ClientExchange | None = None
         """The one that is under way."""
+        self.task: asyncio.Task[object] | None = None
+        """What carries the requests, one after the other."""
         self._body: StreamReader = EMPTY_PAYLOAD
         """Of the request parsed last."""
         self._broken = False
@@ -138,7 +156,7 @@ class ClientConnection(RequestHandler):
             self._lingering.set_result(None)
         exchange = self.exchange
         if exchange is not None:
-            exchange.gone = True
+            exchange.lost()
             if exchange.ended:
                 self._task_handler = None
         super().connection_lost(exc)
@@ -265,6 +283,12 @@ class ClientConnection(RequestHandler):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """What a body's reader asks for after every piece; only where it is paused is there
+        something to do."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def _fail_body(self, error: LauncherError) -> None:
         """aiohttp tells nobody who waits for a body that it turned out malformed."""
         if not self._body.is_eof():
@@ -312,21 +336,50 @@ class ClientConnection(RequestHandler):
         self._ahead = 0
         self._read_at_look = -1
 
-    def _make_error_handler(
-        self, err_info: _ErrInfo
-    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-        handler = self._request_handler
-        assert handler is not None
+    async def start(self) -> None:
+        """Carry the requests in the order in which they came, until the connection ends."""
+        self.task = asyncio.current_task()
+        try:
+            while not self._force_close:
+                message, body = await self._next_request()
+                if not await self._carry(message, body, self):
+                    break
+                self._stay_in_http()
+                self._await_next_request()
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception:  # a bug is this client's misfortune, and nobody else's
+            log.exception("a connection failed")
+        finally:
+            self.task = None
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
 
-        async def refuse(request: web.BaseRequest) -> web.StreamResponse:
-            cast(ClientExchange, request).problem = problem_of(err_info.exc)
-            return await handler(request)
+    async def _next_request(self) -> tuple[RawRequestMessage | LauncherError, StreamReader]:
+        """What was parsed next; an error in the place of a request that couldn't be read."""
+        if not self._messages:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        message, body = self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        return problem_of(message.exc) if isinstance(message, _ErrInfo) else message, body
 
-        return refuse
+    def _await_next_request(self) -> None:
+        """Begin the time that an idle connection is kept for."""
+        self._next_keepalive_close_time = at = self._loop.time() + self.limits.keepalive
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(at, self._process_keepalive)
 
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    def _stay_in_http(self) -> None:
         """After the response to a request for an Upgrade that stayed in HTTP: what came behind
         it is the next request after all."""
         if self._upgraded and not self._messages and self._parser is not None:
@@ -337,9 +390,13 @@ class ClientConnection(RequestHandler):
                 self._resume_reading_for_buffer()
             if tail:
                 self.data_received(tail)
-        return await super().finish_response(request, resp, start_time)
 
     # -- what an exchange asks of its connection (`client.Link`) ---------------------------
+
+    @property
+    def body_timeout(self) -> float:
+        """See `Limits`."""
+        return self.limits.body_timeout
 
     async def drained(self) -> None:
         """Wait until the client took enough of what was written."""

@@ -8,12 +8,15 @@ when the client leaves (a half-close counts).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 """Names and values as received or to be sent: order, case and duplicates kept."""
+
+Fields = Mapping[bytes, tuple[bytes, ...]]
+"""The values of each header in their order, by its name in lower case."""
 
 
 class ClientGone(ConnectionError):
@@ -31,6 +34,8 @@ class RequestHead:
     """Raw bytes behind the `?`; b"" for a bare `?`, None without one."""
     version: tuple[int, int]
     headers: RawHeaders
+    fields: Fields = field(repr=False)
+    """The same by name: a request's headers are asked for a dozen times on its way."""
     host: bytes
     """Of the one Host header, or of an absolute-form target, which wins; b"" on HTTP/1.0."""
     peer: str
@@ -45,10 +50,8 @@ class RequestHead:
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of a header (`name` in lower case), or None."""
-        for key, value in self.headers:
-            if key.lower() == name:
-                return value
-        return None
+        values = self.fields.get(name)
+        return None if values is None else values[0]
 
     @property
     def has_body(self) -> bool:
@@ -107,8 +110,17 @@ class Exchange(Protocol):
         chunked for HTTP/1.1, else by the close; none for HEAD, 1xx, 204 and 304."""
         ...
 
+    def push(self, data: bytes) -> bool:
+        """A piece of the body, sent at once. False where the client is behind: wait for
+        `drained` before the next one."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait while the client is behind."""
+        ...
+
     async def write(self, data: bytes) -> None:
-        """A piece of the body, sent at once; waits while the client is slow."""
+        """A piece of the body, sent at once; waits while the client is behind."""
         ...
 
     async def finish(self) -> None:

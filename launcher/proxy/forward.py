@@ -13,7 +13,7 @@ from typing import Final
 
 from launcher import tasks
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import ClientGone, Exchange
+from launcher.proxy.exchange import ClientGone, Exchange, RawHeaders
 from launcher.proxy.headers import request_headers, wanted_upgrade
 from launcher.proxy.plan import Carried, Plan, RequestBody, UpstreamFailed
 from launcher.proxy.pool import UpstreamPool
@@ -254,22 +254,16 @@ class _Forwarding:
 
     async def _carry(self, connection: UpstreamConnection, head: ResponseHead) -> Carried:
         exchange, plan = self._exchange, self._plan
+        headers = head.headers
         if plan.on_first_byte is not None:
-            plan.on_first_byte()
+            headers += plan.on_first_byte()
         if head.upgrade is not None and head.status == 101:
-            return await self._tunnel(connection, head, head.upgrade)
-        await exchange.respond(head.status, head.reason, head.headers + plan.response_headers)
+            return await self._tunnel(connection, head, headers, head.upgrade)
+        await exchange.respond(head.status, head.reason, headers)
         self._status = head.status
         try:
-            while not connection.complete and (data := await connection.read()):
-                self._carried += len(data)
-                whole = connection.complete
-                if whole:
-                    # A slow client needs the last piece, but not the backend any more.
-                    self._let_go()
-                await exchange.write(data)
-                if whole:
-                    break
+            while not await connection.relay(self._hand_on):
+                await exchange.drained()
         except ClientGone:
             raise
         except (BadResponse, ConnectionError, LauncherError):
@@ -277,6 +271,7 @@ class _Forwarding:
             # be able to tell from a whole answer.
             exchange.abort()
             return Carried(head.status, self._carried, complete=False, retried=self._retried)
+        # A slow client needs the last piece, but not the backend any more.
         self._let_go()
         if self._upload is not None:
             # An early answer: the rest of the upload is of no use to anybody.
@@ -284,12 +279,21 @@ class _Forwarding:
         await exchange.finish()
         return Carried(head.status, self._carried, retried=self._retried)
 
+    def _hand_on(self, data: bytes) -> bool:
+        """A piece of the response, straight from where it was read to the client."""
+        self._carried += len(data)
+        return self._exchange.push(data)
+
     async def _tunnel(
-        self, connection: UpstreamConnection, head: ResponseHead, upgrade: bytes
+        self,
+        connection: UpstreamConnection,
+        head: ResponseHead,
+        headers: RawHeaders,
+        upgrade: bytes,
     ) -> Carried:
         exchange, plan = self._exchange, self._plan
         ours = ((b"Connection", b"Upgrade"), (b"Upgrade", upgrade))
-        await exchange.respond(101, head.reason, head.headers + ours + plan.response_headers)
+        await exchange.respond(101, head.reason, headers + ours)
         self._status = 101
         try:
             backend, early, ended = connection.detach()

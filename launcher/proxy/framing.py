@@ -12,7 +12,7 @@ import re
 from typing import Final, NoReturn
 
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import RawHeaders, RequestHead
+from launcher.proxy.exchange import Fields, RawHeaders, RequestHead
 
 #: RFC 9110 §7.2: `uri-host [ ":" port ]`, not empty, no userinfo. Of the characters that RFC 3986
 #: §3.2.2 allows, those that no name has are refused: a comma may be two Hosts made one.
@@ -51,33 +51,20 @@ def check_head(
         raise LauncherError(
             "http_version", f"HTTP/{major}.{minor} isn't spoken here; use HTTP/1.1 or HTTP/1.0."
         )
-    hosts: list[bytes] = []
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    upgrades: list[bytes] = []
-    connection = b""
+    fields: dict[bytes, tuple[bytes, ...]] = {}
     size = len(method) + len(target)
     for name, value in headers:
         size += len(name) + len(value) + 4
-        match name.lower():
-            case b"host":
-                hosts.append(value)
-            case b"content-length":
-                lengths.append(value)
-            case b"transfer-encoding":
-                codings.append(value)
-            case b"connection":
-                connection += b"," + value.lower()
-            case b"upgrade":
-                upgrades.append(value)
-            case _:
-                pass
+        key = name.lower()
+        fields[key] = (*fields[key], value) if key in fields else (value,)
     if size > max_head:
         raise too_large(max_head)
-    length, chunked = _body_framing(version, lengths, codings)
+    length, chunked = _body_framing(
+        version, fields.get(b"content-length", ()), fields.get(b"transfer-encoding", ())
+    )
     path, query, authority = _split_target(target)
-    host = _host(version, hosts)
-    upgrade = _upgrade(version, upgrades, connection)
+    host = _host(version, fields.get(b"host", ()))
+    upgrade = _upgrade(version, fields)
     if upgrade is not None and (chunked or length):
         _refuse("A request that asks for an Upgrade must not have a body.")
     return RequestHead(
@@ -86,6 +73,7 @@ def check_head(
         query=query,
         version=version,
         headers=headers,
+        fields=fields,
         # RFC 9112 §3.2.2: an absolute-form target wins over Host.
         host=host if authority is None else authority,
         peer=peer,
@@ -107,7 +95,7 @@ def too_large(max_head: int) -> LauncherError:
 
 
 def _body_framing(
-    version: tuple[int, int], lengths: list[bytes], codings: list[bytes]
+    version: tuple[int, int], lengths: tuple[bytes, ...], codings: tuple[bytes, ...]
 ) -> tuple[int | None, bool]:
     """Content-Length and whether the body is chunked (RFC 9112 §6.1 to §6.3)."""
     if codings:
@@ -152,7 +140,7 @@ def _split_target(target: bytes) -> tuple[bytes, bytes | None, bytes | None]:
     return path, query if mark else None, authority
 
 
-def _host(version: tuple[int, int], hosts: list[bytes]) -> bytes:
+def _host(version: tuple[int, int], hosts: tuple[bytes, ...]) -> bytes:
     """The one Host header (RFC 9112 §3.2); b"" where HTTP/1.0 sent none."""
     if not hosts and version == (1, 0):
         return b""
@@ -163,12 +151,14 @@ def _host(version: tuple[int, int], hosts: list[bytes]) -> bytes:
     return hosts[0]
 
 
-def _upgrade(version: tuple[int, int], upgrades: list[bytes], connection: bytes) -> bytes | None:
+def _upgrade(version: tuple[int, int], fields: Fields) -> bytes | None:
     """What the client wants to switch to. Not known to HTTP/1.0, and `h2c` is ignored, as
     RFC 9110 §7.8 and RFC 9113 §3.1 allow."""
-    if not upgrades or version == (1, 0):
+    upgrades = fields.get(b"upgrade")
+    if upgrades is None or version == (1, 0):
         return None
-    if not any(option.strip(b" \t") == b"upgrade" for option in connection.split(b",")):
+    options = b",".join(fields.get(b"connection", ())).lower().split(b",")
+    if not any(option.strip(b" \t") == b"upgrade" for option in options):
         return None
     wanted = b", ".join(upgrades)
     return None if wanted.strip(b" \t").lower() == b"h2c" else wanted

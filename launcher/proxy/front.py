@@ -9,21 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from aiohttp import StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import ERROR, RequestHandler
+from aiohttp.web_protocol import RequestHandler
 
 from launcher import tasks
 from launcher.config import Listen
 from launcher.errors import LauncherError
 from launcher.proxy import listening
 from launcher.proxy.client import ClientExchange, answer
-from launcher.proxy.connection import LINGER, ClientConnection, Limits
+from launcher.proxy.connection import LINGER, Carry, ClientConnection, Limits
 from launcher.proxy.exchange import ClientGone, Handler, RequestHead
 from launcher.proxy.framing import check_head
 from launcher.proxy.hangup import Allowance
@@ -33,91 +32,72 @@ from launcher.proxy.render import render
 log = logging.getLogger(__name__)
 
 
-class _Ended:
-    """What aiohttp wants of a handler: a response. All that one would do is done already."""
-
-    __slots__ = ("keep_alive",)
-
-    def __init__(self, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, request: object) -> None:
-        """Nothing is left to prepare."""
-
-    async def write_eof(self) -> None:
-        """Nothing is left to write."""
-
-
-_KEEP = _Ended(True)
-_CLOSE = _Ended(False)
-
-
 class _Server(web.Server):
     """aiohttp's low-level server, making our kind of connection."""
 
-    def __init__(
-        self, serve: Callable[[ClientExchange], Awaitable[_Ended]], limits: Limits
-    ) -> None:
-        # Exchanges stand in for aiohttp's requests, and _Ended for its responses: of both it
-        # uses only what these have.
-        super().__init__(
-            cast(Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], serve),
-            request_factory=cast(Callable[..., web.BaseRequest], make_exchange),
-            handler_cancellation=True,
-        )
+    def __init__(self, carry: Carry, limits: Limits) -> None:
+        super().__init__(_no_handler, handler_cancellation=True)
+        self._carry = carry
         self._limits = limits
         self._allowance = Allowance()
 
     def __call__(self) -> RequestHandler:
         return ClientConnection(
-            self, loop=self._loop, limits=self._limits, allowance=self._allowance
+            self,
+            loop=self._loop,
+            carry=self._carry,
+            limits=self._limits,
+            allowance=self._allowance,
         )
 
 
+async def _no_handler(request: web.BaseRequest) -> web.StreamResponse:
+    """What aiohttp's own loop over requests would call; our connections have another."""
+    raise NotImplementedError
+
+
 def make_exchange(
-    message: RawRequestMessage,
-    body: StreamReader,
-    connection: ClientConnection,
-    writer: AbstractStreamWriter,
-    task: asyncio.Task[None],
+    message: RawRequestMessage | LauncherError, body: StreamReader, connection: ClientConnection
 ) -> ClientExchange:
-    """The exchange for a parsed request. A head that breaks a rule makes one with a `problem`
-    instead of a head. Never raises: aiohttp has no answer to that here."""
-    problem: LauncherError | None = None
-    head: RequestHead | None = None
+    """The exchange for a parsed request, or for what took a request's place. A head that breaks
+    a rule makes one with a `problem` instead of a head."""
+    if isinstance(message, LauncherError):
+        return _refused(connection, body, message, "GET")
     keep_alive = not message.should_close
-    if message is not ERROR:
-        try:
-            head = check_head(
-                message.method,
-                message.path.encode("utf-8", "surrogateescape"),
-                (message.version.major, message.version.minor),
-                message.raw_headers,
-                peer=connection.peer,
-                scheme=connection.scheme,
-                max_head=connection.limits.max_head,
-            )
-        except LauncherError as error:
-            problem = error
-    if problem is None and isinstance(fault := body.exception(), LauncherError):
+    try:
+        head = check_head(
+            message.method,
+            message.path.encode("utf-8", "surrogateescape"),
+            (message.version.major, message.version.minor),
+            message.raw_headers,
+            peer=connection.peer,
+            scheme=connection.scheme,
+            max_head=connection.limits.max_head,
+        )
+    except LauncherError as error:
+        return _refused(connection, body, error, message.method)
+    if isinstance(fault := body.exception(), LauncherError):
         # What came of the body with the head is malformed already: nothing is started for it.
-        problem = fault
-    if problem is not None or head is None:
-        keep_alive = False
-    elif message.chunked or (message.upgrade and body is not EMPTY_PAYLOAD):
+        return _refused(connection, body, fault, message.method, head)
+    if message.chunked or (message.upgrade and body is not EMPTY_PAYLOAD):
         # aiohttp takes the last trailer for a header of the next request, which may be
         # another client's where a proxy stands in front; and it loses what follows the body
         # of a request with an Upgrade that is ignored.
         keep_alive = False
-    connection.exchange = exchange = ClientExchange(
-        connection,
-        head,
-        body,
-        Outgoing(message.method, head.version if head else (1, 1), keep_alive=keep_alive),
-        problem=problem,
-        body_timeout=connection.limits.body_timeout,
-    )
-    return exchange
+    outgoing = Outgoing(message.method, head.version, keep_alive=keep_alive)
+    return ClientExchange(connection, head, body, outgoing)
+
+
+def _refused(
+    connection: ClientConnection,
+    body: StreamReader,
+    problem: LauncherError,
+    method: str,
+    head: RequestHead | None = None,
+) -> ClientExchange:
+    """An exchange that the handler won't see; the last one of its connection."""
+    outgoing = Outgoing(method, head.version if head else (1, 1), keep_alive=False)
+    return ClientExchange(connection, head, body, outgoing, problem)
 
 
 class Front:
@@ -137,7 +117,7 @@ class Front:
         self._bound: tuple[listening.Bound, ...] = ()
         self._servers: list[asyncio.Server] = []
         self._server: _Server | None = None
-        self._running: set[ClientExchange] = set()
+        self._running: set[ClientConnection] = set()
         self._closing = False
 
     def __repr__(self) -> str:
@@ -180,8 +160,9 @@ class Front:
         """Stop accepting, close idle connections, give running exchanges `drain_timeout`
         seconds to end, then cancel their handlers and cut their connections. Once more: nothing."""
         self._closing = True
-        for exchange in self._running:
-            exchange.outgoing.keep_alive = False
+        for connection in self._running:
+            if connection.exchange is not None:
+                connection.exchange.outgoing.keep_alive = False
         for opened in self._servers:
             opened.close()
         self._servers.clear()
@@ -198,7 +179,7 @@ class Front:
         finally:
             # Also where a second signal ends the waiting: what runs ends here, and not after
             # all that it leans on.
-            await tasks.cancel(*(exchange.task for exchange in self._running))
+            await tasks.cancel(*(connection.task for connection in self._running))
             for connection in self._connections():
                 if connection.wire is not None:
                     connection.wire.abort()
@@ -215,19 +196,24 @@ class Front:
         while (self._running or self._connections()) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(min(0.01, max(0.0, deadline - loop.time())))
 
-    async def _serve(self, exchange: ClientExchange) -> _Ended:
-        """Called by aiohttp for each request, in a task that it cancels if the client leaves."""
-        exchange.task = cast("asyncio.Task[None] | None", asyncio.current_task())
-        connection = cast(ClientConnection, exchange.link)
-        self._running.add(exchange)
+    async def _serve(
+        self,
+        message: RawRequestMessage | LauncherError,
+        body: StreamReader,
+        connection: ClientConnection,
+    ) -> bool:
+        """One request of a connection, in the connection's task, which is cancelled if the
+        client leaves. Returns whether the connection can carry another."""
+        connection.exchange = exchange = make_exchange(message, body, connection)
+        self._running.add(connection)
         if self._closing:
             exchange.outgoing.keep_alive = False
         try:
             await self._carry(exchange)
         finally:
-            self._running.discard(exchange)
+            self._running.discard(connection)
             connection.exchange_over()
-        return _KEEP if await self._reusable(exchange, connection) else _CLOSE
+        return await self._reusable(exchange, connection)
 
     async def _carry(self, exchange: ClientExchange) -> None:
         """Run the handler; whatever it does, the exchange has an end the client can trust."""

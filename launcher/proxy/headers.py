@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,14 +32,18 @@ _FORWARDED: Final = frozenset(
 )
 #: Meant for the launcher, and for nobody behind it.
 _OURS: Final = frozenset({PRIORITY_HEADER, WAKE_HEADER})
-_NOT_FORWARDED: Final = _HOP_BY_HOP | _WRITTEN_ANEW | _OURS
+_NOT_FORWARDED: Final = _HOP_BY_HOP | _WRITTEN_ANEW | _FORWARDED | _OURS
+
+_NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
 #: RFC 9110 §5.5: of the control characters a field value holds only HTAB.
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
+def connection_options(values: Sequence[bytes]) -> frozenset[bytes]:
     """The options that Connection headers name, in lower case."""
+    if not values:
+        return _NO_OPTIONS
     return frozenset(
         option.strip(b" \t").lower() for value in values for option in value.split(b",")
     ) - {b""}
@@ -74,54 +78,49 @@ def request_headers(
     stay what the outermost proxy saw, since backends read one value (uvicorn ignores a list).
     Raises LauncherError (`loop_detected`).
     """
-    client = head.headers
-    dropped = plan.drop_headers
-    named = connection_options(value for name, value in client if name.lower() == b"connection")
+    fields = head.fields
+    if sum(_times_here(value) for value in fields.get(b"via", ())) > 1:
+        raise LauncherError(
+            "loop_detected",
+            "The request came through this launcher before: a backend's address leads back here.",
+        )
+    unwanted = connection_options(fields.get(b"connection", ())) | plan.drop_headers
     sent: list[tuple[bytes, bytes]] = [
         (
             b"Host",
             plan.endpoint.authority.encode() if plan.host_backend or not head.host else head.host,
         )
     ]
-    forwarded: dict[bytes, bytes] = {}
-    had_length = False
-    seen_here = 0
-    for line in client:
+    leaves_out = _NOT_FORWARDED | unwanted if unwanted else _NOT_FORWARDED
+    for line in head.headers:
         name = line[0].lower()
-        if name in _NOT_FORWARDED or name.startswith(b"proxy-"):
-            had_length = had_length or name == b"content-length"
-            continue
-        if name == b"via":
-            seen_here += _times_here(line[1])
-        if name in named or name in dropped:
-            continue
-        if name in _FORWARDED:
-            before = forwarded.get(name)
-            forwarded[name] = line[1] if before is None else before + b", " + line[1]
-            continue
-        sent.append(line)
-    if seen_here > 1:
-        raise LauncherError(
-            "loop_detected",
-            "The request came through this launcher before: a backend's address leads back here.",
-        )
+        if name not in leaves_out and not name.startswith(b"proxy-"):
+            sent.append(line)
     if length is None:
         sent.append((b"Transfer-Encoding", b"chunked"))
-    elif length or had_length:
+    elif length or b"content-length" in fields:
         sent.append((b"Content-Length", b"%d" % length))
     if upgrade is not None:
         sent.append((b"Connection", b"Upgrade"))
         sent.append((b"Upgrade", upgrade))
-    sent.extend(_forwarded(head, plan, forwarded if plan.trusted_peer else {}))
+    before: dict[bytes, bytes] = {}
+    if plan.trusted_peer:
+        before = {
+            name: b", ".join(fields[name])
+            for name in _FORWARDED
+            if name in fields and name not in unwanted
+        }
+    _add_forwarded(sent, head, plan, before)
     sent.append((b"Via", b"%d.%d %b" % (*head.version, PSEUDONYM)))
     sent.extend(plan.set_headers)
     return tuple(sent)
 
 
-def _forwarded(head: RequestHead, plan: Plan, before: dict[bytes, bytes]) -> RawHeaders:
-    """X-Forwarded-*, `before` being what a trusted proxy said. A peer on a unix socket has no
-    address to add."""
-    lines: list[tuple[bytes, bytes]] = []
+def _add_forwarded(
+    lines: list[tuple[bytes, bytes]], head: RequestHead, plan: Plan, before: Mapping[bytes, bytes]
+) -> None:
+    """Append X-Forwarded-*, `before` being what a trusted proxy said. A peer on a unix socket
+    has no address to add."""
     chain = [before[b"x-forwarded-for"]] if b"x-forwarded-for" in before else []
     if head.peer != "unix":
         chain.append(head.peer.encode())
@@ -135,7 +134,6 @@ def _forwarded(head: RequestHead, plan: Plan, before: dict[bytes, bytes]) -> Raw
     prefix = before.get(b"x-forwarded-prefix", b"").rstrip(b"/") + plan.prefix
     if prefix:
         lines.append((b"X-Forwarded-Prefix", prefix))
-    return tuple(lines)
 
 
 def _times_here(via: bytes) -> int:

@@ -143,6 +143,7 @@ class HeartbeatExchange:
         self._instead: bytearray | None = None
         """What is collected of an answer that isn't an event stream."""
         self.read = inner.read
+        self.drained = inner.drained
         self.abort = inner.abort
 
     @property
@@ -191,12 +192,17 @@ class HeartbeatExchange:
         elif not _is_stream(status, headers):
             self._instead = bytearray()
 
-    async def write(self, data: bytes) -> None:
+    def push(self, data: bytes) -> bool:
         """A piece of the body."""
         if self._instead is None:
-            await self._inner.write(data)
-        else:
-            self._instead += data[: _LONGEST - len(self._instead)]
+            return self._inner.push(data)
+        self._instead += data[: _LONGEST - len(self._instead)]
+        return True
+
+    async def write(self, data: bytes) -> None:
+        """A piece of the body; waits while the client is behind."""
+        if not self.push(data):
+            await self.drained()
 
     async def finish(self) -> None:
         """The end; what was collected goes out as one event."""

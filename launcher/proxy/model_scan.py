@@ -50,8 +50,14 @@ _TO_BRACKET: Final = re.compile(_between_brackets(_SKIPPED_DEPTH), re.DOTALL)
 _BLANKS: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR_REST: Final = re.compile(rb"[^,}\s]*+")
 # NaN and the infinities are no JSON, but Python writes and reads them.
-_SCALAR: Final = re.compile(
-    rb"true|false|null|NaN|-?(?:Infinity|(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+_A_SCALAR: Final = rb"true|false|null|NaN|-?(?:Infinity|(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+_SCALAR: Final = re.compile(_A_SCALAR)
+# A key and its value with what ends them, where a piece holds all of it and the key is plain.
+_MEMBER: Final = re.compile(
+    rb'[ \t\r\n]*+"([^"\\\x80-\xff]*+)"[ \t\r\n]*+:[ \t\r\n]*+'
+    rb'("(?:[^"\\]++|\\.)*+"|[\[{]%b[\]}]|%b)[ \t\r\n]*+([,}])'
+    % (_between_brackets(_SKIPPED_DEPTH), _A_SCALAR),
+    re.DOTALL,
 )
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -90,28 +96,28 @@ def invalid_json(why: str) -> LauncherError:
     return LauncherError("invalid_json", f"The body isn't a JSON object: {why}.")
 
 
-Step = Callable[[bytes, int], int]
-"""Consumes some of a piece from an index on and returns where it ended; it never stays where
-it was without changing the step."""
-
-Follows = dict[int, Step]
-
-
 class JsonScan:
     """The state between two pieces. Raises LauncherError `invalid_json`."""
+
+    __slots__ = (
+        "_at",
+        "_depth",
+        "_escaped",
+        "_key",
+        "_keys",
+        "_model",
+        "_models",
+        "_span",
+        "_step",
+        "_stream",
+        "_token",
+        "_token_at",
+    )
 
     def __init__(self) -> None:
         self._at = 0
         """Bytes consumed."""
-        self._step: Step = self._begin
-        key = self._string_of(self._key_read)
-        self._value_string = self._string_of(self._string_read)
-        # What may come next, by its first byte; made once, since there may be a million keys.
-        self._object: Follows = {0x7B: self._first_key}
-        self._key_or_end: Follows = {0x22: key, 0x7D: self._end}
-        self._key_only: Follows = {0x22: key}
-        self._colon_only: Follows = {0x3A: self._value}
-        self._comma_or_end: Follows = {0x2C: self._next_key, 0x7D: self._end}
+        self._step: Step = JsonScan._begin
         self._token = bytearray()
         self._token_at = 0
         self._escaped = False
@@ -128,12 +134,12 @@ class JsonScan:
         """The next piece."""
         at = 0
         while at < len(data):
-            at = self._step(data, at)
+            at = self._step(self, data, at)
         self._at += len(data)
 
     def finish(self) -> Scanned:
         """The body is over: it has to be whole, with at most one `model`."""
-        if self._step != self._end:
+        if self._step is not JsonScan._end:
             raise invalid_json("it ends too early" if self._at else "it is empty")
         if self._models > 1:
             raise LauncherError(
@@ -148,24 +154,51 @@ class JsonScan:
     def _begin(self, data: bytes, at: int) -> int:
         if self._at + at < len(_BOM) and data[at] == _BOM[self._at + at]:
             return at + 1
-        return self._after_blanks(data, at, self._object, "an object has to come first")
+        return self._after_blanks(data, at, _OBJECT, "an object has to come first")
 
     def _first_key(self, data: bytes, at: int) -> int:
-        return self._after_blanks(data, at, self._key_or_end, "no key follows")
+        return self._members(data, at) or self._after_blanks(
+            data, at, _KEY_OR_END, "no key follows"
+        )
 
     def _next_key(self, data: bytes, at: int) -> int:
-        return self._after_blanks(data, at, self._key_only, "no key follows")
+        return self._members(data, at) or self._after_blanks(data, at, _KEY, "no key follows")
 
     def _colon(self, data: bytes, at: int) -> int:
-        return self._after_blanks(data, at, self._colon_only, "no colon follows")
+        return self._after_blanks(data, at, _COLON, "no colon follows")
 
     def _comma(self, data: bytes, at: int) -> int:
-        return self._after_blanks(data, at, self._comma_or_end, "no comma follows")
+        return self._after_blanks(data, at, _COMMA_OR_END, "no comma follows")
+
+    def _members(self, data: bytes, at: int) -> int | None:
+        """Take the keys that a piece holds with their whole values; where that ends, or None
+        where there is no such key."""
+        reached = None
+        while found := _MEMBER.match(data, at):
+            key, value, follows = found.groups()
+            if value[0] in _CLOSING and value[-1] != _CLOSING[value[0]]:
+                break
+            self._count_key()
+            if key == b"model":
+                self._models += 1
+                self._model = None
+                if value.startswith(b'"'):
+                    start, end = found.span(2)
+                    self._model = _text(value[1:-1], self._at + start)
+                    self._span = (self._at + start, self._at + end)
+            elif key == b"stream":
+                self._stream = value == b"true"
+            at = reached = found.end()
+            if follows == b"}":
+                self._step = JsonScan._end
+                break
+            self._step = JsonScan._next_key
+        return reached
 
     def _end(self, data: bytes, at: int) -> int:
         return self._after_blanks(data, at, {}, "something comes behind it")
 
-    def _after_blanks(self, data: bytes, at: int, then: Follows, why: str) -> int:
+    def _after_blanks(self, data: bytes, at: int, then: dict[int, Step], why: str) -> int:
         at = _skip(_BLANKS, data, at)
         if at == len(data):
             return at
@@ -190,13 +223,13 @@ class JsonScan:
             self._stream = False
         first = data[at]
         if first == 0x22:
-            self._step = self._value_string
+            self._step = JsonScan._value_string
             return at + 1
         if first in _CLOSING:
             self._depth.append(first)
-            self._step = self._nested
+            self._step = JsonScan._nested
             return at + 1
-        self._step = self._scalar
+        self._step = JsonScan._scalar
         return at
 
     def _scalar(self, data: bytes, at: int) -> int:
@@ -208,35 +241,34 @@ class JsonScan:
             raise invalid_json(f"no value at byte {self._token_at}")
         if self._key == "stream":
             self._stream = self._token == b"true"
-        self._step = self._comma
+        self._step = JsonScan._comma
         return end
 
-    def _string_of(self, read: Callable[[int], None]) -> Step:
-        """The step that reads to the end of a string at the top level and hands over where
-        that is; its text is the token."""
-
-        def step(data: bytes, at: int) -> int:
-            end, over = self._to_quote(data, at)
-            self._keep(data, at, end)
-            if over:
-                read(self._at + end + 1)
-                return end + 1
+    def _key_string(self, data: bytes, at: int) -> int:
+        end, over = self._to_quote(data, at)
+        self._keep(data, at, end)
+        if not over:
             return end
+        self._count_key()
+        self._key = _text(bytes(self._token), self._token_at)
+        self._step = JsonScan._colon
+        return end + 1
 
-        return step
+    def _value_string(self, data: bytes, at: int) -> int:
+        end, over = self._to_quote(data, at)
+        self._keep(data, at, end)
+        if not over:
+            return end
+        if self._key == "model":
+            self._model = _text(bytes(self._token), self._token_at)
+            self._span = (self._token_at, self._at + end + 1)
+        self._step = JsonScan._comma
+        return end + 1
 
-    def _key_read(self, end: int) -> None:
+    def _count_key(self) -> None:
         self._keys += 1
         if self._keys > _MOST_KEYS:
             raise invalid_json(f"it has more than {_MOST_KEYS} keys at its top level")
-        self._key = self._text()
-        self._step = self._colon
-
-    def _string_read(self, end: int) -> None:
-        if self._key == "model":
-            self._model = self._text()
-            self._span = (self._token_at, end)
-        self._step = self._comma
 
     def _nested(self, data: bytes, at: int) -> int:
         while True:
@@ -247,7 +279,7 @@ class JsonScan:
             at += 1
             if byte == 0x22:
                 # Its end isn't in this piece, else it would have been skipped.
-                self._step = self._nested_string
+                self._step = JsonScan._nested_string
                 return at
             if byte in _CLOSING:
                 if len(self._depth) == _DEEPEST:
@@ -257,14 +289,14 @@ class JsonScan:
             if _CLOSING[self._depth.pop()] != byte:
                 raise invalid_json(f"brackets don't match at byte {self._at + at - 1}")
             if not self._depth:
-                self._step = self._comma
+                self._step = JsonScan._comma
                 return at
 
     def _nested_string(self, data: bytes, at: int) -> int:
         end, over = self._to_quote(data, at)
         if not over:
             return end
-        self._step = self._nested
+        self._step = JsonScan._nested
         return end + 1
 
     def _to_quote(self, data: bytes, at: int) -> tuple[int, bool]:
@@ -285,20 +317,34 @@ class JsonScan:
         if len(self._token) <= _LONGEST:
             self._token += data[at : min(end, at + _LONGEST + 1)]
 
-    def _text(self) -> str | None:
-        """The string in the token; None for one too long to be a key or model of ours."""
-        if len(self._token) > _LONGEST:
-            return None
-        if b"\\" not in self._token:
-            try:
-                return self._token.decode()
-            except UnicodeDecodeError:
-                raise invalid_json(f"no UTF-8 at byte {self._token_at}") from None
+
+Step = Callable[[JsonScan, bytes, int], int]
+"""Consumes some of a piece from an index on and returns where it ended; it never stays where
+it was without changing the step. A plain function, since a bound method would make a cycle
+of each scan, and those wait for the garbage collector."""
+
+#: What may come next, by its first byte.
+_OBJECT: Final[dict[int, Step]] = {0x7B: JsonScan._first_key}
+_KEY: Final[dict[int, Step]] = {0x22: JsonScan._key_string}
+_KEY_OR_END: Final[dict[int, Step]] = {0x22: JsonScan._key_string, 0x7D: JsonScan._end}
+_COLON: Final[dict[int, Step]] = {0x3A: JsonScan._value}
+_COMMA_OR_END: Final[dict[int, Step]] = {0x2C: JsonScan._next_key, 0x7D: JsonScan._end}
+
+
+def _text(raw: bytes, at: int) -> str | None:
+    """The string between quotes; None for one too long to be a key or model of ours."""
+    if len(raw) > _LONGEST:
+        return None
+    if b"\\" not in raw:
         try:
-            text = json.loads(b'"%b"' % bytes(self._token), strict=False)
-        except ValueError:
-            raise invalid_json(f"no string at byte {self._token_at}") from None
-        return str(text)
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise invalid_json(f"no UTF-8 at byte {at}") from None
+    try:
+        text = json.loads(b'"%b"' % raw, strict=False)
+    except ValueError:
+        raise invalid_json(f"no string at byte {at}") from None
+    return str(text)
 
 
 def _skip(pattern: re.Pattern[bytes], data: bytes, at: int) -> int:

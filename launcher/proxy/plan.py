@@ -53,13 +53,12 @@ class Plan:
     retry: bool
     """The method is idempotent or the path is stateless inference: may be sent again where
     not one byte came back."""
-    response_headers: RawHeaders = ()
-    """Added to the final response (Server-Timing, X-Launcher-Cold-Start)."""
     response_timeout: float | None = None
     """Seconds until the response's first byte; None: no limit."""
     tunnel_idle: float = 300.0
-    on_first_byte: Callable[[], None] | None = None
-    """Called when the final head came in from the backend."""
+    on_first_byte: Callable[[], RawHeaders] | None = None
+    """Called when the final head came in from the backend; returns what is added to it
+    (Server-Timing, X-Launcher-Cold-Start)."""
     on_silence: Callable[[], None] | None = None
     """Called when 30 s passed without a first byte."""
     on_tunnel_silent: Callable[[bool], None] | None = None

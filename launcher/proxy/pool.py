@@ -103,7 +103,7 @@ class UpstreamPool:
     def discard(self, connection: UpstreamConnection) -> None:
         """Close it at once."""
         self._open.pop(connection, None)
-        connection.abort()
+        connection.drop()
 
     def forget(self, endpoint: Endpoint) -> None:
         """The backend was stopped: idle connections close, those in use will when released."""

@@ -6,6 +6,8 @@ it, and starts nothing. It must not know the gate or backends' state.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import islice
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -37,17 +39,23 @@ class Resolver:
         self, config: LauncherConfig, table: RouteTable[RouteConfig], access: Access
     ) -> None:
         self._table = table
-        self._aliases = {
-            alias.id: tuple(_candidate(table, model) for model in alias.models)
-            for alias in config.aliases
+        own = {
+            model.id: Candidate(route, model) for route in table.routes for model in route.models
         }
+        self._known: dict[str, tuple[Candidate, ...]] = {id: (one,) for id, one in own.items()}
+        """Who may serve each model id and alias, in order of preference."""
+        for alias in config.aliases:
+            self._known[alias.id] = tuple(own[model] for model in alias.models)
+        self._hosts = any(route.hosts for route in table.routes)
         self._access = access
         self._max_body = config.max_body
         self.budget = Budget(config.max_buffered)
 
     def by_host(self, head: RequestHead) -> RouteConfig | None:
         """The route that owns the request's host; the launcher's own paths don't apply there."""
-        return self._table.by_host(host_name(head.host)) if head.host else None
+        if not self._hosts or not head.host:
+            return None
+        return self._table.by_host(host_name(head.host))
 
     async def on_host(self, exchange: Exchange, route: RouteConfig) -> Resolved:
         """The request as that route's."""
@@ -104,9 +112,11 @@ class Resolver:
         scanner = self._scanner(head, needed=in_query is None)
         if scanner is None:
             asked, at = in_query or (None, None)
-            known = self._known(asked)
+            candidates = self._asked_for(asked)
             body = StreamedBody(exchange)
-            return Resolved(known, path, head.query, prefix, body, asked or "", at, stream=False)
+            return Resolved(
+                candidates, path, head.query, prefix, body, asked or "", at, stream=False
+            )
         kept = await keep(exchange, self.budget, self._max_body, scanner)
         try:
             scanned = scanner.finish()
@@ -115,13 +125,13 @@ class Resolver:
                 asked, where = in_query
             else:
                 asked, where = scanned.model, InBody(kept, scanned.span, scanner.encode)
-            known = self._known(asked)
+            candidates = self._asked_for(asked)
         except BaseException:
             # Nobody else has it yet who would give its memory back.
             kept.close()
             raise
         return Resolved(
-            known, path, head.query, prefix, kept, asked or "", where, stream=scanned.stream
+            candidates, path, head.query, prefix, kept, asked or "", where, stream=scanned.stream
         )
 
     def _scanner(self, head: RequestHead, *, needed: bool) -> Scanner | None:
@@ -148,29 +158,23 @@ class Resolver:
             raise LauncherError("bad_request", "The multipart form's Content-Type has no boundary.")
         return FormScan(boundary)
 
-    def _known(self, asked: str | None) -> tuple[Candidate, ...]:
+    def _asked_for(self, asked: str | None) -> tuple[Candidate, ...]:
         """Who may serve a model id or alias. Raises `missing_model`, `unknown_model`."""
         if not asked:
             raise LauncherError(
                 "missing_model",
                 "No `model` in the request: put it into the JSON body, a form field, or the"
-                f" query (`?model=…`). Known: {_listed(self._models)}.",
+                f" query (`?model=…`). Known: {_listed(self._known)}.",
                 param="model",
             )
-        members = self._aliases.get(asked)
-        if members is not None:
-            return members
-        if self._table.by_model(asked) is None:
+        candidates = self._known.get(asked)
+        if candidates is None:
             raise LauncherError(
                 "unknown_model",
-                f"No route serves the model {_quoted(asked)}. Known: {_listed(self._models)}.",
+                f"No route serves the model {_quoted(asked)}. Known: {_listed(self._known)}.",
                 param="model",
             )
-        return (_candidate(self._table, asked),)
-
-    @property
-    def _models(self) -> tuple[str, ...]:
-        return (*self._table.models, *self._aliases)
+        return candidates
 
     def _unknown_route(self) -> LauncherError:
         prefixes = [prefix for route in self._table.routes for prefix in route.prefixes]
@@ -201,14 +205,6 @@ def _is_json(media: str) -> bool:
     )
 
 
-def _candidate(table: RouteTable[RouteConfig], model: str) -> Candidate:
-    """A model's own route. Raises KeyError where no route serves it."""
-    route = table.by_model(model)
-    if route is None:
-        raise KeyError(model)
-    return Candidate(route, next(spec for spec in route.models if spec.id == model))
-
-
 def _model_in_query(query: bytes | None) -> tuple[str, InQuery] | None:
     """The `model` of a query and where it stands."""
     found = None
@@ -230,11 +226,11 @@ def _decoded(raw: bytes) -> str:
     return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8", "replace")
 
 
-def _listed(names: list[str] | tuple[str, ...]) -> str:
+def _listed(names: Collection[str]) -> str:
     if not names:
         return "none is configured"
     more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(islice(names, _LISTED)) + (f" and {more} more" if more > 0 else "")
 
 
 def _quoted(text: str) -> str:

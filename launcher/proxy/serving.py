@@ -17,7 +17,7 @@ from launcher.config import LauncherConfig, RouteConfig
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
 from launcher.proxy.body import KeptBody, asks_for_stream
-from launcher.proxy.exchange import Exchange, RequestHead
+from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
 from launcher.proxy.forward import forward
 from launcher.proxy.headers import wanted_upgrade
 from launcher.proxy.heartbeat import INTERVAL, HeartbeatExchange, comment, dialect_of
@@ -26,7 +26,7 @@ from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Resolved
-from launcher.proxy.timing import TimedExchange, timing_headers
+from launcher.proxy.timing import timing_headers
 from launcher.proxy.wishes import wishes
 from launcher.runtime.admission import Admission, Ask, Gate, Grant
 from launcher.runtime.asking import ask_for
@@ -194,14 +194,12 @@ class Serving:
         head = exchange.head
         loop = asyncio.get_running_loop()
         began = loop.time()
-        upstream: float | None = None
 
-        def on_first_byte() -> None:
-            nonlocal upstream
+        def on_first_byte() -> RawHeaders:
             now = loop.time()
-            upstream = now - began
             record.first_byte = now - exchange.received_at
             found.body.read_up()
+            return timing_headers(record, now - began)
 
         def on_cut(status: int, response_bytes: int) -> None:
             record.status, record.response_bytes = status, response_bytes
@@ -230,8 +228,7 @@ class Serving:
             on_tunnel_silent=admission.silence,
             on_cut=on_cut,
         )
-        timed = TimedExchange(visit.answer, lambda: timing_headers(record, upstream))
-        return await forward(timed, found.body, plan, self._pool)
+        return await forward(visit.answer, found.body, plan, self._pool)
 
     async def _may_try_again(
         self, failed: UpstreamFailed, grant: Grant, route: RouteConfig, began: float

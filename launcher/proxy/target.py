@@ -20,6 +20,8 @@ _DOT: Final = re.compile(rb"\.|%2e", re.IGNORECASE)
 _ONE_OR_TWO_DOTS: Final = re.compile(rb"(?:\.|%2e){1,2}", re.IGNORECASE)
 _ENCODED_SLASH: Final = re.compile(rb"%2f|%5c", re.IGNORECASE)
 
+_NOT_PRINTABLE: Final = re.compile(rb"[^\x21-\x7e]")
+
 #: The ways to spell the unified endpoint, longest first; what is behind goes under `/v1`.
 _UNIFIED: Final = (b"/openai/v1", b"/openai", b"/v1")
 
@@ -95,5 +97,5 @@ def unified(path: bytes) -> tuple[bytes, bytes] | None:
 
 def printable(path: bytes) -> str:
     """The path for logs: anything but printable ASCII as \\xNN, at most 512 characters."""
-    text = "".join(chr(b) if 0x20 < b < 0x7F else f"\\x{b:02x}" for b in path[:512])
+    text = _NOT_PRINTABLE.sub(lambda found: b"\\x%02x" % found[0][0], path[:512]).decode("ascii")
     return text if len(path) <= 512 else text + "…"

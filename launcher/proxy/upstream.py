@@ -40,6 +40,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_poll",
         "_reader",
         "_reading_paused",
+        "_take",
         "_transport",
         "_waiter",
         "endpoint",
@@ -66,6 +67,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader: ResponseReader | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
+        """Who gets the response's pieces as they come."""
         self._drained: asyncio.Future[None] | None = None
         self._paused = False
         self._reading_paused = False
@@ -125,6 +128,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def drop(self) -> None:
+        """Close at once; nobody will ask any more what went wrong."""
+        # An error that was raised holds the frames it went through, and those hold us: together
+        # they would wait for the garbage collector, with all that an upload had buffered.
+        self._error = None
+        self.abort()
+
     # -- an exchange ---------------------------------------------------------------------
 
     def begin(self, method: str, *, upgrade: bool = False) -> None:
@@ -163,27 +173,31 @@ class UpstreamConnection(asyncio.Protocol):
             await self._wait()
         return reader.heads.popleft()
 
-    async def read(self) -> bytes:
-        """All that has come of the body since the last call, at least a byte; b"" at the end
-        of a whole body. Raises as `next_head` does, after what came before the fault."""
+    async def relay(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand on the body's pieces as they come, in the very turn of the loop. True: all of
+        it was taken. False: `take` said so, since whoever it writes to is behind; what comes
+        is held until the next call. Raises as `next_head` does, after what came before the
+        fault, and what `take` raises."""
         reader = self._reader
         assert reader is not None
-        while not reader.pieces:
+        behind = False
+        while not behind:
+            if reader.pieces:
+                behind = not take(reader.take())
+                if self._reading_paused:
+                    self._resume()
             if reader.complete:
-                return b""
+                return True
             if self._error is not None:
                 raise self._error
-            await self._wait()
-        data = reader.take()
-        if self._reading_paused:
-            self._resume()
-        return data
-
-    @property
-    def complete(self) -> bool:
-        """The response has come whole, and all of it was read."""
-        reader = self._reader
-        return reader is not None and reader.complete and not reader.pieces
+            if not behind:
+                self._take = take
+                try:
+                    await self._wait()
+                finally:
+                    behind = self._take is None
+                    self._take = None
+        return reader.complete and not reader.pieces
 
     def fail(self, error: Exception) -> None:
         """End the exchange from this side: whoever waits meets `error`."""
@@ -224,6 +238,16 @@ class UpstreamConnection(asyncio.Protocol):
         except BadResponse as error:
             self._error = error
             self.abort()
+        if self._take is not None and reader.pieces:
+            try:
+                more = self._take(reader.take())
+            except Exception as error:  # noqa: BLE001 - met by who waits in `relay`
+                self.fail(error)
+                return
+            if not more:
+                self._take = None
+            elif not reader.complete and self._error is None:
+                return
         if (
             reader.buffered > HIGH_WATER or len(reader.leftover) > HIGH_WATER
         ) and not self._reading_paused:

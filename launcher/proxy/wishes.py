@@ -24,12 +24,10 @@ T = TypeVar("T")
 def wishes(head: RequestHead, priority: Priority, wake: Wake) -> tuple[Priority, Wake]:
     """The route's class and wake, or the headers' where those are meeker. A header that is
     sent twice counts twice. Raises LauncherError `bad_request` for a value nobody knows."""
-    for name, value in head.headers:
-        key = name.lower()
-        if key == PRIORITY_HEADER:
-            priority = max(priority, _word(value, PRIORITIES, "X-Launcher-Priority"))
-        elif key == WAKE_HEADER:
-            wake = max(wake, _word(value, WAKES, "X-Launcher-Wake"), key=_MEEKER.index)
+    for value in head.fields.get(PRIORITY_HEADER, ()):
+        priority = max(priority, _word(value, PRIORITIES, "X-Launcher-Priority"))
+    for value in head.fields.get(WAKE_HEADER, ()):
+        wake = max(wake, _word(value, WAKES, "X-Launcher-Wake"), key=_MEEKER.index)
     return priority, wake
 
 

@@ -8,7 +8,6 @@ outcomes are fed back. It decides nothing, and knows nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -23,6 +22,8 @@ from launcher.core.effects import (
     Decided,
     Effect,
     Expired,
+    Forget,
+    Grant,
     Inspect,
     PrewarmSkipped,
     Reject,
@@ -31,14 +32,11 @@ from launcher.core.effects import (
     Stop,
     WakeAt,
 )
-from launcher.core.effects import Grant as GrantEffect
 from launcher.core.events import (
-    Abandoned,
     Arrived,
     Closed,
     Drained,
     Event,
-    Released,
     Renewed,
     Silenced,
     SpecsChanged,
@@ -53,20 +51,20 @@ from launcher.core.types import (
     BackendState,
     Estimates,
     Forecast,
+    Needs,
     Snapshot,
-    TicketId,
 )
 from launcher.drivers.base import Driver, Endpoint
-from launcher.errors import LauncherError
 from launcher.redact import Redactor
-from launcher.runtime.admission import Ask, Grant, Progress
+from launcher.runtime import admission
+from launcher.runtime.admission import Ask, Progress
 from launcher.runtime.alarm import Alarm
-from launcher.runtime.asking import ticket_of
 from launcher.runtime.foresight import Foresight
 from launcher.runtime.gate import Place
 from launcher.runtime.held import Clock, Held
 from launcher.runtime.liveness import Liveness
 from launcher.runtime.operations import Operations
+from launcher.runtime.places import Places
 from launcher.runtime.probe import Probe
 from launcher.runtime.progress import progress
 from launcher.runtime.reconcile import Reconciler
@@ -118,11 +116,10 @@ class Dispatcher:
         self._reconciler = Reconciler(self, self._held)
         self._operations = Operations(self, self._starter, self._reconciler, self._clock)
         self._liveness = Liveness(self, prober, self._reconciler, self._clock)
-        self._ids = itertools.count(1)
-        self._places: dict[TicketId, Place] = {}
+        self._foresight = Foresight(scheduler, self._clock)
+        self._places = Places(self._held, self._foresight, scheduler.epoch)
         self._feeding = False
         self._later: deque[Event | Place] = deque()
-        self._foresight = Foresight(scheduler, self._clock)
         self._alarm = Alarm(self._clock, lambda: self.feed(Tick()))
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -135,7 +132,7 @@ class Dispatcher:
     async def open(self) -> None:
         """Begin: the specs are fed, the drivers opened and followed. Returns at once, however
         long an engine takes; nothing is started before everything of it was listed."""
-        self.feed(SpecsChanged(added=self._roster.specs(self.snapshot().capacity)))
+        self.feed(self._roster.first(self.snapshot().capacity))
         for driver in self._roster.drivers:
             self._roster.configure(driver)
             self._reconciler.follow(driver)
@@ -168,24 +165,18 @@ class Dispatcher:
     # -- the gate
 
     def admit(self, ask: Ask) -> Place:
-        """See `Gate.admit`. Raises KeyError for a backend that isn't configured."""
-        for id in ask.backends:
-            self._held[id]
-        now = self._clock()
-        ticket = ticket_of(ask, TicketId(next(self._ids)), now)
-        place = self._places[ticket.id] = Place(self, ticket, now)
-        self.feed(Arrived(ticket))
-        if place.grant is None and not place.refused:
-            place.waits = True
-            for id in ticket.backends:
-                self._held[id].wait_begins()
+        """See `Gate.admit`."""
+        place = self._places.enter(ask, self, self._clock())
+        if not place.refused:
+            self.feed(Arrived(place.ticket))
+            self._places.waits(place)
         return place
 
-    async def suspect(self, grant: Grant) -> bool:
+    async def suspect(self, grant: admission.Grant) -> bool:
         """See `Gate.suspect`."""
         return await self._liveness.suspect(self._held[grant.backend], grant)
 
-    def watch_silence(self, grant: Grant) -> None:
+    def watch_silence(self, grant: admission.Grant) -> None:
         """See `Gate.watch_silence`."""
         self._liveness.watch_silence(self._held[grant.backend], grant)
 
@@ -218,6 +209,37 @@ class Dispatcher:
         """Refuse new tickets of these backends, or take them again; None: of all, those that a
         reload adds as well. Raises KeyError."""
         self.feed(Drained(None if backends is None else tuple(backends), on))
+
+    def reconfigure(
+        self,
+        configs: Mapping[BackendId, BackendConfig],
+        driver_of: Mapping[BackendId, Driver],
+        *,
+        prewarm: Sequence[BackendId] = (),
+        capacity: Needs | None = None,
+    ) -> SpecsChanged:
+        """Another configuration: applied in place, as far as nothing else is started by it;
+        what is replaced or removed drains first. Says what that came to. Reservations stay."""
+        capacity = self.snapshot().capacity if capacity is None else capacity
+        return self._configure(self._roster.reconfigure(configs, driver_of, prewarm, capacity))
+
+    def reserve(self, backend: BackendId, needs: Needs, *, held: bool = False) -> None:
+        """A place for work outside the launcher, to be had by a lease on it; `held`: the work
+        has it already, since an earlier run. Not before `open`. Raises ValueError where there is
+        such a backend."""
+        self._configure(self._roster.reserve(backend, needs, held=held))
+
+    def unreserve(self, backend: BackendId) -> None:
+        """A reservation is over, its leases with it. Raises KeyError where there is none."""
+        self._configure(self._roster.unreserve(backend))
+
+    def _configure(self, event: SpecsChanged) -> SpecsChanged:
+        for driver in self._roster.drivers:
+            self._reconciler.follow(driver)
+        self.feed(event)
+        for spec in event.added:
+            self._reconciler.joined(self._held[spec.id])
+        return event
 
     def snapshot(self) -> Snapshot:
         """Everything at this moment."""
@@ -285,8 +307,8 @@ class Dispatcher:
             log.exception("feeding %r failed", item)
 
     def _process(self, item: Event | Place) -> None:
-        event = self._leaving(item) if isinstance(item, Place) else item
-        if event is None:
+        event = self._places.left(item) if isinstance(item, Place) else item
+        if event is None or (isinstance(event, Renewed) and not self._places.has(event.ticket)):
             return
         now = self._clock()
         self._feeding = True
@@ -308,32 +330,20 @@ class Dispatcher:
             # An observer's fault must not cost anybody an effect.
             log.exception("an observer failed on %r", event)
 
-    def _leaving(self, place: Place) -> Abandoned | Released | None:
-        self._wait_ends(place)
-        if self._places.pop(place.ticket.id, None) is None:
-            return None  # it was rejected
-        if place.grant is not None:
-            return Released(place.ticket.id, place.ok)
-        return Abandoned(place.ticket.id)
-
-    def _wait_ends(self, place: Place) -> None:
-        if place.waits:
-            place.waits = False
-            for id in place.ticket.backends:
-                self._held[id].wait_ends()
-
     # -- effects
 
     def _carry_out(self, effect: Effect, now: float) -> None:
         match effect:
-            case GrantEffect():
-                self._grant(effect, now)
+            case Grant():
+                self._places.grant(effect, now)
             case Reject():
-                self._reject(effect, now)
+                self._places.reject(effect, now)
             case Abort():
-                self._abort(effect)
-            case Expired(ticket, _, broken):
-                self._places.pop(ticket).expire(broken=broken)
+                self._places.abort(effect)
+            case Expired():
+                self._places.expire(effect)
+            case Forget(backend):
+                self._roster.forget(backend).let_go()
             case Decided() | PrewarmSkipped():
                 pass  # the observers' business
             case _ if self._closing:
@@ -346,44 +356,10 @@ class Dispatcher:
                 self._operations.stop(self._held[effect.backend], effect)
             case AskBusy(backend, epoch):
                 self._liveness.ask_busy(self._held[backend], epoch)
-            case Inspect(backend) | Replace(backend):
+            case Replace(backend):
+                self._reconciler.joined(self._roster.replaced(backend))
+            case Inspect(backend):
                 self._reconciler.look(self._held[backend])
-
-    def _grant(self, effect: GrantEffect, now: float) -> None:
-        place, held = self._places[effect.ticket], self._held[effect.backend]
-        # Only a lease that is continued is granted before its backend is up.
-        endpoint = held.endpoint or Endpoint()
-        began = max(place.asked_at, held.start_began)
-        self._wait_ends(place)
-        place.give(
-            Grant(
-                backend=held.id,
-                epoch=self._scheduler.epoch(held.id),
-                endpoint=endpoint,
-                cold=effect.cold,
-                until=effect.until,
-                queued=now - place.asked_at,
-                starting=now - began if effect.cold else 0.0,
-            )
-        )
-
-    def _reject(self, effect: Reject, now: float) -> None:
-        place = self._places.pop(effect.ticket)
-        self._wait_ends(place)
-        place.refuse(
-            LauncherError(
-                effect.code,
-                effect.message,
-                retry_after=self._foresight.retry_after(effect),
-                detail=effect.detail,
-            ),
-            starting=self._held[effect.backend].started_within(place.asked_at, now),
-        )
-
-    def _abort(self, effect: Abort) -> None:
-        for place in list(self._places.values()):
-            if place.grant is not None and place.grant.backend == effect.backend:
-                place.abort(LauncherError(effect.code, effect.message))
 
 
 async def _all(running: Iterable[asyncio.Task[None]]) -> None:

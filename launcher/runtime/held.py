@@ -30,6 +30,10 @@ class Held:
     id: BackendId
     config: BackendConfig
     driver: Driver
+    next: tuple[BackendConfig, Driver] | None = None
+    """What it will be once what runs has ended."""
+    removed: bool = False
+    """It is no longer configured, and what runs of it is to end."""
     endpoint: Endpoint | None = None
     """The candidate that answered when it last became ready."""
     instance: str | None = None
@@ -58,6 +62,12 @@ class Held:
     silence: asyncio.Task[None] | None = None
     asking: asyncio.Task[None] | None = None
     busy_unanswered: int = 0
+
+    def let_go(self) -> None:
+        """Nothing of it is left to be looked at."""
+        for task in (self.looking, self.suspicion, self.silence, self.asking, *self.operations):
+            if task is not None:
+                task.cancel()
 
     def start_begins(self, now: float) -> None:
         """A Start or an Adopt is under way."""

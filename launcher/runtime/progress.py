@@ -23,7 +23,7 @@ def progress(
     Which of several backends it is bound to is the scheduler's secret: of those, one that is
     starting is taken to be it, else the first.
     """
-    ours = [snapshot.backends[id] for id in backends]
+    ours = [snapshot.backends[id] for id in backends if id in snapshot.backends]
     target = next((one for one in ours if one.state is BackendState.STARTING), ours[0])
     if forecast is not None and not math.isfinite(forecast.seconds):
         forecast = None

@@ -36,11 +36,25 @@ class Reconciler:
         self._told: dict[str, str | None] = {}
 
     def health(self) -> dict[str, str | None]:
-        """Per driver None where it answers, else why not."""
-        return dict(self._health)
+        """Per driver that holds anything None where it answers, else why not."""
+        used = {held.driver.name for held in self._held.values()}
+        return {name: why for name, why in self._health.items() if name in used}
+
+    def joined(self, held: Held) -> None:
+        """A driver holds one more: whether it answers is known already, what runs isn't."""
+        why = self._health[held.driver.name]
+        if why is not None and held.driver.name in self._told:
+            failure = Failure("docker_unavailable", f"{held.driver.name}: {why}")
+            self._shell.feed(Reachable((held.id,), False, failure))
+        elif why is None:
+            self._shell.feed(Reachable((held.id,), True))
+        self.look(held)
 
     def follow(self, driver: Driver) -> None:
-        """Begin to follow a driver; it has been looked at when everything was listed once."""
+        """Begin to follow a driver, unless it is followed already; it has been looked at when
+        everything was listed once."""
+        if driver.name in self._health:
+            return
         self._health[driver.name] = "it has not been heard of yet"
         self._shell.spawn(self._follow(driver), f"watch {driver.name}")
 

@@ -1,15 +1,19 @@
-"""Who is held by whom: the backends that are configured, and their drivers.
+"""Who is held by whom: the backends that are configured, their drivers, and reservations.
 
-Knows configurations and drivers; it neither decides nor carries anything out.
+It knows what the scheduler was told of each, and what to tell it when the configuration is
+another. It neither decides nor carries anything out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from launcher.config import BackendConfig
+from launcher.config import BackendConfig, Health
+from launcher.core.events import SpecsChanged
 from launcher.core.types import BackendId, BackendSpec, Estimates, Needs
-from launcher.drivers.base import Driver
+from launcher.drivers.base import Driver, DriverSpec, ReservedSpec
+from launcher.drivers.reserved import ReservedDriver
 from launcher.runtime.held import Held
 from launcher.runtime.specs import spec_of
 
@@ -26,22 +30,135 @@ class Roster:
         estimates: Mapping[BackendId, Estimates],
     ) -> None:
         """`estimates`: what an earlier run measured."""
-        self.drivers = tuple(drivers)
+        self.drivers = list(drivers)
         self.held = {id: Held(id, config, driver_of[id]) for id, config in sorted(configs.items())}
         self._prewarm = tuple(prewarm)
         self._estimates = dict(estimates)
+        self._specs: dict[BackendId, BackendSpec] = {}
+        self._reserved = ReservedDriver()
 
     def __repr__(self) -> str:
         return f"<Roster {len(self.held)} backends, {len(self.drivers)} drivers>"
 
-    def specs(self, capacity: Needs) -> tuple[BackendSpec, ...]:
-        """What the scheduler is told of each."""
-        ranks = {id: rank for rank, id in enumerate(self._prewarm)}
-        return tuple(
-            spec_of(held.config, capacity, ranks.get(id), self._estimates.get(id, Estimates()))
-            for id, held in self.held.items()
+    def first(self, capacity: Needs) -> SpecsChanged:
+        """What the scheduler is told of all at boot."""
+        return SpecsChanged(
+            added=tuple(self._told(held.config, capacity) for held in self.held.values())
         )
+
+    def reconfigure(
+        self,
+        configs: Mapping[BackendId, BackendConfig],
+        driver_of: Mapping[BackendId, Driver],
+        prewarm: Sequence[BackendId],
+        capacity: Needs,
+    ) -> SpecsChanged:
+        """Take in another configuration. What is started otherwise than before is replaced; the
+        rest applies where it stands. Reservations stay."""
+        self._prewarm = tuple(prewarm)
+        added, changed, replaced, removed = [], [], [], []
+        for id, config in sorted(configs.items()):
+            held, driver = self.held.get(id), driver_of[id]
+            before = self._specs.get(id)
+            spec = self._told(config, capacity)
+            if held is None:
+                self.held[id] = Held(id, config, driver)
+                added.append(spec)
+            elif held.driver is driver and same_start(held.config.driver, config.driver):
+                if held.removed:
+                    added.append(spec)
+                elif held.next is not None or spec != before:
+                    changed.append(spec)
+                held.config, held.next, held.removed = config, None, False
+            else:
+                held.next, held.removed = (config, driver), False
+                replaced.append(spec)
+        for id, held in self.held.items():
+            if id not in configs and held.driver is not self._reserved and not held.removed:
+                held.removed, held.next = True, None
+                removed.append(id)
+        self._follow_all()
+        return SpecsChanged(
+            added=tuple(added),
+            changed=tuple(changed),
+            removed=tuple(removed),
+            replaced=tuple(replaced),
+            capacity=capacity,
+        )
+
+    def reserve(self, id: BackendId, needs: Needs, *, held: bool) -> SpecsChanged:
+        """A place for work outside the launcher; `held`: it is taken already, since an earlier
+        run. Raises ValueError where there is such a backend."""
+        if id in self.held:
+            raise ValueError(f"there is a backend {id} already")
+        config = BackendConfig(
+            id,
+            ReservedSpec(),
+            health=Health("none"),
+            needs=needs,
+            idle_timeout=0.0,
+            linger=0.0,
+            start_guess=0.0,
+            stop_guess=0.0,
+        )
+        self.held[id] = Held(id, config, self._reserved)
+        if held:
+            self._reserved.take(id)
+        self._follow_all()
+        return SpecsChanged(added=(self._told(config, needs),))
+
+    def unreserve(self, id: BackendId) -> SpecsChanged:
+        """A reservation is over. Raises KeyError where there is none."""
+        held = self.held[id]
+        if held.driver is not self._reserved:
+            raise KeyError(id)
+        held.removed = True
+        return SpecsChanged(removed=(id,))
+
+    def is_reservation(self, id: BackendId) -> bool:
+        """Whether it is one, and not configured."""
+        return self.held[id].driver is self._reserved
+
+    def replaced(self, id: BackendId) -> Held:
+        """Nothing runs of what it was: hold it as it is configured now."""
+        held = self.held[id]
+        before = held.driver
+        if held.next is not None:
+            held.config, held.driver = held.next
+        held.next = held.endpoint = held.instance = None
+        for driver in {before, held.driver}:
+            self.configure(driver)
+        return held
+
+    def forget(self, id: BackendId) -> Held:
+        """It is no longer configured, and nothing of it is left."""
+        held = self.held.pop(id)
+        del self._specs[id]
+        self.configure(held.driver)
+        return held
 
     def configure(self, driver: Driver) -> None:
         """Tell a driver what it holds."""
         driver.configure({h.id: h.config.driver for h in self.held.values() if h.driver is driver})
+
+    def _told(self, config: BackendConfig, capacity: Needs) -> BackendSpec:
+        ranks = {id: rank for rank, id in enumerate(self._prewarm)}
+        estimates = self._estimates.get(config.id, Estimates())
+        spec = spec_of(config, capacity, ranks.get(config.id), estimates)
+        self._specs[config.id] = spec
+        return spec
+
+    def _follow_all(self) -> None:
+        """Drivers that came with a configuration are ours from now on."""
+        for held in self.held.values():
+            for driver in (held.driver, *((held.next[1],) if held.next else ())):
+                if driver not in self.drivers:
+                    self.drivers.append(driver)
+        for driver in self.drivers:
+            self.configure(driver)
+
+
+def same_start(one: DriverSpec, other: DriverSpec) -> bool:
+    """Whether the same thing is started and reached in the same way; how long a stop may take
+    is no part of that."""
+    return replace(one, stop_grace=0.0) == replace(other, stop_grace=0.0)

@@ -10,7 +10,7 @@ from typing import Annotated
 import pytest
 from annotated_types import Ge
 
-from launcher.api.shapes import Flag, check_media_type, from_json, from_query, shape
+from launcher.api.shapes import Flag, check_media_type, from_json, from_query, learn, shape
 from launcher.errors import LauncherError
 
 
@@ -73,6 +73,21 @@ def test_a_body_that_is_wrong(body: bytes, code: str, param: str | None, said: s
         from_json(Lease, body)
     assert (caught.value.status, caught.value.code) == (400, code)
     assert caught.value.param == param
+
+
+def test_a_body_may_repeat_the_path() -> None:
+    body = b'{"id": 7, "route": "a"}'
+
+    assert from_json(Lease, body, {"id": "7"}) == Lease(route="a")
+    for args in ({"id": "8"}, {}):
+        with pytest.raises(LauncherError, match="`id` is no key"):
+            from_json(Lease, body, args)
+
+
+async def test_a_shape_is_learned_once() -> None:
+    await learn(None, Lease, Asked)
+
+    assert from_json(Lease, b'{"route": "a"}') == Lease(route="a")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,11 @@ def request(method: str = "GET", **fields: Any) -> RequestHead:
         "chunked": False,
         "upgrade": None,
     }
-    return RequestHead(method=method, **(given | fields))
+    given |= fields
+    by_name: dict[bytes, tuple[bytes, ...]] = {}
+    for name, value in given["headers"]:
+        by_name[name.lower()] = (*by_name.get(name.lower(), ()), value)
+    return RequestHead(method=method, fields=by_name, **given)
 
 
 def a_plan(endpoint: Endpoint, **fields: Any) -> Plan:
@@ -131,19 +135,28 @@ class FakeExchange:
         self.responded = True
         self.status, self.reason, self.headers = status, reason, headers
 
-    async def write(self, data: bytes) -> None:
+    def push(self, data: bytes) -> bool:
         assert self.responded
         assert not self.finished
         assert not self.aborted
         assert data
         self._meet()
         self.pieces.append(data)
+        return self.open.is_set()
+
+    async def drained(self) -> None:
         await self.open.wait()
+        self._meet()
+
+    async def write(self, data: bytes) -> None:
+        if not self.push(data):
+            await self.drained()
 
     async def finish(self) -> None:
         assert self.responded
         assert not self.finished
         self.finished = True
+        await self.open.wait()
 
     def abort(self) -> None:
         self.aborted = True

@@ -11,7 +11,7 @@ import pytest
 from launcher import tasks
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import ClientGone
+from launcher.proxy.exchange import ClientGone, RawHeaders
 from launcher.proxy.forward import INLINE, forward
 from launcher.proxy.headers import PSEUDONYM
 from launcher.proxy.plan import Carried, UpstreamFailed
@@ -72,11 +72,12 @@ async def test_the_response_arrives_as_it_was_sent(pool: UpstreamPool) -> None:
     )
     async with backend(serves(answer)) as there:
         exchange = FakeExchange()
-        plan = a_plan(
-            there.endpoint,
-            response_headers=((b"Server-Timing", b"queue;dur=1"),),
-            on_first_byte=lambda: first_byte.append(exchange.responded),
-        )
+
+        def on_first_byte() -> RawHeaders:
+            first_byte.append(exchange.responded)
+            return ((b"Server-Timing", b"queue;dur=1"),)
+
+        plan = a_plan(there.endpoint, on_first_byte=on_first_byte)
         assert await forward(exchange, Kept(), plan, pool) == Carried(418, 3)
     assert (exchange.status, exchange.reason, exchange.body) == (418, b"I'm a teapot", b"zip")
     assert exchange.headers == (

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import orjson
 import pytest
+from aiohttp import StreamReader
 
 from launcher.config import Secret
 from launcher.errors import LauncherError
+from launcher.proxy.body import KeptBody
+from launcher.proxy.client import ClientExchange
+from launcher.proxy.model_scan import JsonScan
+from launcher.proxy.upstream import UpstreamConnection
 from tests.proxy.awkward import Peer, backend
 from tests.proxy.house import Saying, a_config, a_route, get, house, post
 from tests.proxy.raw_client import Cut, Response
@@ -232,3 +238,44 @@ async def test_head_of_an_error_has_no_body() -> None:
         answer = await here.ask(get("/nowhere").replace(b"GET", b"HEAD"), "HEAD")
         assert answer.status == 404
         assert (await here.ask(get("/healthz"))).status == 202
+
+
+def upload(sent: int, *headers: str) -> bytes:
+    """A request whose body won't come whole."""
+    lines = ["POST /coder/upload HTTP/1.1", "Host: launcher.test", *headers, "", ""]
+    return "\r\n".join(lines).encode() + bytes(sent)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post("/openai/v1/chat/completions", CHAT),
+        post("/openai/v1/chat/completions", CHAT + b" ")[:-1],
+        upload(1000, "Content-Length: 9999"),
+        upload(0, "Transfer-Encoding: chunked") + b"20\r\n0123",
+    ],
+    ids=["whole", "half a document", "half an upload", "half a chunk"],
+)
+async def test_who_leaves_leaves_nothing_for_the_garbage_collector(request_: bytes) -> None:
+    """It comes by seldom, and an upload's buffers are large."""
+
+    async def silent(peer: Peer) -> None:
+        await peer.head()
+        await peer.gone()
+
+    def of_exchanges() -> int:
+        kinds = (ClientExchange, StreamReader, KeptBody, JsonScan, UpstreamConnection)
+        return sum(isinstance(one, kinds) for one in gc.get_objects())
+
+    async with backend(silent) as model, house(a_config(), model.endpoint) as here:
+        gc.collect()
+        gc.disable()
+        try:
+            before = of_exchanges()
+            await here.client.send(request_)
+            await until(lambda: of_exchanges() > before and here.front.active == 1)
+            here.client.reset()
+            await here.record()
+            await until(lambda: here.front.active == 0 and of_exchanges() <= before)
+        finally:
+            gc.enable()

@@ -16,6 +16,7 @@ from launcher.drivers.base import Endpoint
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.upstream import Disconnected, UpstreamConnection
 from tests.proxy.awkward import PATIENCE, Peer, backend, free_port, ok, serves, until
+from tests.proxy.reading import rest
 
 BOTH_LOOPS = True
 
@@ -27,10 +28,7 @@ async def use(connection: UpstreamConnection) -> bytes:
     connection.begin("GET")
     connection.send(REQUEST)
     await connection.next_head()
-    body = b""
-    while data := await connection.read():
-        body += data
-    return body
+    return await rest(connection)
 
 
 async def test_a_connection_is_used_again() -> None:

@@ -15,7 +15,7 @@ BIG = Candidate(a_route(name="big", backends=(B, C)), ModelSpec("big", "org/Big 
 
 async def kept(data: bytes) -> KeptBody:
     body = KeptBody(Budget(1000))
-    await body.append(data)
+    assert body.take(data)
     return body
 
 

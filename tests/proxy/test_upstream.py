@@ -10,10 +10,12 @@ import pytest
 
 from launcher import tasks
 from launcher.drivers.base import Endpoint
+from launcher.proxy.exchange import ClientGone
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.response import BadResponse, ResponseReader, Truncated
 from launcher.proxy.upstream import HIGH_WATER, Disconnected, UpstreamConnection
 from tests.proxy.awkward import PATIENCE, Peer, Script, backend, ok, says, serves, until
+from tests.proxy.reading import read, rest
 
 BOTH_LOOPS = True
 
@@ -25,13 +27,6 @@ async def asked(pool: UpstreamPool, endpoint: Endpoint) -> UpstreamConnection:
     connection.begin("GET")
     connection.send(REQUEST)
     return connection
-
-
-async def rest(connection: UpstreamConnection) -> bytes:
-    body = b""
-    while data := await connection.read():
-        body += data
-    return body
 
 
 async def test_pieces_come_as_they_are_sent() -> None:
@@ -52,11 +47,9 @@ async def test_pieces_come_as_they_are_sent() -> None:
         connection = await asked(pool, there.endpoint)
         assert (await connection.next_head()).status == 200
         for piece in (b"one", b"two", b"three"):
-            assert await asyncio.wait_for(connection.read(), PATIENCE) == piece
-            assert not connection.complete
+            assert await asyncio.wait_for(read(connection), PATIENCE) == piece
             taken.set()
-        assert await connection.read() == b""
-        assert connection.complete
+        assert await read(connection) == b""
         assert connection.reusable
         await pool.close()
 
@@ -85,9 +78,68 @@ async def test_a_reader_that_waits_slows_the_backend_down() -> None:
         assert sent < total // 2
         assert HIGH_WATER < reader.buffered < HIGH_WATER + 512 * 1024
         received = 0
-        while data := await connection.read():
+        while data := await read(connection):
             received += len(data)
         assert received == total
+        await pool.close()
+
+
+async def test_pieces_are_handed_on_in_the_turn_in_which_they_come() -> None:
+    handed: list[bytes] = []
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"
+    connection = UpstreamConnection(Endpoint("127.0.0.1", 9))
+    connection.begin("GET")
+    connection.data_received(answer)
+    relayed = asyncio.ensure_future(connection.relay(lambda piece: not handed.append(piece)))
+    await asyncio.sleep(0)
+    connection.data_received(b"one")
+    assert handed == [b"one"]
+    assert not relayed.done()
+    connection.data_received(b"two")
+    assert handed == [b"one", b"two"]
+    assert await relayed
+
+
+async def test_who_is_behind_gets_nothing_more_until_it_asks() -> None:
+    handed: list[bytes] = []
+    connection = UpstreamConnection(Endpoint("127.0.0.1", 9))
+    connection.begin("GET")
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+    relayed = asyncio.ensure_future(connection.relay(lambda piece: bool(handed.append(piece))))
+    await asyncio.sleep(0)
+    connection.data_received(b"one")
+    connection.data_received(b"two")
+    assert handed == [b"one"]
+    assert not await relayed
+    assert handed == [b"one"]
+    connection.data_received(b"end")
+    assert await connection.relay(lambda piece: bool(handed.append(piece)))
+    assert handed == [b"one", b"twoend"]
+
+
+async def test_whose_taker_fails_meets_that_and_the_backend_is_left() -> None:
+    def take(piece: bytes) -> bool:
+        raise ClientGone(f"before {piece!r}")
+
+    pool = UpstreamPool()
+    sent = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+        await sent.wait()
+        await peer.send(b"one")
+        await peer.gone()
+
+    async with backend(script) as there:
+        connection = await asked(pool, there.endpoint)
+        await connection.next_head()
+        relayed = asyncio.ensure_future(connection.relay(take))
+        await asyncio.sleep(0)
+        sent.set()
+        with pytest.raises(ClientGone, match="before b'one'"):
+            await asyncio.wait_for(relayed, PATIENCE)
+        assert connection.closed
         await pool.close()
 
 
@@ -182,10 +234,9 @@ async def test_a_reset_in_the_body_is_no_end(framing: bytes) -> None:
     async with backend(breaks(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n" + piece)) as there:
         connection = await asked(pool, there.endpoint)
         await connection.next_head()
-        assert await connection.read() == b"some"
+        assert await read(connection) == b"some"
         with pytest.raises(Disconnected, match="broke"):
-            await asyncio.wait_for(connection.read(), PATIENCE)
-        assert not connection.complete
+            await asyncio.wait_for(read(connection), PATIENCE)
         await pool.close()
 
 
@@ -195,7 +246,6 @@ async def test_a_clean_end_is_the_end_of_a_body_without_length() -> None:
         connection = await asked(pool, there.endpoint)
         await connection.next_head()
         assert await rest(connection) == b"all of it"
-        assert connection.complete
         assert not connection.reusable
         await pool.close()
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.config import BackendConfig, Health, Secret
-from launcher.core.effects import Effect, Grant, Reject, Start
+from launcher.core.effects import Effect, Expired, Grant, Reject, Start
 from launcher.core.events import Abandoned, Arrived, Event, Released
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, BackendSnapshot, BackendState, Estimates, Needs, TicketId
@@ -81,6 +81,9 @@ class Ledger:
                     self.granted.add(id)
                 case Reject(id):
                     self.queued.remove(id)
+                    self.ended.append(id)
+                case Expired(id):
+                    self.granted.remove(id)
                     self.ended.append(id)
                 case _:
                     pass

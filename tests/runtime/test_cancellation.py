@@ -76,13 +76,13 @@ async def test_one_cancelled_in_the_tick_of_its_grant_releases() -> None:
     async with opened(house):
         waiter = tasks.spawn(exchange(house, A), name="waiter")
         await asyncio.sleep(1)
-        real = house.dispatcher._grant
+        real = house.dispatcher._places.grant
 
         def grant_and_cancel(effect: object, now: float) -> None:
             real(effect, now)  # type: ignore[arg-type]
             waiter.cancel()
 
-        house.dispatcher._grant = grant_and_cancel  # type: ignore[method-assign]
+        house.dispatcher._places.grant = grant_and_cancel  # type: ignore[method-assign]
         with pytest.raises(asyncio.CancelledError):
             await waiter
         house.nobody_left()
@@ -146,13 +146,13 @@ async def test_one_who_is_cut_before_it_woke_is_told_at_once() -> None:
     async with opened(house):
         waiter = tasks.spawn(exchange(house, A, lasts=100.0), name="waiter")
         await asyncio.sleep(1)
-        real = house.dispatcher._grant
+        real = house.dispatcher._places.grant
 
         def grant_and_stop(effect: object, now: float) -> None:
             real(effect, now)  # type: ignore[arg-type]
             house.dispatcher.request_stop(A, force=True)
 
-        house.dispatcher._grant = grant_and_stop  # type: ignore[method-assign]
+        house.dispatcher._places.grant = grant_and_stop  # type: ignore[method-assign]
         assert await waiter in ("cut", "backend_stopped")
         await house.until(lambda: house.state() is BackendState.STOPPED)
         house.nobody_left()

@@ -308,13 +308,15 @@ async def test_several_backends_are_asked_in_order() -> None:
 
 
 @virtual
-async def test_unknown_backends_are_refused_loudly() -> None:
+async def test_what_is_not_configured_is_refused() -> None:
     house = House(config(A))
     async with opened(house):
-        with pytest.raises(KeyError):
-            house.ask(B)
+        with house.asking(B) as place, pytest.raises(LauncherError, match="no longer configured"):
+            await place.granted()
         with pytest.raises(KeyError):
             house.dispatcher.request_stop(B)
+        with pytest.raises(KeyError):
+            house.dispatcher.drain([B], True)
         house.nobody_left()
 
 
