@@ -55,6 +55,21 @@ class ErrorAnswer(TypedDict):
     error: ErrorFields
 
 
+class Limits:
+    """A condition on a field's value, in `Annotated`: `Annotated[int, Limits(ge=1)]`.
+
+    `ge` and `le` bound a number; `min_length`, `max_length` and `pattern` (a regular expression
+    that has to match somewhere) are for text, the lengths for lists as well. Stands next to the
+    type itself, inside of a union.
+    """
+
+    def __init__(self, **limits: float | str) -> None:
+        self._limits = limits
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return handler(source) | self._limits
+
+
 class _Flag:
     """`?wait` alone says yes."""
 
