@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from launcher import __version__, logs
-from launcher.api.assembly import OwnApi
+from launcher.api.assembly import OwnApi, Watched
 from launcher.api.stats import History
 from launcher.config import LauncherConfig, Listen
 from launcher.core.events import Closed
@@ -38,6 +38,7 @@ from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
 from launcher.redact import Redactor, secrets_of
 from launcher.runtime.dispatcher import Dispatcher
+from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober
 from launcher.state.decided import DECISIONS, DecisionKeeper
 from launcher.state.measured import ESTIMATES, STARTS, Keeper
@@ -73,12 +74,14 @@ class App:
         decided = DecisionKeeper(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
+        self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         narrator = Narrator(
             self.metrics.fact,
             self.history.fact,
             self.keeper.fact,
             self.decisions.fact,
             logs.log_fact,
+            self.outputs.fact,
             self._forget,
             of_grants=(self.metrics.fact, logs.log_fact),
         )
@@ -103,8 +106,7 @@ class App:
             self.metrics,
             self.history,
             self.decisions,
-            journal=self.journal,
-            timeline=timeline,
+            watched=Watched(self.journal, timeline, self.outputs),
             redact=redactor.text,
         )
         handler = ProxyHandler(
@@ -189,6 +191,7 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
         stack.push_async_callback(app.front.close, config.drain_timeout)
         stack.push_async_callback(app.own.close)
         stack.callback(app.journal.close)
+        stack.push_async_callback(app.outputs.close)
         # First of all, those who wait are told; each step is taken even if one before it fails
         # or is cut short by a second signal.
         stack.callback(app.dispatcher.feed, Closed())

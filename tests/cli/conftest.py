@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from launcher.decisions import DecisionLog
 from launcher.journal import Journal
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl
+from tests.api.world import CONFIG, FakeControl, watched
 
 
 class Told:
@@ -46,7 +47,8 @@ def url(control: FakeControl, told: Told) -> Iterator[str]:
     def make() -> OwnApi:
         told.loop = asyncio.get_running_loop()
         metrics, history = Metrics(CONFIG, control.snapshot), History(CONFIG)
-        return OwnApi(CONFIG, control, metrics, history, told.decisions, journal=told.journal)
+        live = replace(watched(control), journal=told.journal)
+        return OwnApi(CONFIG, control, metrics, history, told.decisions, watched=live)
 
     with served(make) as where:
         yield where
