@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
@@ -20,6 +21,8 @@ from launcher import __version__, logs
 from launcher.api.assembly import OwnApi, Watched
 from launcher.api.stats import History
 from launcher.config import LauncherConfig, Listen
+from launcher.control import records
+from launcher.control.plane import ControlPlane
 from launcher.core.events import Closed
 from launcher.core.policy import POLICIES
 from launcher.core.routing import RouteTable
@@ -53,7 +56,7 @@ Ready = Callable[[tuple[Listen, ...]], None]
 
 
 #: What is read of the state file.
-TABLES = (ESTIMATES, STARTS, DECISIONS)
+TABLES = (ESTIMATES, STARTS, DECISIONS, *records.TABLES)
 
 #: New objects (less those gone) after which the garbage collector looks at the youngest. A
 #: request leaves nothing that only it can find, and each look goes over all that are under way.
@@ -83,6 +86,7 @@ class App:
             logs.log_fact,
             self.outputs.fact,
             self._forget,
+            self._steer,
             of_grants=(self.metrics.fact, logs.log_fact),
         )
         self.journal = Journal()
@@ -100,6 +104,7 @@ class App:
             estimates=self.keeper.estimates,
             redactor=redactor,
         )
+        self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
         self.own = OwnApi(
             config,
             self.dispatcher,
@@ -128,6 +133,9 @@ class App:
     def _exchange_ended(self, record: ExchangeRecord) -> None:
         self.metrics.exchange_ended(record)
         logs.log_exchange(record)
+
+    def _steer(self, fact: Fact) -> None:
+        self.plane.fact(fact)
 
     def _forget(self, fact: Fact) -> None:
         """No idle connection is kept to a backend that stops, or to what it was before."""
@@ -186,6 +194,8 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
         stack.push_async_callback(app.front.close, 0.0)
         await app.dispatcher.open()
         stack.push_async_callback(app.dispatcher.close, config.stop_on_exit)
+        app.plane.open()
+        stack.push_async_callback(app.plane.close)
         stack.callback(app.keeper.save_all)
         await app.front.open(tls)
         stack.push_async_callback(app.front.close, config.drain_timeout)
