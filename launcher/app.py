@@ -14,10 +14,10 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
-from launcher import __version__, logs
+from launcher import __version__, exposure, logs
 from launcher.api.assembly import OwnApi, Watched
 from launcher.api.stats import History
 from launcher.config import LauncherConfig, Listen
@@ -37,6 +37,7 @@ from launcher.journal import Journal
 from launcher.metrics import Metrics
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
 from launcher.redact import Redactor, secrets_of
@@ -77,6 +78,7 @@ class App:
         decided = DecisionKeeper(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
+        self.meters = Meters()
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         narrator = Narrator(
             self.metrics.fact,
@@ -122,6 +124,7 @@ class App:
             self.own,
             on_start=self._exchange_started,
             on_done=self._exchange_ended,
+            meters=self.meters,
         )
         self.front = Front(handler)
         self._endpoints: dict[BackendId, Endpoint] = {}
@@ -190,7 +193,7 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
         stack.push_async_callback(app.pool.close)
         # Before anything is listed, cleaned up or started: a second launcher that can't have
         # its address must not touch what belongs to the first.
-        await app.front.bind(config.listen)
+        await app.front.bind(config.listen, config.admin_listen)
         stack.push_async_callback(app.front.close, 0.0)
         await app.dispatcher.open()
         stack.push_async_callback(app.dispatcher.close, config.stop_on_exit)
@@ -223,6 +226,10 @@ def _collecting_seldom() -> Iterator[None]:
         gc.unfreeze()
 
 
+def _listed(addresses: Iterable[Listen]) -> str:
+    return ", ".join(map(str, addresses))
+
+
 async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP (a terminal that closed), or until cancelled.
 
@@ -250,9 +257,13 @@ async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
     try:
         async with running(config) as app:
             served = True
-            where = ", ".join(str(address) for address in app.front.addresses)
+            where = _listed(app.front.addresses)
             routes = len(config.routes)
             log.info("launcher %s serves %d routes at %s", __version__, routes, where)
+            if config.admin_listen:
+                log.info("operators' endpoints are at %s", _listed(app.front.operators))
+            for warning in exposure.warnings(config):
+                log.warning("%s", warning)
             with _collecting_seldom():
                 if ready is not None:
                     ready(app.front.addresses)
