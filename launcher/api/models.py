@@ -36,29 +36,27 @@ class Model(TypedDict):
 
 @shape
 class ModelList(TypedDict):
-    """Every model that the caller can have."""
+    """Every model that can be had."""
 
     object: Literal["list"]
     data: list[Model]
 
 
-def _routes(config: LauncherConfig) -> Iterator[tuple[str, frozenset[str]]]:
-    """Every model id and alias, and the routes that serve it."""
-    by_model = {model.id: route.name for route in config.routes for model in route.models}
-    for id, route in by_model.items():
-        yield id, frozenset({route})
+def _ids(config: LauncherConfig) -> Iterator[str]:
+    for route in config.routes:
+        for model in route.models:
+            yield model.id
     for alias in config.aliases:
-        yield alias.id, frozenset(by_model[id] for id in alias.models)
+        yield alias.id
 
 
 class Models:
     """OpenAI's list and its single objects."""
 
     def __init__(self, config: LauncherConfig, created: float) -> None:
-        self._routes = dict(_routes(config))
         self._models: dict[str, Model] = {
             id: Model(id=id, object="model", created=int(created), owned_by="launcher")
-            for id in self._routes
+            for id in _ids(config)
         }
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -66,8 +64,8 @@ class Models:
         return (
             *(
                 Endpoint(
-                    method="GET", path=path, need="known", answer=self.list,
-                    tag="alias" if suffix else "models", everywhere=True,
+                    method="GET", path=path, need="observe", answer=self.list,
+                    tag="alias" if suffix else "models",
                     operation=f"list_models{suffix}",
                     summary="Every model, in OpenAI's shape; starts none.",
                     answers={200: ModelList},
@@ -76,8 +74,8 @@ class Models:
             ),
             *(
                 Endpoint(
-                    method="GET", path=f"{path}/{{id...}}", need="known", answer=self.one,
-                    tag="alias" if suffix else "models", everywhere=True,
+                    method="GET", path=f"{path}/{{id...}}", need="observe", answer=self.one,
+                    tag="alias" if suffix else "models",
                     operation=f"get_model{suffix}",
                     summary="One model; its id may hold `/`.",
                     answers={200: Model},
@@ -88,14 +86,13 @@ class Models:
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         """GET …/models"""
-        return json_answer(ModelList(object="list", data=[*self._seen(request).values()]))
+        return json_answer(ModelList(object="list", data=[*self._models.values()]))
 
     async def one(self, request: ApiRequest) -> ApiResponse:
         """GET …/models/{id}; an id may hold slashes."""
-        seen = self._seen(request)
-        found = seen.get(request.args["id"])
+        found = self._models.get(request.args["id"])
         if found is None:
-            known = list(seen)
+            known = list(self._models)
             more = f" and {len(known) - MAX_NAMED} more" if len(known) > MAX_NAMED else ""
             raise LauncherError(
                 "unknown_model",
@@ -104,13 +101,3 @@ class Models:
                 param="model",
             )
         return json_answer(found)
-
-    def _seen(self, request: ApiRequest) -> dict[str, Model]:
-        """The models that the caller may use."""
-        if request.routes is None:
-            return self._models
-        return {
-            id: model
-            for id, model in self._models.items()
-            if not request.routes.isdisjoint(self._routes[id])
-        }

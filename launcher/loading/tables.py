@@ -101,7 +101,6 @@ _TABLES: dict[Scope, str] = {
     "route": "[routes.NAME]",
     "backend": "[backends.NAME]",
     "mode": "[modes.NAME]",
-    "key": "[keys.NAME]",
 }
 
 

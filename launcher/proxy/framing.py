@@ -39,7 +39,6 @@ def check_head(
     peer: str,
     scheme: str,
     max_head: int,
-    operators: bool = True,
 ) -> RequestHead:
     """The head as the rest of the proxy may trust it.
 
@@ -83,7 +82,6 @@ def check_head(
         chunked=chunked,
         upgrade=upgrade,
         raw_target=target,
-        operators=operators,
     )
 
 
