@@ -13,6 +13,7 @@ from launcher.config import LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
+from launcher.proxy.body import Budget
 from launcher.proxy.exchange import ClientGone, Exchange
 from launcher.proxy.own import OwnPaths, send_error
 from launcher.proxy.pool import UpstreamPool
@@ -31,7 +32,8 @@ CLIENT_GONE = 499
 
 
 class ProxyHandler:
-    """Carries every exchange to its end.
+    """Carries every exchange of one configuration to its end; another configuration has another
+    handler, and what that one began keeps to what it came with.
 
     `on_start` is told of each whose route is known, `on_done` of every one, once.
     """
@@ -42,21 +44,17 @@ class ProxyHandler:
         table: RouteTable[RouteConfig],
         gate: Gate,
         pool: UpstreamPool,
+        budget: Budget,
         own: OwnEndpoints,
         on_done: ExchangeObserver,
         on_start: ExchangeStarted,
     ) -> None:
         self._access = Access(config.api_keys, config.admin_keys)
         self._own = OwnPaths(own, self._access)
-        self._resolver = Resolver(config, table, self._access)
+        self._resolver = Resolver(config, table, self._access, budget)
         self._serving = Serving(config, gate, pool, self._access, self._resolver)
         self._on_done = on_done
         self._on_start = on_start
-
-    @property
-    def buffered(self) -> int:
-        """Bytes of kept bodies in memory."""
-        return self._resolver.budget.used
 
     async def __call__(self, exchange: Exchange) -> None:
         """Raises CancelledError or ClientGone where the client left, CancelledError where the

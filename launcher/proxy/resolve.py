@@ -36,7 +36,11 @@ class Resolver:
     """Routes by host, path and model."""
 
     def __init__(
-        self, config: LauncherConfig, table: RouteTable[RouteConfig], access: Access
+        self,
+        config: LauncherConfig,
+        table: RouteTable[RouteConfig],
+        access: Access,
+        budget: Budget,
     ) -> None:
         self._table = table
         own = {
@@ -49,7 +53,7 @@ class Resolver:
         self._hosts = any(route.hosts for route in table.routes)
         self._access = access
         self._max_body = config.max_body
-        self.budget = Budget(config.max_buffered)
+        self.budget = budget
 
     def by_host(self, head: RequestHead) -> RouteConfig | None:
         """The route that owns the request's host; the launcher's own paths don't apply there."""

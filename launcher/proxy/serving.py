@@ -90,7 +90,6 @@ class Serving:
         self._access = access
         self._resolver = resolver
         self._config = config
-        self._keys = {backend.id: backend.backend_key for backend in config.backends}
         self._trusted = Trusted(config.trusted_proxies)
 
     async def serve(self, visit: Visit, found: Resolved) -> None:
@@ -205,7 +204,7 @@ class Serving:
             record.status, record.response_bytes = status, response_bytes
 
         dropped, added = self._access.drop_and_set(
-            head, inject=route.auth == "inject", backend_key=self._keys.get(grant.backend)
+            head, inject=route.auth == "inject", backend_key=grant.key
         )
         if visit.heart is not None:
             # What goes on behind comments has to be as plain as they are.

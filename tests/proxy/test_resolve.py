@@ -10,7 +10,7 @@ from launcher.config import AliasConfig, LauncherConfig, ModelSpec, RouteConfig,
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
-from launcher.proxy.body import KeptBody, StreamedBody
+from launcher.proxy.body import Budget, KeptBody, StreamedBody
 from launcher.proxy.resolve import Resolver, host_name
 from launcher.proxy.resolved import Candidate, Resolved
 from tests.proxy.fake_exchange import request
@@ -23,7 +23,9 @@ COMFY = a_route(name="comfy", prefixes=("/comfy",), hosts=("comfy.lan",), models
 def a_resolver(config: LauncherConfig | None = None) -> Resolver:
     config = config or a_config(a_route(), COMFY)
     table: RouteTable[RouteConfig] = RouteTable(config.routes)
-    return Resolver(config, table, Access(config.api_keys, config.admin_keys))
+    return Resolver(
+        config, table, Access(config.api_keys, config.admin_keys), Budget(config.max_buffered)
+    )
 
 
 def sending(
