@@ -36,6 +36,7 @@ from launcher.metrics import Metrics
 from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
 from launcher.redact import Redactor, secrets_of
@@ -77,6 +78,7 @@ class App:
         decided = DecisionKeeper(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
+        self.meters = Meters()
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         narrator = Narrator(
             self.metrics.fact,
@@ -134,6 +136,7 @@ class App:
             own,
             on_start=self._exchange_started,
             on_done=self._exchange_ended,
+            meters=self.meters,
         )
 
     def leaving(self) -> Mapping[BackendId, DriverSpec]:
@@ -236,7 +239,7 @@ async def running(
         stack.push_async_callback(app.pool.close)
         # Before anything is listed, cleaned up or started: a second launcher that can't have
         # its address must not touch what belongs to the first.
-        await app.front.bind(config.listen)
+        await app.front.bind(config.listen, config.admin_listen)
         stack.push_async_callback(app.front.close, 0.0)
         await app.dispatcher.open()
         # At the end, what the latest configuration says.

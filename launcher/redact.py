@@ -65,7 +65,7 @@ class Redactor:
 def secrets_of(config: LauncherConfig) -> tuple[Secret, ...]:
     """Every secret of a configuration: keys, and what processes get in variables that are
     named like one (`HF_TOKEN`, `…_PASSWORD`)."""
-    found = [*config.api_keys, *config.admin_keys]
+    found = [key.secret for key in config.keys if key.secret is not None]
     for backend in config.backends:
         if backend.backend_key is not None:
             found.append(backend.backend_key)

@@ -9,10 +9,10 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from launcher import __version__
+from launcher import __version__, exposure
 from launcher.app import App, running
 from launcher.config import LauncherConfig, Listen
 from launcher.errors import ConfigError
@@ -44,6 +44,10 @@ def _collecting_seldom() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+def _listed(addresses: Iterable[Listen]) -> str:
+    return ", ".join(map(str, addresses))
 
 
 async def _reload(app: App, asked_by: str) -> None:
@@ -106,9 +110,13 @@ async def serve(
     try:
         async with running(config, load, redactor) as app:
             served = True
-            where = ", ".join(str(address) for address in app.front.addresses)
+            where = _listed(app.front.addresses)
             routes = len(config.routes)
             log.info("launcher %s serves %d routes at %s", __version__, routes, where)
+            if config.admin_listen:
+                log.info("operators' endpoints are at %s", _listed(app.front.operators))
+            for warning in exposure.warnings(config):
+                log.warning("%s", warning)
             reloads.spawn(_reload_when_told(app, told), name="reload when told")
             if watched is not None:
                 reloads.spawn(_reload_on_changes(app, watched), name="watch the configuration")

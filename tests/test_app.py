@@ -20,11 +20,11 @@ from launcher.config import (
     Listen,
     ModelSpec,
     RouteConfig,
-    Secret,
 )
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
+from tests.keyring import api
 
 BACKEND = Path(__file__).parent / "backend.py"
 
@@ -151,7 +151,7 @@ async def test_another_configuration_holds_for_the_next_request(tmp_path: Path) 
         assert await ask("/v1/models?model=c") == 200
         assert launcher.dispatcher.snapshot().backends.keys() == {"a"}
         assert launcher.history.starts[BackendId("a")].count == 1
-        launcher.take(replace(after, api_keys=(Secret("sk-new"),)))
+        launcher.take(replace(after, keys=api("sk-new")))
         assert (await ask("/a/v1/models"), await ask("/a/v1/models", "sk-new")) == (401, 200)
         metrics = (await launcher.metrics.render()).decode()
         assert 'route="c"' in metrics

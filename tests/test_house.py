@@ -43,7 +43,7 @@ FLOORS = (
     ("core",),
     ("facts", "decisions", "journal", "timeline", "drivers"),
     ("config", "settings", "loading", "redact"),
-    ("runtime", "state", "check", "reloading"),
+    ("runtime", "state", "exposure", "check", "reloading"),
     ("control",),
     ("api", "proxy"),
     ("logs", "log_lines", "log_writer", "metrics", "metrics_table"),

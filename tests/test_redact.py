@@ -13,6 +13,7 @@ from launcher.config import BackendConfig, LauncherConfig, Secret
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, ProcessSpec
 from launcher.redact import MASK, REMEMBERED, Redactor, secrets_of
+from tests.keyring import a_key, admin, api
 
 
 def test_every_occurrence_goes() -> None:
@@ -52,8 +53,7 @@ def test_a_redactor_does_not_show_its_secrets() -> None:
 
 def test_the_secrets_of_a_configuration() -> None:
     config = LauncherConfig(
-        api_keys=(Secret("api"),),
-        admin_keys=(Secret("admin"),),
+        keys=(*api("api"), *admin("admin"), a_key("hashed", secret=None)),
         backends=(
             BackendConfig(BackendId("a"), ContainerSpec("a", 8000), backend_key=Secret("backend")),
             BackendConfig(

@@ -69,7 +69,12 @@ def described() -> tuple[Endpoint, ...]:
 
 def _keyed(config: LauncherConfig) -> frozenset[Need]:
     """What keys have to be shown for."""
-    needs: dict[Need, bool] = {"observe": bool(config.api_keys), "admin": bool(config.admin_keys)}
+    looking = not config.scopes.isdisjoint(("infer", "observe"))
+    needs: dict[Need, bool] = {
+        "known": looking,
+        "observe": looking,
+        "admin": "admin" in config.scopes,
+    }
     return frozenset(need for need, keyed in needs.items() if keyed)
 
 
@@ -121,12 +126,13 @@ class OwnApi:
             Page(),
         )
         self._router = Router(one for concern in concerns for one in concern.endpoints())
+        self._for_clients = Router(one for one in self._router.endpoints if one.everywhere)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All of them."""
         return self._router.endpoints
 
-    def find(self, method: str, path: str) -> Found | None:
+    def find(self, method: str, path: str, *, operators: bool = True) -> Found | None:
         """See `launcher.api.endpoint.OwnEndpoints`."""
-        return self._router.find(method, path)
+        return (self._router if operators else self._for_clients).find(method, path)

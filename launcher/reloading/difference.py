@@ -14,7 +14,16 @@ from launcher.config import BackendConfig, LauncherConfig
 from launcher.runtime.roster import same_start
 
 #: What was chosen once, when the launcher came up.
-FIXED = ("listen", "tls_cert", "tls_key", "policy", "docker_host", "compose_project", "state_file")
+FIXED = (
+    "listen",
+    "admin_listen",
+    "tls_cert",
+    "tls_key",
+    "policy",
+    "docker_host",
+    "compose_project",
+    "state_file",
+)
 
 #: Of a configuration, what is told of elsewhere or is no setting.
 _APART = frozenset({"routes", "backends", "source", "warnings"})

@@ -58,10 +58,10 @@ def test_it_keeps_the_contract(api: OwnApi) -> None:
         ("GET", "/api/status", "observe"),
         ("GET", "/api/decisions", "observe"),
         ("GET", "/api/routes/coder/plan", "observe"),
-        ("GET", "/openai/v1/models", "observe"),
-        ("GET", "/openai/models", "observe"),
-        ("GET", "/v1/models", "observe"),
-        ("GET", "/v1/models/coder-fast", "observe"),
+        ("GET", "/openai/v1/models", "known"),
+        ("GET", "/openai/models", "known"),
+        ("GET", "/v1/models", "known"),
+        ("GET", "/v1/models/coder-fast", "known"),
         ("POST", "/api/routes/coder/start", "admin"),
         ("POST", "/api/routes/coder/stop", "admin"),
     ],
@@ -71,6 +71,19 @@ def test_own_paths_and_what_they_need(api: OwnApi, method: str, path: str, need:
 
     assert found is not None
     assert found.endpoint.need == need
+
+
+def test_at_clients_addresses_there_are_models_and_health_and_nothing_else(api: OwnApi) -> None:
+    everywhere = {one.template for one in api.endpoints if one.everywhere}
+    lists = {"/openai/v1/models", "/openai/models", "/v1/models"}
+    assert everywhere == {"/healthz", "/readyz", *lists, *(f"{path}/{{id}}" for path in lists)}
+    for one in api.endpoints:
+        path = re.sub(r"\{\w+\}", "x", one.template)
+        assert api.find(one.method, path, operators=True) is not None
+        found = api.find(one.method, path, operators=False)
+        assert (found is not None) is one.everywhere
+    # As if there were no such path: not even its methods are told.
+    assert api.find("DELETE", "/api/status", operators=False) is None
 
 
 @pytest.mark.parametrize(

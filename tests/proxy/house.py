@@ -20,6 +20,7 @@ from launcher.errors import LauncherError
 from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
 from tests.proxy import awkward
@@ -57,8 +58,9 @@ class Sent:
 
 
 class FakeOwn:
-    """Endpoints at /healthz (open), /stats (observe), /admin (admin, POST), and /stream (open):
-    what a test puts into `pieces`, until None or whoever reads it leaves (`closed`)."""
+    """Endpoints at /healthz (open) and /models (known), both everywhere; /page (open), /stats
+    (observe), /admin (admin, POST), and /stream (open): what a test puts into `pieces`, until
+    None or whoever reads it leaves (`closed`)."""
 
     def __init__(self) -> None:
         self.asked: list[ApiRequest] = []
@@ -66,9 +68,15 @@ class FakeOwn:
         self.taken = 0
         self.closed = asyncio.Event()
 
-    def find(self, method: str, path: str) -> Found | None:
+    def find(self, method: str, path: str, *, operators: bool) -> Found | None:
         if path == "/healthz":
-            return _found("open", self.answer)
+            return _found("open", self.answer, everywhere=True)
+        if path == "/models":
+            return _found("known", self.answer, everywhere=True)
+        if not operators:
+            return None
+        if path == "/page":
+            return _found("open", self.page)
         if path == "/stats":
             return _found("observe", self.answer, query=Sent)
         if path == "/stream":
@@ -85,6 +93,9 @@ class FakeOwn:
         self.asked.append(request)
         return ApiResponse(b'{"ok":true}', 202, headers=(("X-More", "1"),))
 
+    async def page(self, request: ApiRequest) -> ApiResponse:
+        return ApiResponse(b"<p>", content_type="text/html; charset=utf-8")
+
     async def stream(self, request: ApiRequest) -> ApiStream:
         return ApiStream(self._pieces(), "text/plain", headers=(("X-More", "1"),))
 
@@ -100,7 +111,7 @@ class FakeOwn:
         raise ZeroDivisionError(request.path)
 
 
-def _found(need: Need, answer: Answer, **shapes: type) -> Found:
+def _found(need: Need, answer: Answer, **more: Any) -> Found:
     endpoint = OwnEndpoint(
         method="GET",
         path="/",
@@ -109,7 +120,7 @@ def _found(need: Need, answer: Answer, **shapes: type) -> Found:
         operation="ask",
         summary="",
         tag="status",
-        **shapes,  # type: ignore[arg-type]
+        **more,
     )
     return Found(endpoint, {"of": "path"})
 
@@ -157,6 +168,7 @@ async def house(
         own := FakeOwn(),
         on_done=lambda record: made[0].records.append(record),
         on_start=lambda record: made[0].started.append(record),
+        meters=Meters(),
     )
     try:
         async with serving(handler) as (front, address), connect(address) as client:

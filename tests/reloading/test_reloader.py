@@ -139,9 +139,9 @@ def test_sentences() -> None:
             routes=Names(added=("a", "b"), changed={"c": ("models", "path")}),
             backends=Names(removed=("d",)),
             replaced=("e", "f"),
-            settings=("capacity", "api_keys"),
+            settings=("capacity", "keys"),
         )
     ) == (
         "added routes a, b; changed route c (models, path); removed backend d; "
-        "replaced backends e, f; changed capacity, api_keys"
+        "replaced backends e, f; changed capacity, keys"
     )
