@@ -58,6 +58,9 @@ ERROR_KINDS: dict[str, ErrorKind] = {
     "wrong_host": ErrorKind(421, "The launcher isn't known by that `Host`; see `allowed_hosts`."),
     "too_many_in_flight": ErrorKind(429, "The key's `max_in_flight` requests are under way."),
     "rate_limited": ErrorKind(429, "The key's `requests_per_minute` are used up."),
+    "bad_configuration": ErrorKind(
+        422, "A reload found the configuration wrong, and changed nothing."
+    ),
     "headers_too_large": ErrorKind(431, "The request's head is larger than the launcher reads."),
     "internal_error": ErrorKind(500, "The launcher itself failed; its log has the details."),
     "not_implemented": ErrorKind(501, "A transfer coding that this proxy doesn't carry."),

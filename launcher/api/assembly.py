@@ -20,6 +20,7 @@ from launcher.api.openapi import OpenApi
 from launcher.api.page import Page
 from launcher.api.plan import Plans
 from launcher.api.pointer import Pointer
+from launcher.api.reload import Reload, Reloads
 from launcher.api.router import Router
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
@@ -28,6 +29,7 @@ from launcher.api.timeline import Timelines
 from launcher.config import LauncherConfig
 from launcher.decisions import DecisionLog
 from launcher.journal import Journal
+from launcher.tasks import Group
 from launcher.timeline import Timeline
 
 
@@ -55,6 +57,7 @@ CONCERNS: tuple[type[Api], ...] = (
     Decisions,
     Plans,
     Switches,
+    Reload,
     Page,
 )
 
@@ -97,12 +100,13 @@ class OwnApi:
         metrics: Scrape,
         history: History,
         decisions: DecisionLog,
+        reloader: Reloads,
         *,
         watched: Watched,
+        holds: Group | None = None,
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._switches = Switches(config, control)
         concerns: tuple[Api, ...] = (
             Pointer(),
             OpenApi(_keyed(config), described),
@@ -117,7 +121,8 @@ class OwnApi:
             Logs(control, watched.outputs),
             Decisions(config, decisions, wall),
             Plans(config, control),
-            self._switches,
+            Switches(config, control, holds),
+            Reload(reloader),
             Page(),
         )
         self._router = Router(one for concern in concerns for one in concern.endpoints())
@@ -131,7 +136,3 @@ class OwnApi:
     def find(self, method: str, path: str, *, operators: bool = True) -> Found | None:
         """See `launcher.api.endpoint.OwnEndpoints`."""
         return (self._router if operators else self._for_clients).find(method, path)
-
-    async def close(self) -> None:
-        """Give up what operators still wait for."""
-        await self._switches.close()

@@ -117,7 +117,8 @@ class Front:
         body_timeout: float = 60.0,
         max_head: int = 64 * 1024,
     ) -> None:
-        self._handler = handler
+        self.handler = handler
+        """Who carries the next exchange; may be replaced at any time."""
         self._limits = Limits(head_timeout, body_timeout, keepalive, max_head)
         self._bound: tuple[listening.Bound, ...] = ()
         self._listeners: list[asyncio.Server] = []
@@ -237,7 +238,7 @@ class Front:
         try:
             if exchange.problem is not None:
                 raise exchange.problem
-            await self._handler(exchange)
+            await self.handler(exchange)
             if not exchange.ended:
                 raise RuntimeError(f"the handler left {exchange!r} without an end")
         except asyncio.CancelledError:

@@ -13,6 +13,7 @@ from launcher.config import LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
+from launcher.proxy.body import Budget
 from launcher.proxy.browsers import OWN_HEADERS, Guard, names_of
 from launcher.proxy.exchange import ClientGone, Exchange
 from launcher.proxy.meters import Meters
@@ -24,6 +25,7 @@ from launcher.proxy.resolved import Resolved
 from launcher.proxy.serving import Serving, Visit
 from launcher.proxy.target import check_path, printable
 from launcher.proxy.timing import timing_headers
+from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.admission import Gate
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,8 @@ CLIENT_GONE = 499
 
 
 class ProxyHandler:
-    """Carries every exchange to its end.
+    """Carries every exchange of one configuration to its end; another configuration has another
+    handler, and what that one began keeps to what it came with.
 
     `on_start` is told of each whose route is known, `on_done` of every one, once.
     """
@@ -44,23 +47,20 @@ class ProxyHandler:
         table: RouteTable[RouteConfig],
         gate: Gate,
         pool: UpstreamPool,
+        budget: Budget,
         own: OwnEndpoints,
         on_done: ExchangeObserver,
         on_start: ExchangeStarted,
         meters: Meters,
+        waiting: WaitingRoom,
     ) -> None:
         self._access = Access(config.keys, meters)
         guard = Guard(config.allowed_hosts, names_of(config))
         self._own = OwnPaths(own, guard)
-        self._resolver = Resolver(config, table, guard)
-        self._serving = Serving(config, gate, pool, self._resolver)
+        self._resolver = Resolver(config, table, guard, budget)
+        self._serving = Serving(config, gate, pool, self._resolver, waiting)
         self._on_done = on_done
         self._on_start = on_start
-
-    @property
-    def buffered(self) -> int:
-        """Bytes of kept bodies in memory."""
-        return self._resolver.budget.used
 
     async def __call__(self, exchange: Exchange) -> None:
         """Raises CancelledError or ClientGone where the client left, CancelledError where the

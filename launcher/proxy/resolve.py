@@ -37,7 +37,11 @@ class Resolver:
     """Routes by host, path and model."""
 
     def __init__(
-        self, config: LauncherConfig, table: RouteTable[RouteConfig], guard: Guard
+        self,
+        config: LauncherConfig,
+        table: RouteTable[RouteConfig],
+        guard: Guard,
+        budget: Budget,
     ) -> None:
         self._table = table
         own = {
@@ -50,7 +54,7 @@ class Resolver:
         self._hosts = any(route.hosts for route in table.routes)
         self._guard = guard
         self._max_body = config.max_body
-        self.budget = Budget(config.max_buffered)
+        self.budget = budget
 
     def by_host(self, head: RequestHead) -> RouteConfig | None:
         """The route that owns the request's host; the launcher's own paths don't apply there."""

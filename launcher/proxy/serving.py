@@ -28,6 +28,7 @@ from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Resolved
 from launcher.proxy.timing import timing_headers
+from launcher.proxy.waiting import Guest, WaitingRoom, opens_a_page
 from launcher.proxy.wishes import wishes
 from launcher.runtime.admission import Admission, Ask, Gate, Grant
 from launcher.runtime.asking import ask_for
@@ -85,12 +86,13 @@ class Serving:
         gate: Gate,
         pool: UpstreamPool,
         resolver: Resolver,
+        waiting: WaitingRoom,
     ) -> None:
         self._gate = gate
+        self._waiting = waiting
         self._pool = pool
         self._resolver = resolver
         self._config = config
-        self._keys = {backend.id: backend.backend_key for backend in config.backends}
         self._trusted = Trusted(config.trusted_proxies)
 
     async def serve(self, visit: Visit, found: Resolved) -> None:
@@ -127,7 +129,9 @@ class Serving:
                 if first.grant is None:
                     await first.granted()
             admission = held.enter_context(self._gate.admit(ask))
-            grant = admission.grant or await self._granted(admission, visit, found)
+            grant = admission.grant or await self._awaited(admission, visit, found, held)
+            if grant is None:
+                return True
             found.settle(grant.backend)
             record.route, record.backend = found.route.name, grant.backend
             record.cold = record.cold or grant.cold
@@ -149,6 +153,16 @@ class Serving:
                 self._note(record, carried)
                 admission.ok = carried.complete and carried.status < 500
         return True
+
+    async def _awaited(
+        self, admission: Admission, visit: Visit, found: Resolved, held: ExitStack
+    ) -> Grant | None:
+        """Wait as the client can; None where that was a browser, which looks at a page now."""
+        if opens_a_page(visit.exchange.head, found):
+            details = visit.caller.sees_details()
+            guest = Guest(visit.exchange, visit.record, found.first.name, details)
+            return await self._waiting.receive(guest, admission, held)
+        return await self._granted(admission, visit, found)
 
     async def _granted(self, admission: Admission, visit: Visit, found: Resolved) -> Grant:
         """Wait, with heartbeats where the client asked for a stream."""
@@ -210,7 +224,7 @@ class Serving:
             record.status, record.response_bytes = status, response_bytes
 
         dropped, added = visit.caller.drop_and_set(
-            inject=route.auth == "inject", backend_key=self._keys.get(grant.backend)
+            inject=route.auth == "inject", backend_key=grant.key
         )
         if visit.heart is not None:
             # What goes on behind comments has to be as plain as they are.

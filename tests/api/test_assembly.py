@@ -9,13 +9,12 @@ import pytest
 
 from launcher.api.assembly import CONCERNS, OwnApi, described
 from launcher.api.contract import ApiRequest, ApiResponse
-from launcher.api.control import StartQuery
 from launcher.api.endpoint import Endpoint, OwnEndpoints
 from launcher.api.stats import History
 from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
-from tests.api.world import CONFIG, FakeControl, read, request, watched
+from tests.api.world import CONFIG, FakeControl, FakeReloads, read, request, watched
 
 
 async def nobody(request: ApiRequest) -> ApiResponse:
@@ -31,7 +30,13 @@ def control() -> FakeControl:
 def api(control: FakeControl) -> OwnApi:
     metrics = Metrics(CONFIG, control.snapshot)
     return OwnApi(
-        CONFIG, control, metrics, History(CONFIG), DecisionLog(), watched=watched(control)
+        CONFIG,
+        control,
+        metrics,
+        History(CONFIG),
+        DecisionLog(),
+        FakeReloads(),
+        watched=watched(control),
     )
 
 
@@ -167,13 +172,3 @@ def test_every_operation_has_a_name_of_its_own(api: OwnApi) -> None:
 
 def test_every_summary_is_a_sentence(api: OwnApi) -> None:
     assert [one.path for one in api.endpoints if not one.summary.endswith(".")] == []
-
-
-async def test_closing_gives_up_what_operators_wait_for(api: OwnApi, control: FakeControl) -> None:
-    found = api.find("POST", "/api/routes/coder/start")
-    assert found is not None
-    await found.endpoint.answer(request("POST", name=found.args["name"], query=StartQuery()))
-
-    await api.close()
-
-    assert control.admissions[0].left

@@ -17,11 +17,13 @@ from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, Endpoint
 from launcher.errors import LauncherError
+from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
+from launcher.proxy.waiting import WaitingRoom
 from tests.proxy import awkward
 from tests.proxy.fake_gate import FakeGate
 from tests.proxy.raw_client import RawClient, Response, connect
@@ -148,23 +150,32 @@ class House:
         return self.records[-1]
 
 
+async def last_line(backend: BackendId) -> str:
+    """What each backend printed last."""
+    return f"{backend} <b>loads</b>"
+
+
 @asynccontextmanager
 async def house(
     config: LauncherConfig, endpoint: Endpoint | None = None, *, ready: bool = True
 ) -> AsyncIterator[House]:
     """Open, with a client connected. Fails where a ticket or kept bytes are left at the end."""
     gate = FakeGate(endpoint or Endpoint("127.0.0.1", 9), ready=ready)
+    gate.keys = {one.id: one.backend_key for one in config.backends}
     pool = UpstreamPool()
+    budget = Budget(config.max_buffered)
     made: list[House] = []
     handler = ProxyHandler(
         config,
         RouteTable(config.routes),
         gate,
         pool,
+        budget,
         own := FakeOwn(),
         on_done=lambda record: made[0].records.append(record),
         on_start=lambda record: made[0].started.append(record),
         meters=Meters(),
+        waiting=WaitingRoom(last_line),
     )
     try:
         async with serving(handler) as (front, address), connect(address) as client:
@@ -174,7 +185,7 @@ async def house(
     finally:
         await pool.close()
     assert gate.held == []
-    assert handler.buffered == 0
+    assert budget.used == 0
 
 
 def post(path: str, body: bytes, *headers: str, kind: str = "application/json") -> bytes:

@@ -10,7 +10,7 @@ from launcher.config import AliasConfig, LauncherConfig, ModelSpec, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access, Caller
-from launcher.proxy.body import KeptBody, StreamedBody
+from launcher.proxy.body import Budget, KeptBody, StreamedBody
 from launcher.proxy.browsers import Guard
 from launcher.proxy.meters import Meters
 from launcher.proxy.resolve import Resolver
@@ -26,7 +26,7 @@ COMFY = a_route(name="comfy", prefixes=("/comfy",), hosts=("comfy.lan",), models
 def a_resolver(config: LauncherConfig | None = None) -> Resolver:
     config = config or a_config(a_route(), COMFY)
     table: RouteTable[RouteConfig] = RouteTable(config.routes)
-    return Resolver(config, table, Guard(config.allowed_hosts))
+    return Resolver(config, table, Guard(config.allowed_hosts), Budget(config.max_buffered))
 
 
 def caller(exchange: Sending, config: LauncherConfig | None = None) -> Caller:
