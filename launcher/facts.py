@@ -29,6 +29,7 @@ from launcher.core.events import (
     Closed,
     Event,
     Hung,
+    Launched,
     Observed,
     Reachable,
     Released,
@@ -61,6 +62,14 @@ class StartBegan:
     adopted: bool
     swap: bool
     """Others were evicted to make room for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What is being started runs, and isn't ready yet."""
+
+    backend: BackendId
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,7 @@ class StopStuck:
 Fact = (
     Granted
     | StartBegan
+    | Loading
     | StartEnded
     | StopBegan
     | StopEnded
@@ -154,6 +164,10 @@ class Narrator:
                 self._asked[ticket.id] = now
             case Abandoned(ticket=gone):
                 self._asked.pop(gone, None)
+            case Launched():
+                begun = self._starts.get(event.backend)
+                if begun is not None and begun[0].epoch == event.epoch:
+                    self._tell(Loading(event.backend, event.epoch))
             case Started() | StartFailed():
                 self._start_ended(event, now)
             case Stopped():

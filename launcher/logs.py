@@ -16,7 +16,16 @@ from typing import Literal
 from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.decisions import sentence
-from launcher.facts import Fact, Granted, StartBegan, StartEnded, StopBegan, StopEnded, StopStuck
+from launcher.facts import (
+    Fact,
+    Granted,
+    Loading,
+    StartBegan,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
 from launcher.log_lines import EXCHANGES, Ended, Lines, Redact, as_json, for_people, in_colour
 from launcher.log_writer import QueueingHandler, Writer
 from launcher.printable import seconds
@@ -97,7 +106,7 @@ def log_fact(fact: Fact) -> None:
                 _say("debug", f"granted {fact.backend} after {waited}", backend=fact.backend)
         case Decided():
             _decided(fact)
-        case StartBegan() | StopBegan():
+        case StartBegan() | StopBegan() | Loading():
             pass  # what was decided has just been said
         case StartEnded():
             _start_ended(fact)

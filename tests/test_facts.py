@@ -24,6 +24,7 @@ from launcher.core.events import (
     Closed,
     Event,
     Hung,
+    Launched,
     Observed,
     Reachable,
     Released,
@@ -45,6 +46,7 @@ from launcher.core.types import (
 from launcher.facts import (
     Fact,
     Granted,
+    Loading,
     Narrator,
     StartBegan,
     StartEnded,
@@ -233,3 +235,10 @@ def test_grants_are_told_to_those_alone_who_ask_for_them() -> None:
 
     assert grants == [Granted(A, 0.0, False)]
     assert everything == [Abort(A, "hung", "")]
+
+
+def test_what_runs_and_is_not_ready_yet_loads(story: Story) -> None:
+    story.tell(Tick(), Start(A, 1, Placement(), 600.0))
+    assert story.tell(Launched(A, 1)) == [Loading(A, 1)]
+    assert story.tell(Launched(A, 0)) == [], "it came too late"
+    assert story.tell(Launched(B, 1)) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.api.contract import Need
@@ -12,12 +13,14 @@ from launcher.api.decisions import Decisions
 from launcher.api.endpoint import Endpoint, Found
 from launcher.api.health import Health
 from launcher.api.live import Live
+from launcher.api.logs import Logs, Printed
 from launcher.api.metrics import Exposition, Scrape
 from launcher.api.models import Models
 from launcher.api.openapi import OpenApi
 from launcher.api.page import Page
 from launcher.api.plan import Plans
 from launcher.api.pointer import Pointer
+from launcher.api.reload import Reload, Reloads
 from launcher.api.router import Router
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
@@ -26,6 +29,7 @@ from launcher.api.timeline import Timelines
 from launcher.config import LauncherConfig
 from launcher.decisions import DecisionLog
 from launcher.journal import Journal
+from launcher.tasks import Group
 from launcher.timeline import Timeline
 
 
@@ -49,9 +53,11 @@ CONCERNS: tuple[type[Api], ...] = (
     Status,
     Timelines,
     Live,
+    Logs,
     Decisions,
     Plans,
     Switches,
+    Reload,
     Page,
 )
 
@@ -63,8 +69,22 @@ def described() -> tuple[Endpoint, ...]:
 
 def _keyed(config: LauncherConfig) -> frozenset[Need]:
     """What keys have to be shown for."""
-    needs: dict[Need, bool] = {"observe": bool(config.api_keys), "admin": bool(config.admin_keys)}
+    looking = not config.scopes.isdisjoint(("infer", "observe"))
+    needs: dict[Need, bool] = {
+        "known": looking,
+        "observe": looking,
+        "admin": "admin" in config.scopes,
+    }
     return frozenset(need for need, keyed in needs.items() if keyed)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is kept to be looked at live; made once, whatever the configuration becomes."""
+
+    journal: Journal
+    timeline: Timeline
+    outputs: Printed
 
 
 class OwnApi:
@@ -80,13 +100,13 @@ class OwnApi:
         metrics: Scrape,
         history: History,
         decisions: DecisionLog,
+        reloader: Reloads,
         *,
-        journal: Journal | None = None,
-        timeline: Timeline | None = None,
+        watched: Watched,
+        holds: Group | None = None,
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._switches = Switches(config, control)
         concerns: tuple[Api, ...] = (
             Pointer(),
             OpenApi(_keyed(config), described),
@@ -96,24 +116,23 @@ class OwnApi:
             Stats(config, control, history, wall),
             Exposition(metrics),
             Status(config, control, history, redact, wall),
-            Timelines(timeline or Timeline(control.snapshot), wall),
-            Live(control, journal or Journal(), wall),
+            Timelines(watched.timeline, wall),
+            Live(control, watched.journal, wall),
+            Logs(control, watched.outputs),
             Decisions(config, decisions, wall),
             Plans(config, control),
-            self._switches,
+            Switches(config, control, holds),
+            Reload(reloader),
             Page(),
         )
         self._router = Router(one for concern in concerns for one in concern.endpoints())
+        self._for_clients = Router(one for one in self._router.endpoints if one.everywhere)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All of them."""
         return self._router.endpoints
 
-    def find(self, method: str, path: str) -> Found | None:
+    def find(self, method: str, path: str, *, operators: bool = True) -> Found | None:
         """See `launcher.api.endpoint.OwnEndpoints`."""
-        return self._router.find(method, path)
-
-    async def close(self) -> None:
-        """Give up what operators still wait for."""
-        await self._switches.close()
+        return (self._router if operators else self._for_clients).find(method, path)

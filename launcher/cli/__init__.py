@@ -14,9 +14,12 @@ import typer
 
 from launcher.cli.check import check
 from launcher.cli.demo import demo
+from launcher.cli.key import app as key
+from launcher.cli.logs import logs
 from launcher.cli.look import plan, status
 from launcher.cli.power import start, stop
 from launcher.cli.serve import serve
+from launcher.cli.top import top
 from launcher.simulate.command import simulate
 
 app = typer.Typer(
@@ -60,10 +63,11 @@ def main(
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Serve": (serve, check),
-    "Look": (status, plan),
+    "Look": (status, top, plan, logs),
     "Operate": (start, stop),
     "Try": (demo, simulate),
 }
 for panel, commands in _COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(key, rich_help_panel="Serve")

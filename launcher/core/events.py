@@ -66,6 +66,14 @@ class Renewed:
 
 
 @dataclass(frozen=True, slots=True)
+class Launched:
+    """What a Start started runs; until it is ready, nothing comes of that but the knowledge."""
+
+    backend: BackendId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """Start or Adopt came to a ready backend."""
 
@@ -174,6 +182,7 @@ Event = (
     | Released
     | Silenced
     | Renewed
+    | Launched
     | Started
     | StartFailed
     | Stopped

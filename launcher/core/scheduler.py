@@ -22,6 +22,7 @@ from launcher.core.events import (
     Drained,
     Event,
     Hung,
+    Launched,
     Observed,
     Reachable,
     Released,
@@ -131,6 +132,8 @@ class Scheduler:
                 return operators.renewed(self._world, ticket_id, until)
             case Drained(ids, on):
                 return operators.drained(self._world, ids, on)
+            case Launched():
+                return False
             case Closed():
                 return operators.closed(self._world, now)
             case Tick():

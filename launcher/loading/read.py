@@ -19,7 +19,7 @@ from launcher import settings
 DEFAULT_PLACES = ("routes.toml", "/etc/launcher/routes.toml")
 
 #: The tables that a file may hold.
-TABLES = ("launcher", "capacity", "aliases", "routes", "backends", "modes")
+TABLES = ("launcher", "capacity", "aliases", "routes", "backends", "modes", "keys")
 
 #: `MAP__<route>__<field>`: the fields, each a key of the route's table.
 MAP_FIELDS = ("container", "port", "health", "auth", "models")
@@ -54,6 +54,7 @@ class Document:
     backends: dict[str, Values] = field(default_factory=dict)
     aliases: Values = field(default_factory=dict)
     modes: dict[str, Values] = field(default_factory=dict)
+    keys: dict[str, Values] = field(default_factory=dict)
     at: dict[str, str] = field(default_factory=dict)
     """Table → where it stands: what a message about the whole table begins with."""
     problems: list[str] = field(default_factory=list)
@@ -98,7 +99,7 @@ def _sort_in(document: Document, data: dict[str, object], lines: _Lines) -> None
             hint = did_you_mean(name, TABLES)
             document.problems.append(
                 f"{lines.at((name,))}: unknown{hint}: a file holds [launcher], [capacity], "
-                "[aliases], [routes.NAME], [backends.NAME] and [modes.NAME]"
+                "[aliases], [routes.NAME], [backends.NAME], [modes.NAME] and [keys.NAME]"
             )
         elif not isinstance(content, dict):
             document.problems.append(f"{lines.at((name,))}: expected a table: [{name}]")
@@ -113,6 +114,7 @@ def _sort_in(document: Document, data: dict[str, object], lines: _Lines) -> None
                 "routes": document.routes,
                 "backends": document.backends,
                 "modes": document.modes,
+                "keys": document.keys,
             }[name]
             for one, table in content.items():
                 label = f"[{name}.{one}]"
@@ -155,23 +157,24 @@ def add_environment(document: Document, environ: Mapping[str, str]) -> None:
     inherited names fill in what is left."""
     filled, problems = settings.with_files(environ)
     document.problems += problems
-    own, variables = settings.read(settings.Settings, filled), settings.variables(settings.Settings)
-    for key, name in variables.items():
-        text = getattr(own, key)
+    for key, text in settings.read(settings.Settings, filled):
         if text is not None and key != "config":
-            document.launcher[key] = Value(text, f"environment: {name}", literal=True)
+            where = f"environment: {settings.PREFIX}{key.upper()}"
+            document.launcher[key] = Value(text, where, literal=True)
     for name in settings.unknown(environ):
-        hint = did_you_mean(name, variables.values())
-        document.warnings.append(f"environment: {name} is unknown and ignored{hint}")
+        known = [settings.PREFIX + key.upper() for key in settings.Settings.model_fields]
+        document.warnings.append(
+            f"environment: {name} is unknown and ignored{did_you_mean(name, known)}"
+        )
     _add_inherited(document, filled)
     _add_routes(document, environ)
 
 
 def _add_inherited(document: Document, environ: Mapping[str, str]) -> None:
-    inherited = settings.read(settings.Inherited, environ)
+    inherited = dict(settings.read(settings.Inherited, environ))
     for key, names in settings.FILLS_IN.items():
         for name in names:
-            text = getattr(inherited, name.lower())
+            text = inherited[name.lower()]
             if text is None:
                 continue
             if key not in document.launcher:

@@ -75,6 +75,7 @@ class ClientConnection(RequestHandler):
         "_read_at_look",
         "exchange",
         "limits",
+        "operators",
         "peer",
         "scheme",
         "task",
@@ -89,6 +90,7 @@ class ClientConnection(RequestHandler):
         carry: Carry,
         limits: Limits,
         allowance: Allowance,
+        operators: bool,
     ) -> None:
         super().__init__(
             manager,
@@ -103,6 +105,8 @@ class ClientConnection(RequestHandler):
         )
         self._carry = carry
         self.limits = limits
+        self.operators = operators
+        """It came in at an address where operators' endpoints answer."""
         self._allowance = allowance
         self.wire: asyncio.Transport | None = None
         """The transport, also when aiohttp has let go of it."""

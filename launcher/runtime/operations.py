@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from launcher.core.effects import Adopt, Start, Stop
-from launcher.core.events import Event, Started, StartFailed, StopFailed, Stopped
+from launcher.core.events import Event, Launched, Started, StartFailed, StopFailed, Stopped
 from launcher.core.types import Failure
 from launcher.runtime.held import Clock, Held, Shell
 from launcher.runtime.reconcile import Reconciler
@@ -33,11 +33,16 @@ class Operations:
         held.start_begins(now)
         held.busy_unanswered = 0
         adopted = isinstance(effect, Adopt)
-        work = self._starter.adopt if adopted else self._starter.start
+
+        def runs() -> None:
+            self._shell.feed(Launched(held.id, effect.epoch))
 
         async def run() -> Event:
             try:
-                result = await work(held, effect.deadline)
+                if adopted:
+                    result = await self._starter.adopt(held, effect.deadline)
+                else:
+                    result = await self._starter.start(held, effect.deadline, runs)
             finally:
                 held.start_ended = self._clock()
             if isinstance(result, Failure):

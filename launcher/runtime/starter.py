@@ -56,11 +56,21 @@ class Starter:
         self._clock = clock
         self._redact = redact
 
-    async def start(self, held: Held, deadline: float) -> Ready | Failure:
-        """Start it and wait until it is ready; `deadline` is absolute, on the clock."""
+    async def start(
+        self, held: Held, deadline: float, runs: Callable[[], None] = lambda: None
+    ) -> Ready | Failure:
+        """Start it and wait until it is ready; `deadline` is absolute, on the clock. `runs` is
+        called in between: it was started, and is asked from now on."""
         held.changed.clear()
         seen = Seen("the start itself did not return")
-        return await self._inside(held, deadline, self._launch, seen)
+
+        async def launch(held: Held) -> Observation:
+            found = await held.driver.start(held.id)
+            if found.running:
+                runs()
+            return found
+
+        return await self._inside(held, deadline, launch, seen)
 
     async def adopt(self, held: Held, deadline: float) -> Ready | Failure:
         """Wait until what runs already is ready; `deadline` is absolute, on the clock."""
@@ -82,9 +92,6 @@ class Starter:
                 return failures.stop_timeout(held.id, allowed)
             return self._crashed("backend_stop_failed", held, "stopping", error)
         return None
-
-    async def _launch(self, held: Held) -> Observation:
-        return await held.driver.start(held.id)
 
     async def _find(self, held: Held) -> Observation:
         # The engine may be away just now: what runs is not failed for that.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from launcher.core.events import Started, StopFailed, Stopped
+from launcher.core.events import Launched, Started, StopFailed, Stopped
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import Endpoint, Observation
 from launcher.errors import LauncherError
@@ -24,6 +24,20 @@ async def test_outcomes_carry_the_epoch_of_what_they_answer() -> None:
         assert started[0].epoch < house.one(A).epoch
         assert [s.backend for s in house.ledger.of(Stopped)] == [A]
         assert house.dispatcher._held[A].operations == set()
+
+
+@virtual
+async def test_that_it_runs_is_told_before_it_is_ready() -> None:
+    house = House()
+    house.driver.script(A).start_takes = 5.0
+    house.driver.script(A).ready_after = 5.0
+    async with opened(house):
+        with house.asking() as place:
+            await house.until(lambda: house.ledger.of(Launched))
+            assert house.state() is BackendState.STARTING
+            await place.granted()
+        (launched,), (started,) = house.ledger.of(Launched), house.ledger.of(Started)
+        assert (launched.backend, launched.epoch) == (A, started.epoch)
 
 
 @virtual
