@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -100,10 +99,10 @@ class Serving:
         ask = self._ask(visit, found)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ask.queue_timeout
-        again = False
-        while not await self._once(visit, found, ask, again=again):
-            again = visit.record.retried = True
+        if not await self._once(visit, found, ask, again=False):
+            visit.record.retried = True
             ask = replace(ask, queue_timeout=max(0.0, deadline - loop.time()))
+            await self._once(visit, found, ask, again=True)
 
     def _ask(self, visit: Visit, found: Resolved) -> Ask:
         """What is asked of the gate: as the route says, or meeker where the request says so."""
@@ -114,14 +113,17 @@ class Serving:
 
     async def _once(self, visit: Visit, found: Resolved, ask: Ask, *, again: bool) -> bool:
         """Ask for a place and use it; False where it has to be done once more."""
+        if ask.quiet or found.asked or not opened_by_own_page(visit.exchange.head):
+            return await self._placed(visit, found, ask, again=again)
+        # Held besides the place proper: it is refused where that would wake somebody.
+        with self._gate.admit(Ask(ask.backends, quiet=True)) as first:
+            if first.grant is None:
+                await first.granted()
+            return await self._placed(visit, found, ask, again=again)
+
+    async def _placed(self, visit: Visit, found: Resolved, ask: Ask, *, again: bool) -> bool:
         record = visit.record
-        with ExitStack() as held:
-            if not ask.quiet and not found.asked and opened_by_own_page(visit.exchange.head):
-                # Held besides the place proper: it is refused where that would wake somebody.
-                first = held.enter_context(self._gate.admit(Ask(ask.backends, quiet=True)))
-                if first.grant is None:
-                    await first.granted()
-            admission = held.enter_context(self._gate.admit(ask))
+        with self._gate.admit(ask) as admission:
             grant = admission.grant or await self._granted(admission, visit, found)
             found.settle(grant.backend)
             record.route, record.backend = found.route.name, grant.backend
