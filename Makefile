@@ -6,11 +6,11 @@ BIN := .venv/bin
 # Passed on: make test PYTEST_ARGS="-k proxy -x", make demo DEMO_ARGS="--listen 127.0.0.1:9000"
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-BENCH ?= cold_start
+BENCH ?= datapath
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine demo demo-check test lint format bench clean
+.PHONY: help setup engine proxies demo demo-check test lint format bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -21,13 +21,16 @@ setup: ## make .venv with everything needed (PYTHON=… chooses the interpreter)
 engine: ## see to it that a Docker Engine answers (installs it as root on Debian)
 	@scripts/engine.sh
 
+proxies: setup ## see to it that wrk, nginx and Caddy are there (installs them as root on Debian)
+	@$(BIN)/python -m bench.datapath.machine
+
 demo: setup ## two small models, one at a time (DEMO_CHECK=1 asks both and ends)
 	@exec $(BIN)/launcher demo $(if $(DEMO_CHECK),--check) $(DEMO_ARGS)
 
 demo-check: setup ## the demo, asked and ended by itself
 	@exec $(BIN)/launcher demo --check $(DEMO_ARGS)
 
-test: setup engine ## run all tests (PYTEST_ARGS=…)
+test: setup engine proxies ## run all tests (PYTEST_ARGS=…)
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy, all of them whichever fails
@@ -39,7 +42,7 @@ format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup engine ## one of the benches: BENCH=cold_start, scheduling, … (BENCH_ARGS=…)
+bench: setup engine ## the launcher beside nginx, Caddy and others; BENCH=scheduling, … (BENCH_ARGS=…)
 	@$(BIN)/python -m bench.$(BENCH) $(BENCH_ARGS)
 
 clean: ## remove .venv and everything generated

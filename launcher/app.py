@@ -13,13 +13,16 @@ import logging
 import os
 import signal
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from launcher import __version__, logs
-from launcher.api.assembly import OwnApi
+from launcher.api.assembly import OwnApi, Watched
 from launcher.api.stats import History
 from launcher.config import LauncherConfig, Listen
+from launcher.control import records
+from launcher.control.plane import ControlPlane
 from launcher.core.events import Closed
 from launcher.core.policy import POLICIES
 from launcher.core.routing import RouteTable
@@ -38,6 +41,7 @@ from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
 from launcher.redact import Redactor, secrets_of
 from launcher.runtime.dispatcher import Dispatcher
+from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober
 from launcher.state.decided import DECISIONS, DecisionKeeper
 from launcher.state.measured import ESTIMATES, STARTS, Keeper
@@ -52,7 +56,7 @@ Ready = Callable[[tuple[Listen, ...]], None]
 
 
 #: What is read of the state file.
-TABLES = (ESTIMATES, STARTS, DECISIONS)
+TABLES = (ESTIMATES, STARTS, DECISIONS, *records.TABLES)
 
 #: New objects (less those gone) after which the garbage collector looks at the youngest. A
 #: request leaves nothing that only it can find, and each look goes over all that are under way.
@@ -73,13 +77,16 @@ class App:
         decided = DecisionKeeper(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
+        self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         narrator = Narrator(
             self.metrics.fact,
             self.history.fact,
             self.keeper.fact,
             self.decisions.fact,
             logs.log_fact,
+            self.outputs.fact,
             self._forget,
+            self._steer,
             of_grants=(self.metrics.fact, logs.log_fact),
         )
         self.journal = Journal()
@@ -97,14 +104,14 @@ class App:
             estimates=self.keeper.estimates,
             redactor=redactor,
         )
+        self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
         self.own = OwnApi(
             config,
             self.dispatcher,
             self.metrics,
             self.history,
             self.decisions,
-            journal=self.journal,
-            timeline=timeline,
+            watched=Watched(self.journal, timeline, self.outputs),
             redact=redactor.text,
         )
         handler = ProxyHandler(
@@ -126,6 +133,9 @@ class App:
     def _exchange_ended(self, record: ExchangeRecord) -> None:
         self.metrics.exchange_ended(record)
         logs.log_exchange(record)
+
+    def _steer(self, fact: Fact) -> None:
+        self.plane.fact(fact)
 
     def _forget(self, fact: Fact) -> None:
         """No idle connection is kept to a backend that stops, or to what it was before."""
@@ -184,11 +194,14 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
         stack.push_async_callback(app.front.close, 0.0)
         await app.dispatcher.open()
         stack.push_async_callback(app.dispatcher.close, config.stop_on_exit)
+        app.plane.open()
+        stack.push_async_callback(app.plane.close)
         stack.callback(app.keeper.save_all)
         await app.front.open(tls)
         stack.push_async_callback(app.front.close, config.drain_timeout)
         stack.push_async_callback(app.own.close)
         stack.callback(app.journal.close)
+        stack.push_async_callback(app.outputs.close)
         # First of all, those who wait are told; each step is taken even if one before it fails
         # or is cut short by a second signal.
         stack.callback(app.dispatcher.feed, Closed())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -182,13 +183,10 @@ class Metrics:
         route = self._routes.get(record.route)
         if route is not None:
             self._flying[id(record)] = route
-            route.in_flight.inc()
 
     def exchange_ended(self, record: ExchangeRecord) -> None:
         """An exchange is over."""
-        started = self._flying.pop(id(record), None)
-        if started is not None:
-            started.in_flight.dec()
+        self._flying.pop(id(record), None)
         route = self._routes.get(record.route)
         if route is None:
             return  # a route that a reload has taken away
@@ -254,6 +252,9 @@ class Metrics:
         /proc, is written on a thread.
         """
         self._at_scrape.snapshot = self._snapshot()
+        flying = Counted(self._flying.values())
+        for route in self._routes.values():
+            route.in_flight.set(flying[route])
         return await asyncio.to_thread(generate_latest, self.registry)
 
 

@@ -84,9 +84,9 @@ def _inherits(key: Key[Any], of: Scope) -> str:
 
 def _variables() -> str:
     rows = [
-        (f"`{variable}`", f"`{key}` of `[launcher]`.")
-        for key, variable in settings.variables(settings.Settings).items()
-        if key != "config"
+        (f"`{settings.PREFIX}{name.upper()}`", f"`{name}` of `[launcher]`.")
+        for name in settings.Settings.model_fields
+        if name != "config"
     ]
     return table(
         ("variable", "what it does"),

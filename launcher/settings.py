@@ -7,9 +7,15 @@ messages, as routes.toml. Nothing here knows what a key means.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
+
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX = "LAUNCHER_"
 
@@ -24,10 +30,11 @@ ELSEWHERE = frozenset(
 SECRET_FILE_LIMIT = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(BaseSettings):
     """`LAUNCHER_*`: each overrides the key of `[launcher]` that it is named after, except
     `LAUNCHER_CONFIG`, which names the file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
 
     config: str | None = None
     listen: str | None = None
@@ -60,10 +67,11 @@ class Settings:
     tunnel_idle: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
+class Inherited(BaseSettings):
     """Names that fill in what neither routes.toml nor a `LAUNCHER_*` variable says: those of
     other programs, and what an image sets for whoever sets nothing."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
 
     launcher_default_listen: str | None = None
     idle_seconds: str | None = None
@@ -87,28 +95,35 @@ FILLS_IN: dict[str, tuple[str, ...]] = {
 }
 
 
-S = TypeVar("S", Settings, Inherited)
+class _Given(EnvSettingsSource):
+    """The environment that was handed in, rather than the process's own."""
+
+    def __init__(self, settings: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        super().__init__(settings)
+        self.env_vars = {name.lower(): value for name, value in environ.items() if value}
 
 
-def variables(settings: type[Settings] | type[Inherited]) -> dict[str, str]:
-    """Field → the variable that it is read from."""
-    prefix = PREFIX if settings is Settings else ""
-    return {field.name: prefix + field.name.upper() for field in fields(settings)}
-
-
-#: Every variable that is read here.
-KNOWN = frozenset({*variables(Settings).values(), *variables(Inherited).values()})
+S = TypeVar("S", bound=BaseSettings)
 
 
 def read(settings: type[S], environ: Mapping[str, str]) -> S:
     """Settings of the environment given. Variables set to nothing count as not set."""
-    found = {field: environ.get(name) or None for field, name in variables(settings).items()}
-    return settings(**found)
+
+    class Read(settings):  # type: ignore[valid-type,misc]  # mypy can't follow a TypeVar base
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_: object, **__: object
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (_Given(settings_cls, environ),)
+
+    found: S = Read()
+    return found
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """`LAUNCHER_*` variables that nothing reads, sorted. `…_FILE` counts as its own name."""
-    known = KNOWN | ELSEWHERE
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known |= ELSEWHERE | {name.upper() for name in Inherited.model_fields}
     return sorted(
         name
         for name in environ
@@ -120,8 +135,10 @@ def with_files(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """The environment with `NAME` filled in from the file that `NAME_FILE` names, where only
     the latter is set (the habit of container secrets), for the variables that are read here;
     and what went wrong."""
+    names = [PREFIX + name.upper() for name in Settings.model_fields]
+    names += [name.upper() for name in Inherited.model_fields]
     filled, problems = dict(environ), []
-    for name in sorted(KNOWN):
+    for name in names:
         try:
             value = lookup(environ, name)
         except ValueError as error:

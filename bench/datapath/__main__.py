@@ -1,6 +1,6 @@
 """The data path: the launcher with everything on, beside other proxies.
 
-    python -m bench.datapath [small|sse|big|websocket|startup|many-models …]
+    python -m bench.datapath [small|sse|big|websocket|startup|many-models|cold-start …]
                              [--quick] [--only NAME,…] [--peer NAME=URL[@PID]] [--rounds N]
                              [--seconds S] [--json FILE] [--svg FILE]
 
@@ -8,7 +8,10 @@ Installs wrk, nginx and caddy where it may (as root on Debian). All candidates s
 backends of the same kind, on the same core; load and backends are processes of their own on
 another one, where there are two. They take turns, in rounds. Printed are medians, in brackets
 the ratio to nginx within the same round, and what the launcher has to reach. `direct` is the
-backend without any proxy; "added" is what lies above it.
+backend without any proxy; "added" is what lies above it. `cold-start` is of the launcher alone:
+what it adds to the start of a model, and to a swap of two.
+
+All numbers are written as JSON, and drawn, to bench/results unless said otherwise.
 
 `--peer` is a proxy that runs already, in front of the backend at `--backend-port`; with its PID,
 its processor time is counted. Everybody is asked with the same api key (`candidates.KEY`) for the
@@ -27,7 +30,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.datapath import cells, machine, many, picture, small, startup
+from bench.datapath import cells, cold, machine, many, picture, small, startup
 from bench.datapath.candidates import (
     ALL,
     LAUNCHER_NAME,
@@ -43,7 +46,8 @@ from bench.datapath.results import Place, Results
 from bench.datapath.small import Shot
 from bench.datapath.targets import checks
 
-NAMES = ("small", "sse", "big", "websocket", "startup", "many-models")
+NAMES = ("small", "sse", "big", "websocket", "startup", "many-models", "cold-start")
+RESULTS = machine.ROOT / "bench" / "results"
 MIB = 1024**2
 GIB = 1024**3
 
@@ -66,8 +70,10 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="of `big`, in MiB (1024; 128 if quick)")
     parser.add_argument("--sockets", type=int, default=100, help="of `websocket`")
     parser.add_argument("--models", type=int, default=100_000, help="of `many-models`")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw them there")
+    parser.add_argument("--starts", type=int, help="of `cold-start`, of each kind (10; 3 if quick)")
+    parser.add_argument("--slowest", type=float, help="of them, in seconds (6; 1 if quick)")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=RESULTS / "datapath.json")
+    parser.add_argument("--svg", type=Path, metavar="FILE", default=RESULTS / "datapath.svg")
     options = parser.parse_args(argv)
     options.names = options.names or list(NAMES)
     options.only = options.only.split(",") if options.only else list(USUAL)
@@ -82,6 +88,8 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (1.0 if options.quick else 5.0)
     options.size = options.size or (128 if options.quick else 1024)
+    options.starts = options.starts or (3 if options.quick else 10)
+    options.slowest = options.slowest or (1.0 if options.quick else 6.0)
     return options
 
 
@@ -162,6 +170,9 @@ def run(options: argparse.Namespace, results: Results, cores: Cores, folder: Pat
                 if LAUNCHER_NAME in options.only:
                     seconds = options.seconds
                     many.run(results, options.models, options.rounds, seconds, port, cores, folder)
+            elif name == "cold-start":
+                if LAUNCHER_NAME in options.only:
+                    cold.run(results, options.starts, options.slowest, cores, folder)
             else:
                 # Each workload meets processes that have done nothing else.
                 with all_running(options.only, options.peer, port, cores, folder) as everybody:
@@ -212,17 +223,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{about['cpu']}, {about['cores']} cores, load {about['load_average']}; {cores}")
     print(f"{options.rounds} rounds of {options.seconds:g} s\n\n{results.text()}\n")
     print("\n".join(str(check) for check in found if check.met is not None))
-    if options.json:
-        said = {
-            "machine": about | {"placement": str(cores)},
-            "rounds": options.rounds,
-            "seconds": options.seconds,
-            "results": results.plain(),
-            "targets": [check.plain() for check in found],
-        }
-        options.json.write_text(json.dumps(said, indent=2) + "\n")
-    if options.svg:
-        options.svg.write_text(picture.svg(results))
+    said = {
+        "machine": about | {"placement": str(cores), "load_average_after": machine.load()},
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "results": results.plain(),
+        "targets": [check.plain() for check in found],
+    }
+    for file, text in (
+        (options.json, json.dumps(said, indent=2) + "\n"),
+        (options.svg, picture.svg(results)),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        machine.say(f"written: {file}")
     return code or int(any(check.met is False for check in found))
 
 

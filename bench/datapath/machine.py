@@ -1,4 +1,9 @@
-"""The machine: what has to be installed, who runs on which core, what the kernel counts."""
+"""The machine: what has to be installed, who runs on which core, what the kernel counts.
+
+    python -m bench.datapath.machine
+
+installs what is missing where it may, and says what still is.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 60.0
 #: Settings of the launcher's that whoever runs this may have.
 OTHERS = ("LAUNCHER_", "MAP__", "PREWARM_", "IDLE_", "START_TIMEOUT_", "VLLM_")
+#: Nor may Python be kept from keeping what it has compiled: whatever is installed has it.
+OTHERS += ("PYTHONDONTWRITEBYTECODE",)
 TICK = os.sysconf("SC_CLK_TCK")
 #: What each program is called in Debian.
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "caddy": "caddy"}
@@ -113,8 +120,13 @@ def describe() -> dict[str, object]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "load_average": [round(one, 2) for one in os.getloadavg()],
+        "load_average": load(),
     }
+
+
+def load() -> list[float]:
+    """The load averages of 1, 5 and 15 minutes."""
+    return [round(one, 2) for one in os.getloadavg()]
 
 
 def free_port() -> int:
@@ -215,3 +227,8 @@ def memory(pids: Sequence[int]) -> int:
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     return total
+
+
+if __name__ == "__main__":
+    if missing := install(list(PACKAGES)):
+        say(f"not installed, and can't be: {', '.join(missing)}")

@@ -14,6 +14,9 @@ PANELS = (
     ("big", "MB/s"),
     ("websocket", "messages/s"),
     ("startup", "to accepting, s"),
+    ("startup", "memory at rest, MiB"),
+    ("cold-start", "readiness to first byte, ms"),
+    ("cold-start", "a whole swap, s"),
 )
 COLOURS = ("#9aa5b1", "#3c9d4e", "#4a7fd0", "#c98a2b", "#c2406b", "#7b61b5", "#3aa6a6")
 BAR, GAP, LEFT, WIDE = 13, 10, 150, 520

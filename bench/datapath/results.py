@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 REFERENCE = "nginx"
 WIDTH = 17
-FIRST = 38
+FIRST = 40
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ SSE_ERRORS = Place("sse", "errors", "5000 streams")
 SSE_MEMORY = Place("sse", "memory by stream, KiB", "5000 streams")
 MANY = Place("many-models", "requests/s", "64 connections")
 STARTUP = Place("startup", "to accepting, s", "start")
+COLD = {
+    kind: Place("cold-start", "readiness to first byte, ms", kind)
+    for kind in ("process", "container")
+}
 #: MiB that count as flat: buffers on the way, and what an allocator keeps.
 FLAT = 16.0
 
@@ -43,8 +47,11 @@ def checks(results: Results) -> list[Check]:
         rate, growth = Place("big", "MB/s", way), Place("big", "memory at the peak, MiB", way)
         found += [
             Check(f"{way} of a big body, of nginx", ratio(rate, "launcher", "nginx"), 0.5, True),
-            Check(f"MiB more during a {way}", most(results, growth), FLAT, False),
+            Check(f"MiB more, at the peak of that {way}", most(results, growth), FLAT, False),
         ]
+    for kind, place in COLD.items():
+        what = f"readiness to first byte of a {kind}, ms"
+        found.append(Check(what, results.median(place, "launcher"), 30.0, False))
     return [
         *found,
         Check(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import overload
 
 import orjson
 
+from launcher import printable
 from launcher.api.contract import ApiResponse
 
 
@@ -27,10 +27,7 @@ def timestamp(at: float) -> str: ...
 def timestamp(at: float | None) -> str | None: ...
 def timestamp(at: float | None) -> str | None:
     """A wall-clock time (seconds since 1970) as RFC 3339 in UTC; None stays None."""
-    if at is None:
-        return None
-    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    return None if at is None else printable.timestamp(at)
 
 
 @overload

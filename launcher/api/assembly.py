@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.api.contract import Need
@@ -12,6 +13,7 @@ from launcher.api.decisions import Decisions
 from launcher.api.endpoint import Endpoint, Found
 from launcher.api.health import Health
 from launcher.api.live import Live
+from launcher.api.logs import Logs, Printed
 from launcher.api.metrics import Exposition, Scrape
 from launcher.api.models import Models
 from launcher.api.openapi import OpenApi
@@ -49,6 +51,7 @@ CONCERNS: tuple[type[Api], ...] = (
     Status,
     Timelines,
     Live,
+    Logs,
     Decisions,
     Plans,
     Switches,
@@ -67,6 +70,15 @@ def _keyed(config: LauncherConfig) -> frozenset[Need]:
     return frozenset(need for need, keyed in needs.items() if keyed)
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is kept to be looked at live; made once, whatever the configuration becomes."""
+
+    journal: Journal
+    timeline: Timeline
+    outputs: Printed
+
+
 class OwnApi:
     """The endpoints of one configuration: the proxy's handler asks it first.
 
@@ -81,8 +93,7 @@ class OwnApi:
         history: History,
         decisions: DecisionLog,
         *,
-        journal: Journal | None = None,
-        timeline: Timeline | None = None,
+        watched: Watched,
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -96,8 +107,9 @@ class OwnApi:
             Stats(config, control, history, wall),
             Exposition(metrics),
             Status(config, control, history, redact, wall),
-            Timelines(timeline or Timeline(control.snapshot), wall),
-            Live(control, journal or Journal(), wall),
+            Timelines(watched.timeline, wall),
+            Live(control, watched.journal, wall),
+            Logs(control, watched.outputs),
             Decisions(config, decisions, wall),
             Plans(config, control),
             self._switches,

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated
 
-from annotated_types import Ge
 from typing_extensions import TypedDict
 
 from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
-from launcher.api.shapes import shape
+from launcher.api.shapes import Limits, shape
 from launcher.api.view import Decision, decision
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendId
@@ -27,7 +26,7 @@ from launcher.errors import LauncherError
 class DecisionsQuery:
     """Which decisions are wanted."""
 
-    limit: Annotated[int, Ge(1)] = 100
+    limit: Annotated[int, Limits(ge=1)] = 100
     """So many, at most."""
     backend: str | None = None
     """Those that name this backend."""

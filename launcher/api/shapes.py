@@ -7,11 +7,12 @@ the first one is needed, since a launcher that only serves models never needs it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypeVar
 from urllib.parse import parse_qsl
 
+import orjson
 from typing_extensions import TypedDict
 
 from launcher.errors import LauncherError
@@ -54,6 +55,21 @@ class ErrorAnswer(TypedDict):
     error: ErrorFields
 
 
+class Limits:
+    """A condition on a field's value, in `Annotated`: `Annotated[int, Limits(ge=1)]`.
+
+    `ge` and `le` bound a number; `min_length`, `max_length` and `pattern` (a regular expression
+    that has to match somewhere) are for text, the lengths for lists as well. Stands next to the
+    type itself, inside of a union.
+    """
+
+    def __init__(self, **limits: float | str) -> None:
+        self._limits = limits
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return handler(source) | self._limits
+
+
 class _Flag:
     """`?wait` alone says yes."""
 
@@ -70,12 +86,25 @@ Flag = Annotated[bool, _Flag]
 """A yes or no of a query: `?wait`, `?wait=1`, `?wait=true`, `?wait=yes`."""
 
 
-@cache
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
 def adapter(of: Any) -> TypeAdapter[Any]:
     """pydantic's reading of a shape, or of whatever type an answer has."""
-    from pydantic import TypeAdapter
+    found = _ADAPTERS.get(of)
+    if found is None:
+        from pydantic import TypeAdapter
 
-    return TypeAdapter(of)
+        found = _ADAPTERS[of] = TypeAdapter(of)
+    return found
+
+
+async def learn(*shapes: type | None) -> None:
+    """Read shapes before they are needed, off the loop where that takes its time: the first
+    one loads pydantic, which no stream may wait for."""
+    for one in shapes:
+        if one is not None and one not in _ADAPTERS:
+            await asyncio.to_thread(adapter, one)
 
 
 def from_query(of: type | None, raw: bytes | None) -> object:
@@ -107,9 +136,13 @@ def check_media_type(of: type | None, content_type: bytes | None, *, has_body: b
         )
 
 
-def from_json(of: type | None, raw: bytes) -> object:
-    """A body as the shape; an empty one stands for `{}`. Raises `invalid_json` where it is no
-    JSON, `invalid_request` where it isn't of the shape."""
+def from_json(of: type | None, raw: bytes, args: Mapping[str, str] | None = None) -> object:
+    """A body as the shape; an empty one stands for `{}`.
+
+    It may repeat what the path says (`args`): Open WebUI puts all the parameters of a tool into
+    its body. Raises `invalid_json` where it is no JSON, `invalid_request` where it isn't of the
+    shape.
+    """
     if of is None:
         return None
     from pydantic import ValidationError
@@ -117,7 +150,22 @@ def from_json(of: type | None, raw: bytes) -> object:
     try:
         return adapter(of).validate_json(raw or b"{}", strict=True)
     except ValidationError as error:
-        raise _refused(error, of, "key") from None
+        less = _without(raw, args or {})
+        if less is None:
+            raise _refused(error, of, "key") from None
+        return from_json(of, less)
+
+
+def _without(raw: bytes, args: Mapping[str, str]) -> bytes | None:
+    """The body without what it repeats; None where it repeats nothing."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    less = {key: value for key, value in body.items() if args.get(key) != str(value)}
+    return None if len(less) == len(body) else orjson.dumps(less)
 
 
 def _refused(error: ValidationError, of: type, what: str) -> LauncherError:

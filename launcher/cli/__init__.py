@@ -14,9 +14,11 @@ import typer
 
 from launcher.cli.check import check
 from launcher.cli.demo import demo
+from launcher.cli.logs import logs
 from launcher.cli.look import plan, status
 from launcher.cli.power import start, stop
 from launcher.cli.serve import serve
+from launcher.cli.top import top
 from launcher.simulate.command import simulate
 
 app = typer.Typer(
@@ -60,7 +62,7 @@ def main(
 
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Serve": (serve, check),
-    "Look": (status, plan),
+    "Look": (status, top, plan, logs),
     "Operate": (start, stop),
     "Try": (demo, simulate),
 }

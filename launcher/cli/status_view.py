@@ -15,7 +15,8 @@ from rich.text import Text
 from launcher.client.reports import BackendStatus, Predicted, StatusReport, Trouble
 from launcher.printable import printable
 
-_STYLES = {
+#: How states are coloured; they are words as well.
+STYLES = {
     "ready": "green",
     "starting": "yellow",
     "draining": "yellow",
@@ -56,18 +57,19 @@ def _row(one: BackendStatus, now: datetime) -> list[RenderableType]:
     return [
         Text(one.backend, "bold"),
         Text(", ".join(one.routes)),
-        Text(one.state, _STYLES.get(one.state, "")),
+        Text(one.state, STYLES.get(one.state, "")),
         Text(span((now - one.since).total_seconds()) if one.since else ""),
         Text(str(one.in_flight) if one.in_flight else "–"),
         Text(str(one.queued) if one.queued else "–"),
-        Text(_give_or_take(one.predicted) if one.predicted else "–"),
+        Text(give_or_take(one.predicted) if one.predicted else "–"),
         Text(", ".join(f"{name} {amount(units)}" for name, units in one.needs.items()) or "–"),
-        Text(_next(one, now)),
+        Text(following(one, now)),
         Text(starts),
     ]
 
 
-def _next(one: BackendStatus, now: datetime) -> str:
+def following(one: BackendStatus, now: datetime) -> str:
+    """What becomes of a backend if nobody asks for it."""
     if one.retry_at is not None and one.retry_at > now:
         return f"no start for {span((one.retry_at - now).total_seconds())}"
     if one.idle_stop_at is not None:
@@ -128,10 +130,11 @@ def _age(one: BackendStatus, now: datetime) -> str:
 
 def waiting(predicted: Predicted) -> str:
     """A predicted wait: `about 40 s ± 12 s`."""
-    return f"about {_give_or_take(predicted)}"
+    return f"about {give_or_take(predicted)}"
 
 
-def _give_or_take(predicted: Predicted) -> str:
+def give_or_take(predicted: Predicted) -> str:
+    """A predicted wait and its spread: `40 s ± 12 s`."""
     return f"{span(predicted.wait)} ± {span(predicted.spread)}"
 
 

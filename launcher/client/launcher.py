@@ -7,8 +7,8 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from launcher.client import reading
-from launcher.client.reports import PlanReport, StatusReport
-from launcher.client.transport import DEFAULT_URL, TIMEOUT, Call, ClientError, Transport
+from launcher.client.reports import PastDecision, PlanReport, StatusReport
+from launcher.client.transport import DEFAULT_URL, TIMEOUT, Call, ClientError, Stream, Transport
 
 R = TypeVar("R")
 
@@ -27,6 +27,19 @@ class LauncherClient:
     def plan(self, route: str) -> PlanReport:
         """GET /api/routes/{name}/plan"""
         return self._read(f"/api/routes/{quoted(route)}/plan", reading.plan_of)
+
+    def decisions(self, limit: int) -> tuple[PastDecision, ...]:
+        """GET /api/decisions, the newest first."""
+        return self._read(f"/api/decisions?limit={limit}", reading.decisions_of)
+
+    def logs(self, backend: str, *, tail: int, follow: bool = False) -> Stream:
+        """GET /api/backends/{id}/logs: what it prints, as text."""
+        how = f"?tail={tail}&follow=1" if follow else f"?tail={tail}"
+        return self.transport.stream(f"/api/backends/{quoted(backend)}/logs{how}")
+
+    def events(self) -> Stream:
+        """GET /api/events: server-sent events."""
+        return self.transport.stream("/api/events", Accept="text/event-stream")
 
     def start(self, route: str) -> Call:
         """Ask for a start; the call ends when the backend is ready, or with its error."""

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from launcher.client.reports import (
     BackendStatus,
+    PastDecision,
     PlannedDecision,
     PlanReport,
     Predicted,
@@ -71,6 +72,18 @@ def plan_of(raw: bytes) -> PlanReport:
             for one in data["decisions"]
         ),
         raw=raw,
+    )
+
+
+def decisions_of(raw: bytes) -> tuple[PastDecision, ...]:
+    return tuple(
+        PastDecision(
+            at=datetime.fromisoformat(one["at"]),
+            times=whole_of(one["times"]),
+            deed=str(one["deed"]),
+            text=str(one["text"]),
+        )
+        for one in json.loads(raw)["decisions"]
     )
 
 

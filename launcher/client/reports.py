@@ -66,6 +66,21 @@ class StatusReport:
         found = [one for one in self.backends if route in one.routes]
         return min(found, key=lambda one: order.index(one.state), default=None)
 
+    def named(self, name: str) -> BackendStatus | None:
+        """The backend of that id, else that of the route."""
+        return next((one for one in self.backends if one.backend == name), self.of_route(name))
+
+
+@dataclass(frozen=True, slots=True)
+class PastDecision:
+    """What was decided: `start`, `stop`, `drain`, … and a sentence that says why."""
+
+    at: datetime
+    times: int
+    """How often in a row."""
+    deed: str
+    text: str
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedDecision:

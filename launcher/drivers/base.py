@@ -7,7 +7,7 @@ Drivers import `core.types` and `errors` and nothing else of the launcher.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -173,6 +173,11 @@ class Driver(Protocol):
 
     async def log_tail(self, backend: BackendId, lines: int = 20) -> tuple[str, ...]:
         """The last lines of its output since its last start, oldest first."""
+        ...
+
+    def follow(self, backend: BackendId, lines: int) -> AsyncGenerator[str, None]:
+        """The last lines of its output since its last start, then each as it is printed. Ends
+        with the output of that start; at once where nothing runs. To be closed."""
         ...
 
     def watch(self) -> AsyncIterator[DriverEvent]:

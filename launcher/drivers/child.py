@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from launcher import tasks
 from launcher.drivers import orphans
@@ -91,6 +91,10 @@ class Child:
                 async with asyncio.timeout(_LAST_WORDS):
                     await self._silent.wait()
         return self._ring.tail(lines)
+
+    def follow(self, lines: int) -> AsyncGenerator[str, None]:
+        """Its last lines and those that come, until its output ends."""
+        return self._ring.follow(lines)
 
     async def stop(self, grace: float) -> bool:
         """SIGTERM to the group, `grace` seconds, SIGKILL; whether nothing of it is left. May

@@ -32,8 +32,8 @@ from launcher.drivers.inspected import (
     COMPOSE_SERVICE,
     Container,
 )
-from launcher.drivers.output import demultiplex, last_lines
-from launcher.drivers.refusals import start_failed
+from launcher.drivers.output import Frames, Lines, demultiplex, last_lines
+from launcher.drivers.refusals import ambiguous, runs_again, start_failed
 from launcher.drivers.stream import EngineEvent
 from launcher.errors import LauncherError
 
@@ -174,18 +174,30 @@ class ContainerDriver:
     async def log_tail(self, backend: BackendId, lines: int = 20) -> tuple[str, ...]:
         """Stdout and stderr since the last start; nothing where it never ran."""
         found = await self._find(self._spec(backend))
-        if found is None or found.started_epoch is None:
+        if found is None or (since := self._since(backend, found)) is None:
             return ()
-        # The engine notes StartedAt after the process began, which may have printed by then.
-        instance, since = self._printing_since.get(backend, (None, 0.0))
-        if instance != found.instance:
-            since = found.started_epoch - 1.0
         try:
             # Some to spare, since blank lines aren't counted.
             data = await self._engine.logs(found.id, tail=2 * lines + 20, since=since)
         except EngineRefused as refused:
             return (f"(no log: {refused.message.strip()[:200]})",)
         return last_lines(data if found.tty else demultiplex(data), lines)
+
+    async def follow(self, backend: BackendId, lines: int) -> AsyncGenerator[str, None]:
+        """See `Driver.follow`; what a restart policy starts again is still the same output."""
+        found = await self._find(self._spec(backend))
+        if found is None or (since := self._since(backend, found)) is None:
+            return
+        frames, cut = Frames(), Lines()
+        try:
+            async with self._engine.followed_logs(found.id, tail=lines, since=since) as pieces:
+                async for piece in pieces:
+                    for line in cut.feed(piece if found.tty else frames.feed(piece)):
+                        yield line
+        except EngineRefused as refused:
+            yield f"(no log: {refused.message.strip()[:200]})"
+        for line in cut.end():
+            yield line
 
     async def watch(self) -> AsyncGenerator[DriverEvent, None]:
         """The engine's events, reconnecting after 0.2 s, doubling to 1 s."""
@@ -272,7 +284,7 @@ class ContainerDriver:
             ours = [one for one in services if one.labels.get(COMPOSE_PROJECT) == self._project]
             services = ours or services
         if len(services) > 1:
-            raise _ambiguous(name, services)
+            raise ambiguous(name, services)
         return services[0].id if services else None
 
     def _missing(self, spec: ContainerSpec) -> NoReturn:
@@ -284,6 +296,14 @@ class ContainerDriver:
 
     def _observe(self, found: Container | None) -> Observation:
         return found.observation(self._engine.now()) if found else Observation(exists=False)
+
+    def _since(self, backend: BackendId, found: Container) -> float | None:
+        """From when on its output is that of its last start; None where it never ran."""
+        if found.started_epoch is None:
+            return None
+        # The engine notes StartedAt after the process began, which may have printed by then.
+        instance, since = self._printing_since.get(backend, (None, 0.0))
+        return since if instance == found.instance else found.started_epoch - 1.0
 
     async def _own(self) -> Container | None:
         for ref in self._own_ids:
@@ -336,7 +356,7 @@ class ContainerDriver:
                 again += 1
                 stopped = now
                 if again > _AGAIN:
-                    raise LauncherError("backend_stop_failed", _runs_again(now))
+                    raise LauncherError("backend_stop_failed", runs_again(now, again))
             if loop.time() >= deadline:
                 raise LauncherError(
                     "backend_stop_failed",
@@ -358,35 +378,9 @@ class ContainerDriver:
         ]
 
 
-def _runs_again(container: Container) -> str:
-    """Who starts it, as far as it can be told."""
-    text = f"Container {container.name!r} was stopped and runs again, {_AGAIN + 1} times: "
-    if container.restart_policy in ("", "no"):
-        return f"{text}somebody starts it (`docker events` shows when)."
-    return (
-        f"{text}its restart policy is {container.restart_policy!r}, and something starts it. Set "
-        f'the policy to "no" (docker update --restart no {container.name}).'
-    )
-
-
 def _check(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise LauncherError(
             "backend_missing",
             f"{name!r} can't be a container's name: letters, digits, `_`, `.` and `-` only.",
         )
-
-
-def _ambiguous(name: str, found: Iterable[Listed]) -> LauncherError:
-    them = ", ".join(
-        sorted(
-            f"{one.names[0] if one.names else one.id[:12]} "
-            f"(project {one.labels.get(COMPOSE_PROJECT, '-')})"
-            for one in found
-        )
-    )
-    return LauncherError(
-        "backend_missing",
-        f"More than one container belongs to a compose service {name!r}: {them}. Set "
-        "COMPOSE_PROJECT_NAME, or give the container's own name in `container`.",
-    )

@@ -231,6 +231,31 @@ class Engine:
         return await self._call("logs", read)
 
     @asynccontextmanager
+    async def followed_logs(
+        self, ref: str, *, tail: int, since: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """As `logs`, and whatever comes until the container stops. Pieces as they come in."""
+        if not self._agreed:
+            await self.connect()
+        docker = self._client()
+        url = f"{docker.docker_host}/{docker.api_version}/containers/{ref}/logs"
+        params = {"stdout": "1", "stderr": "1", "follow": "1"}
+        params |= {"tail": str(tail), "since": f"{since:.6f}"}
+        with _translated(self, "logs"):
+            async with asyncio.timeout(LOOK_TIMEOUT):
+                response = await docker.session.get(
+                    url, params=params, timeout=aiohttp.ClientTimeout()
+                )
+            self._followed.add(response)
+            try:
+                if response.status != 200:
+                    raise EngineRefused(response.status, (await response.text())[:500])
+                yield response.content.iter_any()
+            finally:
+                self._followed.discard(response)
+                response.close()
+
+    @asynccontextmanager
     async def events(self) -> AsyncIterator[stream.EventStream]:
         """Connect and follow the container events. Those of the last second before come too:
         the engine answers a moment before it subscribes, and nothing may fall between."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,7 @@ from launcher.drivers.base import (
     Endpoint,
     Observation,
 )
+from launcher.drivers.output import Follower
 from launcher.errors import LauncherError
 
 Answer = Literal["ready", "loading", "forbidden", "silent", "refused"]
@@ -52,6 +53,7 @@ class Script:
     """From running to ending by itself."""
     exit_code: int = 1
     oom_killed: bool = False
+    first_words: tuple[str, ...] = ()
     last_words: tuple[str, ...] = ()
     missing: bool = False
     forbidden: bool = False
@@ -90,6 +92,7 @@ class _Backend:
     exit_code: int | None = None
     oom_killed: bool = False
     lines: list[str] = field(default_factory=list)
+    followers: list[Follower] = field(default_factory=list)
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     down: asyncio.Event = field(default_factory=asyncio.Event)
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
@@ -135,6 +138,13 @@ class FakeDriver:
     def kill(self, backend: BackendId, exit_code: int = KILLED) -> None:
         """It ends, and not by a call to this driver."""
         self._down(self._one(backend), exit_code)
+
+    def print(self, backend: BackendId, line: str) -> None:
+        """It says something."""
+        one = self._one(backend)
+        one.lines.append(line)
+        for follower in one.followers:
+            follower.put(line)
 
     def lose_engine(self, reason: str = "the engine is away") -> None:
         """The engine no longer answers; what runs goes on."""
@@ -246,6 +256,23 @@ class FakeDriver:
         self._require_engine()
         return tuple(self._one(backend).lines[-lines:])
 
+    async def follow(self, backend: BackendId, lines: int) -> AsyncGenerator[str, None]:
+        """See `Driver.follow`."""
+        self._require_engine()
+        one = self._one(backend)
+        follower = Follower(one.lines[-lines:] if lines else ())
+        if one.running:
+            one.followers.append(follower)
+        else:
+            follower.end()
+        try:
+            while batch := await follower.batch():
+                for line in batch:
+                    yield line
+        finally:
+            if follower in one.followers:
+                one.followers.remove(follower)
+
     async def watch(self) -> AsyncIterator[DriverEvent]:
         """See `Driver.watch`."""
         news: asyncio.Queue[DriverEvent | None] = asyncio.Queue()
@@ -300,6 +327,7 @@ class FakeDriver:
         one.exit_code, one.oom_killed = None, False
         one.lines.clear()
         one.down.clear()
+        one.lines.extend(script.first_words)
         self._note("up", one.id)
         self._changed(one)
         if script.exits_after is not None:
@@ -313,7 +341,10 @@ class FakeDriver:
         self._forget_timers(one)
         one.running = False
         one.exit_code, one.oom_killed = exit_code, one.script.oom_killed
-        one.lines.extend(one.script.last_words)
+        for line in one.script.last_words:
+            self.print(one.id, line)
+        for follower in one.followers:
+            follower.end()
         one.down.set()
         self._note("down", one.id)
         self._changed(one)

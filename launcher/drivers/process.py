@@ -14,6 +14,7 @@ import shutil
 import socket
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from launcher import tasks
@@ -130,6 +131,14 @@ class ProcessDriver:
         """Stdout and stderr of the last start, as they were interleaved."""
         run = self._runs.get(backend)
         return await run.child.tail(lines) if run else ()
+
+    async def follow(self, backend: BackendId, lines: int) -> AsyncGenerator[str, None]:
+        """See `Driver.follow`. What its descendants print counts as its own."""
+        run = self._runs.get(backend)
+        if run is not None:
+            async with aclosing(run.child.follow(lines)) as found:
+                async for line in found:
+                    yield line
 
     async def watch(self) -> AsyncGenerator[DriverEvent, None]:
         """Connected, then a Changed for each child that starts or ends."""

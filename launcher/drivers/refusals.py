@@ -1,10 +1,12 @@
-"""What a Docker Engine says when it declines to start a container, and what to do about it."""
+"""What keeps a container from being started, stopped or found, in words, with advice."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from launcher.drivers.engine import EngineRefused
+from launcher.drivers.engine import EngineRefused, Listed
+from launcher.drivers.inspected import COMPOSE_PROJECT, Container
 from launcher.errors import LauncherError
 
 _ADVICE = (
@@ -30,4 +32,30 @@ def start_failed(name: str, refused: EngineRefused) -> LauncherError:
     return LauncherError(
         "backend_start_failed",
         f"Docker could not start container {name!r}: {said} {advice}".strip(),
+    )
+
+
+def runs_again(container: Container, times: int) -> str:
+    """Who starts it, as far as it can be told."""
+    text = f"Container {container.name!r} was stopped and runs again, {times} times: "
+    if container.restart_policy in ("", "no"):
+        return f"{text}somebody starts it (`docker events` shows when)."
+    return (
+        f"{text}its restart policy is {container.restart_policy!r}, and something starts it. Set "
+        f'the policy to "no" (docker update --restart no {container.name}).'
+    )
+
+
+def ambiguous(name: str, found: Iterable[Listed]) -> LauncherError:
+    them = ", ".join(
+        sorted(
+            f"{one.names[0] if one.names else one.id[:12]} "
+            f"(project {one.labels.get(COMPOSE_PROJECT, '-')})"
+            for one in found
+        )
+    )
+    return LauncherError(
+        "backend_missing",
+        f"More than one container belongs to a compose service {name!r}: {them}. Set "
+        "COMPOSE_PROJECT_NAME, or give the container's own name in `container`.",
     )

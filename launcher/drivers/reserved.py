@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from launcher.core.types import BackendId
 from launcher.drivers.base import Connected, DriverEvent, DriverSpec, Endpoint, Observation
@@ -73,6 +73,11 @@ class ReservedDriver:
     async def log_tail(self, backend: BackendId, lines: int = 20) -> tuple[str, ...]:
         """See `Driver.log_tail`."""
         return ()
+
+    async def follow(self, backend: BackendId, lines: int) -> AsyncGenerator[str, None]:
+        """See `Driver.follow`."""
+        return
+        yield
 
     async def watch(self) -> AsyncIterator[DriverEvent]:
         """See `Driver.watch`: nothing happens to a reservation but by our doing."""

@@ -155,23 +155,24 @@ def add_environment(document: Document, environ: Mapping[str, str]) -> None:
     inherited names fill in what is left."""
     filled, problems = settings.with_files(environ)
     document.problems += problems
-    own, variables = settings.read(settings.Settings, filled), settings.variables(settings.Settings)
-    for key, name in variables.items():
-        text = getattr(own, key)
+    for key, text in settings.read(settings.Settings, filled):
         if text is not None and key != "config":
-            document.launcher[key] = Value(text, f"environment: {name}", literal=True)
+            where = f"environment: {settings.PREFIX}{key.upper()}"
+            document.launcher[key] = Value(text, where, literal=True)
     for name in settings.unknown(environ):
-        hint = did_you_mean(name, variables.values())
-        document.warnings.append(f"environment: {name} is unknown and ignored{hint}")
+        known = [settings.PREFIX + key.upper() for key in settings.Settings.model_fields]
+        document.warnings.append(
+            f"environment: {name} is unknown and ignored{did_you_mean(name, known)}"
+        )
     _add_inherited(document, filled)
     _add_routes(document, environ)
 
 
 def _add_inherited(document: Document, environ: Mapping[str, str]) -> None:
-    inherited = settings.read(settings.Inherited, environ)
+    inherited = dict(settings.read(settings.Inherited, environ))
     for key, names in settings.FILLS_IN.items():
         for name in names:
-            text = getattr(inherited, name.lower())
+            text = inherited[name.lower()]
             if text is None:
                 continue
             if key not in document.launcher:

@@ -54,7 +54,6 @@ class ClientExchange:
     __slots__ = (
         "_body",
         "_continue_due",
-        "_head",
         "_held",
         "_loop",
         "aborted",
@@ -62,6 +61,7 @@ class ClientExchange:
         "detached",
         "finished",
         "gone",
+        "head",
         "link",
         "outgoing",
         "problem",
@@ -72,13 +72,14 @@ class ClientExchange:
     def __init__(
         self,
         link: Link,
-        head: RequestHead | None,
+        head: RequestHead,
         body: StreamReader,
         outgoing: Outgoing,
         problem: LauncherError | None = None,
     ) -> None:
         self.link = link
-        self._head = head
+        self.head = head
+        """Checked; of a refused request NO_HEAD."""
         self._body = body
         self._loop = loop = asyncio.get_running_loop()
         self._held = b""
@@ -107,14 +108,7 @@ class ClientExchange:
             if self.responded
             else "received"
         )
-        method = self._head.method if self._head else "?"
-        return f"<ClientExchange {method} {state}{' gone' if self.gone else ''}>"
-
-    @property
-    def head(self) -> RequestHead:
-        """The head, checked. Only a refused request has none, and no handler sees that."""
-        assert self._head is not None
-        return self._head
+        return f"<ClientExchange {self.head.method} {state}{' gone' if self.gone else ''}>"
 
     @property
     def ended(self) -> bool:
@@ -165,8 +159,8 @@ class ClientExchange:
         since the client still waits for its 100 Continue."""
         if self._body.is_eof():
             return 0
-        head = self._head
-        if head is None or head.content_length is None:
+        head = self.head
+        if head.content_length is None:
             return None
         if self._continue_due is None and expects_continue(head) and not self._body.total_bytes:
             return None

@@ -341,7 +341,13 @@ class ClientConnection(RequestHandler):
         self.task = asyncio.current_task()
         try:
             while not self._force_close:
-                message, body = await self._next_request()
+                if not self._messages:
+                    self._waiter = self._loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
+                message, body = self._take_request()
                 if not await self._carry(message, body, self):
                     break
                 self._stay_in_http()
@@ -358,14 +364,8 @@ class ClientConnection(RequestHandler):
             if self.transport is not None:
                 self.transport.close()
 
-    async def _next_request(self) -> tuple[RawRequestMessage | LauncherError, StreamReader]:
+    def _take_request(self) -> tuple[RawRequestMessage | LauncherError, StreamReader]:
         """What was parsed next; an error in the place of a request that couldn't be read."""
-        if not self._messages:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
         message, body = self._messages.popleft()
         if self._parser is not None:
             self._parser.message_consumed()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 """Names and values as received or to be sent: order, case and duplicates kept."""
@@ -60,6 +60,23 @@ class RequestHead(NamedTuple):
     def has_body(self) -> bool:
         """Whether a body was announced."""
         return self.chunked or bool(self.content_length)
+
+
+NO_HEAD: Final = RequestHead(
+    method="?",
+    path=b"",
+    query=None,
+    version=(1, 1),
+    headers=(),
+    fields={},
+    host=b"",
+    peer="",
+    scheme="http",
+    content_length=None,
+    chunked=False,
+    upgrade=None,
+)
+"""Stands where a request's head was refused; no handler sees it."""
 
 
 @dataclass(frozen=True, slots=True)

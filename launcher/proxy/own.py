@@ -11,7 +11,7 @@ from typing import Final
 
 from launcher.api.contract import ApiRequest, ApiResponse, ApiStream
 from launcher.api.endpoint import Found, OwnEndpoints
-from launcher.api.shapes import check_media_type, from_json, from_query
+from launcher.api.shapes import check_media_type, from_json, from_query, learn
 from launcher.config import MIB
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
@@ -44,6 +44,7 @@ class OwnPaths:
         head, endpoint = exchange.head, found.endpoint
         self._access.require(head, endpoint.need)
         check_media_type(endpoint.body, head.get(b"content-type"), has_body=head.has_body)
+        await learn(endpoint.query, endpoint.body)
         request = ApiRequest(
             method="GET" if head.method == "HEAD" else head.method,
             path=head.path.decode("utf-8", "replace"),
@@ -52,7 +53,7 @@ class OwnPaths:
             details=self._access.sees_details(head),
             last_event_id=(head.get(b"last-event-id") or b"").decode("latin-1"),
             query=from_query(endpoint.query, head.query),
-            body=from_json(endpoint.body, await _read(exchange)),
+            body=from_json(endpoint.body, await _read(exchange), found.args),
         )
         response = await endpoint.answer(request)
         if isinstance(response, ApiStream):

@@ -6,7 +6,6 @@ owns the connection feeds it and asks what has come.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -70,7 +69,7 @@ class ResponseReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._reason = b""
         self._head_bytes = 0
-        self.heads: deque[ResponseHead] = deque()
+        self.heads: list[ResponseHead] = []
         """Not yet fetched, in order; the last one may be final."""
         self.pieces: list[bytes] = []
         """Of the body, not yet fetched."""

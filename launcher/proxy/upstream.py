@@ -171,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             await self._wait()
-        return reader.heads.popleft()
+        return reader.heads.pop(0)
 
     async def relay(self, take: Callable[[bytes], bool]) -> bool:
         """Hand on the body's pieces as they come, in the very turn of the loop. True: all of

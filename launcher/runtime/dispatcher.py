@@ -258,6 +258,10 @@ class Dispatcher:
         held = self._held[backend]
         return held.endpoint if self._scheduler.state(backend) in _UP else None
 
+    def driver(self, backend: BackendId) -> Driver:
+        """Who holds it. Raises KeyError."""
+        return self._held[backend].driver
+
     def driver_health(self) -> dict[str, str | None]:
         """Driver name → None where it answers (and was listed), else why not."""
         return self._reconciler.health()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from aiohttp import web
 
-from launcher.api.contract import ApiRequest
+from launcher.api.contract import ApiRequest, ApiStream
 from launcher.api.endpoint import OwnEndpoints
 from launcher.api.shapes import from_json, from_query
 from launcher.errors import LauncherError
@@ -83,9 +83,18 @@ async def _answer(
             found.args,
             True,
             from_query(endpoint.query, request.query_string.encode()),
-            from_json(endpoint.body, await request.read()),
+            from_json(endpoint.body, await request.read(), found.args),
         )
     )
+    if isinstance(answer, ApiStream):
+        stream = web.StreamResponse(
+            headers={"Content-Type": answer.content_type, **dict(answer.headers)}
+        )
+        await stream.prepare(request)
+        async with aclosing(answer.pieces) as pieces:
+            async for piece in pieces:
+                await stream.write(piece)
+        return stream
     return web.Response(
         status=answer.status,
         body=answer.body,

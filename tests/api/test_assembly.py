@@ -15,7 +15,7 @@ from launcher.api.stats import History
 from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
-from tests.api.world import CONFIG, FakeControl, read, request
+from tests.api.world import CONFIG, FakeControl, read, request, watched
 
 
 async def nobody(request: ApiRequest) -> ApiResponse:
@@ -30,7 +30,9 @@ def control() -> FakeControl:
 @pytest.fixture
 def api(control: FakeControl) -> OwnApi:
     metrics = Metrics(CONFIG, control.snapshot)
-    return OwnApi(CONFIG, control, metrics, History(CONFIG), DecisionLog())
+    return OwnApi(
+        CONFIG, control, metrics, History(CONFIG), DecisionLog(), watched=watched(control)
+    )
 
 
 def test_it_keeps_the_contract(api: OwnApi) -> None:

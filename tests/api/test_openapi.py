@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from annotated_types import Ge
 from typing_extensions import TypedDict
 
 from launcher.api.assembly import described
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.openapi import OpenApi, document
-from launcher.api.shapes import Flag, shape
+from launcher.api.shapes import Flag, Limits, shape
 from tests.api.world import read, request
 
 
@@ -25,7 +24,7 @@ class Wish:
 
     route: str | None
     """A route."""
-    ttl: Annotated[float, Ge(1)] = 60.0
+    ttl: Annotated[float, Limits(ge=1)] = 60.0
 
 
 @shape

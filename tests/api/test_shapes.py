@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
-from annotated_types import Ge
 
-from launcher.api.shapes import Flag, check_media_type, from_json, from_query, shape
+from launcher.api.shapes import Flag, Limits, check_media_type, from_json, from_query, learn, shape
 from launcher.errors import LauncherError
 
 
@@ -21,9 +20,10 @@ class Lease:
 
     route: str | None
     """Its route."""
-    ttl: Annotated[float, Ge(1)] = 60.0
+    ttl: Annotated[float, Limits(ge=1)] = 60.0
     pin: bool = False
     needs: dict[str, int] | None = None
+    note: Annotated[str, Limits(max_length=5)] | None = None
 
 
 @shape
@@ -32,7 +32,7 @@ class Asked:
     """A query."""
 
     wait: Flag = False
-    limit: Annotated[int, Ge(1)] = 100
+    limit: Annotated[int, Limits(ge=1)] = 100
     backend: str | None = None
 
 
@@ -63,6 +63,7 @@ def test_an_empty_body_stands_for_an_empty_object() -> None:
         (b'{"route": "a", "ttl": "5"}', "invalid_request", "ttl", "valid number"),
         (b'{"route": "a", "ttl": 0}', "invalid_request", "ttl", "greater than or equal to 1"),
         (b'{"route": "a", "ttl": NaN}', "invalid_request", "ttl", "finite"),
+        (b'{"route": "a", "note": "123456"}', "invalid_request", "note", "at most 5 characters"),
         (b'{"route": "a", "pin": "yes"}', "invalid_request", "pin", "valid boolean"),
         (b'{"route": "a", "needs": {"gpu": "x"}}', "invalid_request", "needs.gpu", "valid int"),
         (b'{"route": "a", "tll": 5}', "invalid_request", "tll", "Known: `route`, `ttl`"),
@@ -73,6 +74,21 @@ def test_a_body_that_is_wrong(body: bytes, code: str, param: str | None, said: s
         from_json(Lease, body)
     assert (caught.value.status, caught.value.code) == (400, code)
     assert caught.value.param == param
+
+
+def test_a_body_may_repeat_the_path() -> None:
+    body = b'{"id": 7, "route": "a"}'
+
+    assert from_json(Lease, body, {"id": "7"}) == Lease(route="a")
+    for args in ({"id": "8"}, {}):
+        with pytest.raises(LauncherError, match="`id` is no key"):
+            from_json(Lease, body, args)
+
+
+async def test_a_shape_is_learned_once() -> None:
+    await learn(None, Lease, Asked)
+
+    assert from_json(Lease, b'{"route": "a"}') == Lease(route="a")
 
 
 @pytest.mark.parametrize(

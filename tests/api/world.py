@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import orjson
 
+from launcher.api.assembly import Watched
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
 from launcher.core.rehearsal import Step
@@ -23,7 +24,9 @@ from launcher.core.types import (
 )
 from launcher.drivers.base import ContainerSpec, Endpoint, ProcessSpec
 from launcher.errors import LauncherError
+from launcher.journal import Journal
 from launcher.runtime.admission import Ask, Grant, Progress
+from launcher.timeline import Timeline
 
 CODER, CHAT, TINY = BackendId("coder"), BackendId("chat"), BackendId("tiny")
 
@@ -178,6 +181,29 @@ class FakeControl:
 
     def driver_health(self) -> dict[str, str | None]:
         return dict(self.health)
+
+
+class FakeOutputs:
+    """What backends printed, as the test puts it, by backend."""
+
+    def __init__(self) -> None:
+        self.lines: dict[BackendId, list[str]] = {}
+        self.closed: list[BackendId] = []
+
+    async def tail(self, backend: BackendId, lines: int) -> list[str]:
+        return self.lines.get(backend, [])[-lines:]
+
+    async def follow(self, backend: BackendId, lines: int) -> AsyncGenerator[list[str], None]:
+        try:
+            yield self.lines.get(backend, [])[-lines:]
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.closed.append(backend)
+
+
+def watched(control: FakeControl) -> Watched:
+    """Nothing has happened yet."""
+    return Watched(Journal(), Timeline(control.snapshot, lambda delay, do: None), FakeOutputs())
 
 
 def request(

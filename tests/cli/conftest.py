@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
+from launcher.core.events import Tick
 from launcher.decisions import DecisionLog
+from launcher.journal import Journal
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl
+from tests.api.world import CONFIG, FakeControl, watched
+
+
+class Told:
+    """What a launcher tells of what was done."""
+
+    def __init__(self) -> None:
+        self.journal = Journal()
+        self.decisions = DecisionLog()
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def news(self) -> None:
+        """Something happened: whoever follows hears of it."""
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(self.journal.observe, Tick(), (), 100.0)
 
 
 @pytest.fixture
@@ -20,11 +38,17 @@ def control() -> FakeControl:
 
 
 @pytest.fixture
-def url(control: FakeControl) -> Iterator[str]:
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def url(control: FakeControl, told: Told) -> Iterator[str]:
     def make() -> OwnApi:
-        return OwnApi(
-            CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
-        )
+        told.loop = asyncio.get_running_loop()
+        metrics, history = Metrics(CONFIG, control.snapshot), History(CONFIG)
+        live = replace(watched(control), journal=told.journal)
+        return OwnApi(CONFIG, control, metrics, history, told.decisions, watched=live)
 
     with served(make) as where:
         yield where

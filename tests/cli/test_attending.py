@@ -15,7 +15,7 @@ from launcher.client.transport import Call, ClientError
 from launcher.decisions import DecisionLog
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl
+from tests.api.world import CONFIG, FakeControl, watched
 
 
 def ended(caught: pytest.ExceptionInfo[typer.Exit]) -> int:
@@ -79,7 +79,12 @@ def test_a_look_that_fails_does_not_end_the_wait(
 
     def make() -> OwnApi:
         return OwnApi(
-            CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+            CONFIG,
+            control,
+            Metrics(CONFIG, control.snapshot),
+            History(CONFIG),
+            DecisionLog(),
+            watched=watched(control),
         )
 
     with served(make) as url:
@@ -101,7 +106,12 @@ def test_an_interruption_hangs_up(
 
     def make() -> OwnApi:
         return OwnApi(
-            CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+            CONFIG,
+            control,
+            Metrics(CONFIG, control.snapshot),
+            History(CONFIG),
+            DecisionLog(),
+            watched=watched(control),
         )
 
     with served(make) as url:

@@ -17,7 +17,7 @@ from launcher.decisions import DecisionLog
 from launcher.metrics import Metrics
 from launcher.runtime.asking import PLANNED
 from tests.api.serving import served
-from tests.api.world import CHAT, CODER, CONFIG, FakeControl
+from tests.api.world import CHAT, CODER, CONFIG, FakeControl, watched
 from tests.cli.running import run
 
 
@@ -80,7 +80,12 @@ class TestStatus:
     ) -> None:
         def make() -> OwnApi:
             return OwnApi(
-                CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+                CONFIG,
+                control,
+                Metrics(CONFIG, control.snapshot),
+                History(CONFIG),
+                DecisionLog(),
+                watched=watched(control),
             )
 
         with served(make, key="good") as url:

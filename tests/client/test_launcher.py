@@ -18,7 +18,7 @@ from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CODER, CONFIG, FakeControl
+from tests.api.world import CODER, CONFIG, FakeControl, watched
 from tests.client.answering import answering
 
 
@@ -29,7 +29,12 @@ def control() -> FakeControl:
 
 def api(control: FakeControl) -> OwnApi:
     return OwnApi(
-        CONFIG, control, Metrics(CONFIG, control.snapshot), History(CONFIG), DecisionLog()
+        CONFIG,
+        control,
+        Metrics(CONFIG, control.snapshot),
+        History(CONFIG),
+        DecisionLog(),
+        watched=watched(control),
     )
 
 

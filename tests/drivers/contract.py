@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Protocol
 
 import pytest
@@ -208,6 +209,49 @@ class DriverContract:
     async def test_nothing_was_printed_by_what_never_ran(self, harness: Harness) -> None:
         assert await harness.driver.log_tail(SERVES) == ()
         assert await harness.driver.log_tail(MISSING) == ()
+
+    async def test_who_follows_is_told_what_was_and_what_is_printed_until_the_end(
+        self, harness: Harness
+    ) -> None:
+        await serving(harness, STUBBORN)
+        told: list[str] = []
+
+        async def follow() -> None:
+            async with aclosing(harness.driver.follow(STUBBORN, 100)) as lines:
+                async for line in lines:
+                    told.append(line)
+
+        following = tasks.spawn(follow(), name="follow")
+
+        async def listening() -> bool:
+            return any("listening on" in line for line in told)
+
+        await eventually(listening)
+        assert not following.done()
+        await harness.driver.stop(STUBBORN)
+        async with asyncio.timeout(PATIENCE):
+            await following
+        assert told[-1] == "SIGTERM ignored"
+
+    async def test_following_what_has_ended_tells_its_last_lines(self, harness: Harness) -> None:
+        await harness.driver.start(EXITS)
+        await until(harness.driver, EXITS, lambda o: not o.running)
+        await harness.driver.log_tail(EXITS)  # all of it is there
+        async with asyncio.timeout(PATIENCE):
+            assert [line async for line in harness.driver.follow(EXITS, 1)] == [LAST_WORDS]
+            assert [line async for line in harness.driver.follow(SERVES, 10)] == []
+            assert [line async for line in harness.driver.follow(MISSING, 10)] == []
+
+    async def test_a_follower_may_leave_and_another_come(self, harness: Harness) -> None:
+        await serving(harness, SERVES)
+        for _ in range(3):
+            async with (
+                asyncio.timeout(PATIENCE),
+                aclosing(harness.driver.follow(SERVES, 100)) as lines,
+            ):
+                async for line in lines:
+                    if "listening on" in line:
+                        break
 
     async def test_a_death_behind_our_back_is_noticed_and_mended(self, harness: Harness) -> None:
         watcher = Watcher(harness.driver)

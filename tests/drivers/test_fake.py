@@ -44,7 +44,10 @@ class FakeHarness:
         self.driver: Driver = self.fake
         exits = self.fake.script(EXITS)
         exits.exits_after, exits.exit_code, exits.last_words = 0.0, EXIT_CODE, (LAST_WORDS,)
-        self.fake.script(STUBBORN).stop_takes = math.inf
+        stubborn = self.fake.script(STUBBORN)
+        stubborn.stop_takes, stubborn.last_words = math.inf, ("SIGTERM ignored",)
+        for serves in (self.fake.script(SERVES), stubborn):
+            serves.first_words = ("listening on its port",)
         self.fake.script(MISSING).missing = True
 
     async def kill(self, backend: BackendId) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.drivers.output import MAX_LINE, Ring, clean, demultiplex, last_lines
+from launcher.drivers.output import MAX_LINE, Follower, Frames, Ring, clean, demultiplex, last_lines
 
 
 def frame(data: bytes, stream: int = 1) -> bytes:
@@ -22,6 +22,15 @@ def test_frames_give_their_payloads_in_order(frames: list[tuple[int, bytes]]) ->
 def test_any_bytes_are_survived(data: bytes) -> None:
     assert len(demultiplex(data)) <= len(data)
     assert len(last_lines(data, 3)) <= 3
+
+
+@given(st.lists(st.binary(max_size=60)), st.lists(st.integers(1, 9)))
+def test_frames_are_undone_however_they_are_cut(payloads: list[bytes], cuts: list[int]) -> None:
+    sent, frames, got, at = b"".join(map(frame, payloads)), Frames(), b"", 0
+    for cut in [*cuts, len(sent)]:
+        got += frames.feed(sent[at : at + cut])
+        at += cut
+    assert got == b"".join(payloads)
 
 
 def test_a_cut_last_frame_is_kept() -> None:
@@ -75,5 +84,43 @@ def test_a_line_without_end_does_not_grow() -> None:
     ring = Ring(lambda line: None)
     for _ in range(1000):
         ring.feed(b"z" * 10000)
-    assert len(ring._partial) <= 4 * MAX_LINE
+    assert len(ring._cut.partial) <= 4 * MAX_LINE
     assert len(ring.tail(5)) == 1
+
+
+class TestFollowing:
+    async def test_the_last_lines_and_then_each_that_comes(self) -> None:
+        ring = Ring(lambda line: None)
+        ring.feed(b"a\nb\nc\nhal")
+        lines = ring.follow(2)
+        assert [await anext(lines), await anext(lines)] == ["b", "c"]
+        ring.feed(b"f\nd")
+        assert await anext(lines) == "half"
+        ring.end()
+        assert [line async for line in lines] == ["d"]
+        assert ring._followers == []
+
+    async def test_what_has_ended_ends(self) -> None:
+        ring = Ring(lambda line: None)
+        ring.feed(b"a\n")
+        ring.end()
+        assert [line async for line in ring.follow(10)] == ["a"]
+        assert [line async for line in ring.follow(0)] == []
+
+    async def test_who_leaves_is_forgotten(self) -> None:
+        ring = Ring(lambda line: None)
+        ring.feed(b"a\n")
+        lines = ring.follow(10)
+        await anext(lines)
+        await lines.aclose()
+        assert ring._followers == []
+
+    async def test_who_is_too_slow_loses_the_oldest_and_is_told_how_many(self) -> None:
+        follower = Follower(most=3)
+        for number in range(10):
+            follower.put(str(number))
+        assert await follower.batch() == ["(… 7 lines left out)", "7", "8", "9"]
+        follower.put("10")
+        follower.end()
+        assert await follower.batch() == ["10"]
+        assert await follower.batch() == []

@@ -11,7 +11,7 @@ from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec
 from launcher.loading import keys
 from launcher.loading.keys import KEYS, SCOPES, Key
-from launcher.settings import Settings, variables
+from launcher.settings import Settings
 
 SHAPES: dict[str, object] = {
     "launcher": LauncherConfig(),
@@ -47,7 +47,7 @@ def test_names_are_unique_within_a_table() -> None:
 
 
 def test_every_key_of_launcher_has_its_variable() -> None:
-    assert set(variables(Settings)) - {"config"} == set(keys.names("launcher"))
+    assert set(Settings.model_fields) - {"config"} == set(keys.names("launcher"))
 
 
 def test_names_by_scope() -> None:

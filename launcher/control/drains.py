@@ -1,0 +1,89 @@
+"""Drains: routes whose new requests are refused, while what waits and runs is served."""
+
+from __future__ import annotations
+
+from launcher.config import LauncherConfig
+from launcher.control.book import Store
+from launcher.control.finding import find_route
+from launcher.control.gate import Gate
+from launcher.control.records import DRAINS
+from launcher.core.types import BackendId
+
+#: Stands for everything; no route can be named so.
+_ALL = "*"
+
+
+class Drains:
+    """What is drained, until somebody resumes it: over restarts as well."""
+
+    def __init__(self, config: LauncherConfig, gate: Gate, store: Store) -> None:
+        self._config = config
+        self._gate = gate
+        self._store = store
+        self._drained: set[str] = set(store.loaded(DRAINS))
+
+    def __repr__(self) -> str:
+        return f"<Drains {', '.join(sorted(self._drained)) or 'none'}>"
+
+    @property
+    def all(self) -> bool:
+        """Everything is drained, what a reload adds as well."""
+        return _ALL in self._drained
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The drained routes, in the order of the configuration."""
+        return tuple(
+            route.name for route in self._config.routes if self.all or route.name in self._drained
+        )
+
+    def open(self) -> None:
+        """Go on with what an earlier run drained."""
+        if self._drained:
+            self._apply()
+
+    def reconfigure(self, config: LauncherConfig) -> None:
+        """Another configuration holds from now on; called when the gate knows it."""
+        self._config = config
+        if self._drained:
+            self._apply()
+
+    def drain(self, route: str | None) -> None:
+        """Refuse new requests of a route's backends, None: of everything. Raises
+        `unknown_route`."""
+        self._change({_ALL if route is None else find_route(self._config, route).name}, set())
+
+    def resume(self, route: str | None) -> None:
+        """Take them again. Raises `unknown_route`."""
+        if route is None:
+            self._change(set(), set(self._drained))
+        elif self.all:
+            resumed = find_route(self._config, route)
+            rest = {one.name for one in self._config.routes if one is not resumed}
+            self._change(rest, {_ALL})
+        else:
+            self._change(set(), {find_route(self._config, route).name})
+
+    async def durable(self) -> None:
+        """Wait until what was changed is on the disk, as far as that is to be had."""
+        await self._store.durable()
+
+    def _change(self, more: set[str], fewer: set[str]) -> None:
+        for name in fewer:
+            self._store.drop(DRAINS, name)
+        for name in more:
+            self._store.put(DRAINS, name, name)
+        self._drained = (self._drained - fewer) | more
+        self._apply()
+
+    def _apply(self) -> None:
+        if self.all:
+            self._gate.drain(None, True)
+            return
+        drained: set[BackendId] = set()
+        for route in self._config.routes:
+            if route.name in self._drained:
+                drained.update(route.backends)
+        self._gate.drain(None, False)
+        if drained:
+            self._gate.drain(tuple(sorted(drained)), True)

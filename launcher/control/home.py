@@ -1,0 +1,108 @@
+"""Home: the route whose backend becomes resident again when the last lease has ended.
+
+Owed until it is done, over a restart as well; asked for like by an operator who has time: busy
+backends aren't made to drain for it, and it waits behind leases and switches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+
+from launcher import tasks
+from launcher.config import LauncherConfig
+from launcher.control.book import Store
+from launcher.control.clock import Clocks
+from launcher.control.gate import Gate
+from launcher.control.records import HOME
+from launcher.core.types import Failure
+from launcher.errors import LauncherError
+from launcher.runtime.admission import Ask
+
+log = logging.getLogger(__name__)
+
+#: Errors that pass: the debt remains.
+_PASSING = frozenset({"docker_unavailable", "queue_full", "queue_timeout", "draining"})
+
+
+class Home:
+    """What is owed to the home route."""
+
+    def __init__(self, config: LauncherConfig, gate: Gate, store: Store, clocks: Clocks) -> None:
+        self._route = config.home
+        self._config = config
+        self._gate = gate
+        self._store = store
+        self._clocks = clocks
+        self._going: asyncio.Task[None] | None = None
+        self.error: Failure | None = None
+        """Why it didn't become resident the last time."""
+
+    def __repr__(self) -> str:
+        return f"<Home {self._route}{' owed' if self.owed else ''}>"
+
+    @property
+    def route(self) -> str | None:
+        """The home route; None: there is none."""
+        return self._route
+
+    @property
+    def owed(self) -> bool:
+        """Whether it is still to become resident."""
+        return self._going is not None
+
+    def open(self) -> None:
+        """Go on with what an earlier run owed."""
+        for route in self._store.loaded(HOME):
+            if route == self._route:
+                self.owe()
+            else:
+                self._store.drop(HOME, route)
+
+    async def close(self) -> None:
+        """The debt remains for the next run."""
+        await tasks.cancel(self._going)
+
+    def reconfigure(self, config: LauncherConfig) -> None:
+        """Another configuration holds from now on."""
+        if config.home != self._route:
+            self.forgive()
+        self._config, self._route = config, config.home
+
+    def owe(self) -> None:
+        """The last lease has ended."""
+        if self._route is None or self.owed:
+            return
+        self._store.put(HOME, self._route, self._clocks.wall())
+        self.error = None
+        self._going = tasks.spawn(self._go(self._route), name="home")
+
+    def forgive(self) -> None:
+        """Somebody wants something else resident now."""
+        if self._going is not None and self._route is not None:
+            self._going.cancel()
+            self._going = None
+            self._store.drop(HOME, self._route)
+
+    async def _go(self, name: str) -> None:
+        while True:
+            try:
+                await self._resident(name)
+            except LauncherError as error:
+                if self._gate.snapshot().closed:
+                    return  # the next run owes it
+                self.error = Failure(error.code, error.message, error.detail)
+                log.warning("%s is home and does not come up: %s", name, error.message)
+                if error.code in _PASSING:
+                    await asyncio.sleep(error.retry_after or LauncherError.default_retry_after)
+                    continue
+            break
+        self._going = None
+        self._store.drop(HOME, name)
+
+    async def _resident(self, name: str) -> None:
+        route = next(one for one in self._config.routes if one.name == name)
+        ask = Ask(route.backends, max_wait=math.inf, operator=True)
+        with self._gate.admit(ask) as admission:
+            await admission.granted()

@@ -1,0 +1,172 @@
+"""What is remembered of switches and leases, and how it stands in the state file.
+
+Plain data. Times are seconds since 1970: a record outlives the clock that the core runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from launcher.core.types import BackendId, Failure, Needs
+from launcher.state.tables import Table
+
+
+class SwitchState(Enum):
+    """Where a switch stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+
+
+class LeaseState(Enum):
+    """Where a lease stands; after `active`, why it ended."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    BROKEN = "broken"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was done for a switch."""
+
+    name: str
+    """`drain a`, `stop a`, `start b`, `restore a`."""
+    began_at: float
+    ended_at: float | None = None
+    ok: bool | None = None
+    """None while it goes on."""
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchRecord:
+    """One switch, from the asking to its end."""
+
+    id: int
+    route: str
+    asked_at: float
+    by: str | None = None
+    """Who asked, where that is known."""
+    force: bool = False
+    """Leases in its way are broken."""
+    state: SwitchState = SwitchState.QUEUED
+    backend: BackendId | None = None
+    """Of the route's, the one that became resident."""
+    before: tuple[BackendId, ...] = ()
+    """What was resident when its turn came, the last used first."""
+    stopped: tuple[BackendId, ...] = ()
+    """Of those, what was stopped for it."""
+    broke: tuple[int, ...] = ()
+    """The leases that were broken for it."""
+    restoring: bool = False
+    """The target has failed: what was resident before is started again."""
+    steps: tuple[Step, ...] = ()
+    started_at: float | None = None
+    finished_at: float | None = None
+    error: Failure | None = None
+    """Why the target isn't resident."""
+    restore_error: Failure | None = None
+    """Why what was before isn't resident again, either."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end."""
+        return self.state not in (SwitchState.QUEUED, SwitchState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """One lease, from the asking to its end."""
+
+    id: int
+    """The fencing token: counts up for ever."""
+    routes: tuple[str, ...]
+    """Whose backends are held; empty for capacity that is reserved."""
+    asked_at: float
+    ttl: float | None
+    """Seconds from the grant; None: a pin, which has no end of its own."""
+    needs: Needs = ()
+    """What is reserved, where no route is held."""
+    note: str = ""
+    by: str | None = None
+    """Who holds it, where that is known."""
+    mode: str | None = None
+    waited_for: bool = False
+    """While it is pending it is its asker's, who waits on a connection, and ends with that."""
+    replaces: int | None = None
+    """The lease that ends when this one is granted, and not before."""
+    state: LeaseState = LeaseState.PENDING
+    granted_at: float | None = None
+    expires_at: float | None = None
+    """None: not granted, or a pin."""
+    ended_at: float | None = None
+    ended_by: str | None = None
+    """Who or what ended it before its time: `switch 12`, `lease 8`, a caller's name."""
+    error: Failure | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it holds nothing and never will again."""
+        return self.state not in (LeaseState.PENDING, LeaseState.ACTIVE)
+
+
+def _text(record: SwitchRecord | LeaseRecord) -> tuple[str]:
+    return (orjson.dumps(record).decode(),)
+
+
+def _failure(found: Mapping[str, Any] | None) -> Failure | None:
+    return None if found is None else Failure(**found)
+
+
+def _known(kind: type[SwitchRecord | LeaseRecord], text: str) -> dict[str, Any]:
+    names = {one.name for one in fields(kind)}
+    found = orjson.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("no record")
+    return {name: value for name, value in found.items() if name in names}
+
+
+def _switch(id: int, text: str) -> SwitchRecord:
+    found = _known(SwitchRecord, text)
+    found["state"] = SwitchState(found["state"])
+    for name in ("before", "stopped", "broke"):
+        found[name] = tuple(found[name])
+    found["steps"] = tuple(Step(**one) for one in found["steps"])
+    found["error"] = _failure(found["error"])
+    found["restore_error"] = _failure(found["restore_error"])
+    return SwitchRecord(**(found | {"id": id}))
+
+
+def _lease(id: int, text: str) -> LeaseRecord:
+    found = _known(LeaseRecord, text)
+    found["state"] = LeaseState(found["state"])
+    found["routes"] = tuple(found["routes"])
+    found["needs"] = tuple((str(name), int(units)) for name, units in found["needs"])
+    found["error"] = _failure(found["error"])
+    return LeaseRecord(**(found | {"id": id}))
+
+
+SWITCHES: Table[int, SwitchRecord] = Table("switches", ("id", "record"), _text, _switch)
+LEASES: Table[int, LeaseRecord] = Table("leases", ("id", "record"), _text, _lease)
+COUNTERS: Table[str, int] = Table(
+    "counters", ("name", "value"), lambda n: (n,), lambda _, value: int(value)
+)
+DRAINS: Table[str, str] = Table("drains", ("route",), lambda _: (), lambda route: str(route))
+HOME: Table[str, float] = Table(
+    "home", ("route", "since"), lambda since: (since,), lambda _, since: float(since)
+)
+
+#: What is read of the state file.
+TABLES = (SWITCHES, LEASES, COUNTERS, DRAINS, HOME)

@@ -1,0 +1,320 @@
+"""Switches: make a route resident now, and if that fails, what was there before.
+
+One runs at a time, the others wait in the order in which they were asked for: a rollback must
+not meet another switch. A switch is written down before it is answered and before each of its
+turns, so that one that a kill interrupted is gone on with under its number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from launcher import tasks
+from launcher.config import LauncherConfig, RouteConfig
+from launcher.control.book import Book, Store
+from launcher.control.clock import Clocks
+from launcher.control.finding import find_route
+from launcher.control.gate import Gate
+from launcher.control.leases import Leases
+from launcher.control.records import SWITCHES, SwitchRecord, SwitchState
+from launcher.control.story import Story
+from launcher.core.types import RESIDENT, BackendId, BackendState, Failure, Forecast
+from launcher.errors import LauncherError
+from launcher.facts import Fact
+from launcher.runtime.admission import Admission, Ask
+
+log = logging.getLogger(__name__)
+
+#: What is there, or will be.
+_STAYING = RESIDENT - {BackendState.STOPPING}
+
+#: Seconds that what was there before may take to be up again, its queue included.
+RESTORE_TIMEOUT = 1800.0
+
+
+class Switchboard:
+    """Every switch there is."""
+
+    def __init__(
+        self,
+        config: LauncherConfig,
+        gate: Gate,
+        leases: Leases,
+        store: Store,
+        clocks: Clocks,
+        on_begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_begin`: told when a switch has its turn."""
+        self._config = config
+        self._gate = gate
+        self._leases = leases
+        self._holders = leases.holders
+        self._clocks = clocks
+        self._on_begin = on_begin
+        self._book: Book[SwitchRecord] = Book(SWITCHES, store, clocks.wall)
+        self._over: dict[int, asyncio.Event] = {}
+        self._story: Story | None = None
+        self._current: int | None = None
+        self._waiting: list[Admission] = []
+        self._runner: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<Switchboard running={self._current} open={len(self._over)}>"
+
+    # -- life
+
+    def open(self) -> None:
+        """Go on with what an earlier run left."""
+        for record in self._book.open():
+            self._over[record.id] = asyncio.Event()
+            if record.state is SwitchState.RUNNING:
+                log.warning("switch %d to %s was interrupted: it goes on", record.id, record.route)
+        self._run()
+
+    async def close(self) -> None:
+        """Leave what runs as it stands: the next run goes on with it."""
+        self._closing = True
+        await tasks.cancel(self._runner)
+
+    def reconfigure(self, config: LauncherConfig) -> None:
+        """Another configuration holds from now on."""
+        self._config = config
+
+    def fact(self, fact: Fact) -> None:
+        """Something happened: listens to `launcher.facts.Narrator`."""
+        story, id = self._story, self._current
+        if story is not None and id is not None and story.fact(fact):
+            record = self.get(id)
+            stopped = tuple(one for one in record.before if one in story.stopped)
+            self._put(
+                record, steps=story.steps, stopped=record.stopped if story.restoring else stopped
+            )
+
+    # -- for whoever asks
+
+    def begin(self, route: str, *, force: bool = False, by: str | None = None) -> SwitchRecord:
+        """Put a switch in the line. Raises `unknown_route`."""
+        find_route(self._config, route)
+        record = self._book.put(
+            SwitchRecord(self._book.next_id(), route, self._clocks.wall(), by=by, force=force)
+        )
+        self._over[record.id] = asyncio.Event()
+        self._run()
+        return record
+
+    async def over(self, id: int) -> SwitchRecord:
+        """The record, when the switch is over. Raises `draining` where the launcher ends before,
+        and `unknown_switch`."""
+        event = self._over.get(id)
+        if event is not None:
+            await event.wait()
+        record = self.get(id)
+        if not record.over:
+            raise LauncherError(
+                "draining",
+                "The launcher is shutting down; it goes on with the switch when it is up.",
+            )
+        return record
+
+    async def durable(self) -> None:
+        """Wait until all that was changed is on the disk, as far as that is to be had."""
+        await self._book.durable()
+
+    def get(self, id: int) -> SwitchRecord:
+        """A switch. Raises `unknown_switch`; the last hundred that are over are kept."""
+        record = self._book.get(id)
+        if record is None:
+            raise LauncherError("unknown_switch", f"There is no switch {id}, or not any more.")
+        return record
+
+    def all(self) -> list[SwitchRecord]:
+        """The oldest first."""
+        return self._book.all()
+
+    def open_ones(self) -> list[SwitchRecord]:
+        """What runs or waits for its turn, the oldest first."""
+        return self._book.open()
+
+    def forecast(self, id: int) -> Forecast | None:
+        """How long the switch that runs will probably take yet, where anybody can tell."""
+        waiting = [one for one in self._waiting if one.grant is None]
+        if id != self._current or not waiting:
+            return None
+        return waiting[-1].progress().forecast
+
+    # -- one after the other
+
+    def _run(self) -> None:
+        if self._runner is None and self._over and not self._closing:
+            self._runner = tasks.spawn(self._turns(), name="switches")
+
+    async def _turns(self) -> None:
+        try:
+            while (found := next(iter(self._book.open()), None)) is not None:
+                self._current = found.id
+                try:
+                    await self._turn(found)
+                finally:
+                    self._current = self._story = None
+                if not self.get(found.id).over:
+                    return  # the launcher ends
+        finally:
+            self._runner = None
+            if self._ending:
+                for event in self._over.values():
+                    event.set()
+
+    @property
+    def _ending(self) -> bool:
+        """What fails from now on fails because the launcher ends."""
+        return self._closing or self._gate.snapshot().closed
+
+    async def _turn(self, record: SwitchRecord) -> None:
+        again = record.state is SwitchState.RUNNING
+        targets = self._targets(record.route)
+        self._story = Story(targets, self._clocks.wall, record.steps)
+        self._on_begin()
+        if not again:
+            record = self._put(
+                record,
+                state=SwitchState.RUNNING,
+                started_at=self._clocks.wall(),
+                before=self._resident(targets),
+            )
+        if not record.restoring:
+            # Before anything is stopped: the next run has to know what was there.
+            await self._book.durable()
+            error = await self._go(record)
+            record = self.get(record.id)
+            if record.over or error is None or self._ending:
+                return
+            # What an earlier run stopped, it may not have come to write down.
+            gone = [one for one in record.before if again or one in record.stopped]
+            up = self._resident(())
+            gone = [one for one in gone if one not in up]
+            if not gone:
+                self._finish(record, SwitchState.FAILED, error=_failure(error))
+                return
+            record = self._put(record, restoring=True, stopped=tuple(gone), error=_failure(error))
+            await self._book.durable()
+        await self._restore(record)
+
+    async def _go(self, record: SwitchRecord) -> LauncherError | None:
+        """Make the target resident; why it isn't."""
+        try:
+            route = find_route(self._config, record.route)
+            if record.force:
+                self._break_leases(record, route)
+            async with self._asking([_ask(route.backends, route.queue_timeout)]) as (admission,):
+                grant = await admission.granted()
+        except LauncherError as error:
+            if error.code == "leased":
+                return self._holders.leased(self._holders.in_the_way_of(route.backends[:1]))
+            return error
+        self._finish(self.get(record.id), SwitchState.SUCCEEDED, backend=grant.backend)
+        return None
+
+    def _break_leases(self, record: SwitchRecord, route: RouteConfig) -> None:
+        holders = self._holders.in_the_way_of(route.backends[:1])
+        for one in holders:
+            self._leases.break_one(one.id, by=f"switch {record.id}")
+        self._put(record, broke=(*record.broke, *(one.id for one in holders)))
+
+    async def _restore(self, record: SwitchRecord) -> None:
+        """Start again what was resident before, the last used first."""
+        assert self._story is not None
+        self._story.restore(record.stopped)
+        known = self._gate.snapshot().backends
+        asks = [_ask((one,), RESTORE_TIMEOUT) for one in record.stopped if one in known]
+        log.warning("switch %d to %s %s", record.id, record.route, outcome(record))
+        failure: Failure | None = None
+        async with self._asking(asks) as admissions:
+            for admission in admissions:
+                try:
+                    await admission.granted()
+                except LauncherError as error:
+                    failure = failure or _failure(error)
+        if self._ending:
+            return
+        if failure is None and len(asks) < len(record.stopped):
+            failure = Failure("unknown_route", "Some of it is no longer configured.")
+        state = SwitchState.ROLLED_BACK if failure is None else SwitchState.FAILED
+        self._finish(self.get(record.id), state, restore_error=failure)
+
+    @asynccontextmanager
+    async def _asking(self, asks: Sequence[Ask]) -> AsyncIterator[list[Admission]]:
+        """Tickets for backends that are to be up. They are let go of at once when they are: the
+        backends then stay for their idle time, like any other."""
+        with ExitStack() as held:
+            self._waiting = [held.enter_context(self._gate.admit(ask)) for ask in asks]
+            try:
+                yield self._waiting
+            finally:
+                self._waiting = []
+
+    def _finish(self, record: SwitchRecord, state: SwitchState, **more: Any) -> None:
+        record = self._put(record, state=state, finished_at=self._clocks.wall(), **more)
+        level = logging.INFO if state is SwitchState.SUCCEEDED else logging.WARNING
+        log.log(level, "switch %d to %s %s", record.id, record.route, outcome(record))
+        self._over.pop(record.id).set()
+
+    def _put(self, record: SwitchRecord, **changes: Any) -> SwitchRecord:
+        return self._book.put(replace(record, **changes))
+
+    def _targets(self, name: str) -> tuple[BackendId, ...]:
+        return next((one.backends for one in self._config.routes if one.name == name), ())
+
+    def _resident(self, targets: tuple[BackendId, ...]) -> tuple[BackendId, ...]:
+        """What is up or coming up beside the targets, the last used first."""
+        shots = [
+            one
+            for one in self._gate.snapshot().backends.values()
+            if one.state in _STAYING and one.id not in targets
+        ]
+        shots.sort(key=lambda one: (-(one.last_used or one.since), one.id))
+        return tuple(one.id for one in shots)
+
+
+def outcome(record: SwitchRecord) -> str:
+    """How it stands, in words."""
+    match record.state:
+        case SwitchState.QUEUED:
+            return "waits for its turn"
+        case SwitchState.RUNNING if record.restoring:
+            return f"failed; {_listed(record.stopped)} comes back"
+        case SwitchState.RUNNING:
+            open_steps = [step.name for step in record.steps if step.ended_at is None]
+            return f"is under way: {', '.join(open_steps) or 'it waits for its place'}"
+        case SwitchState.SUCCEEDED:
+            return "succeeded"
+        case SwitchState.ROLLED_BACK:
+            return f"failed, and {_listed(record.stopped)} is back: {_message(record.error)}"
+        case SwitchState.FAILED if record.restore_error is not None:
+            return (
+                f"failed: {_message(record.error)} Nor did {_listed(record.stopped)} come back: "
+                f"{_message(record.restore_error)}"
+            )
+        case SwitchState.FAILED:
+            return f"failed: {_message(record.error)}"
+
+
+def _ask(backends: tuple[BackendId, ...], timeout: float) -> Ask:
+    return Ask(backends, max_wait=0.0, queue_timeout=timeout, operator=True, urgent=True)
+
+
+def _listed(ids: Iterable[BackendId]) -> str:
+    return ", ".join(ids)
+
+
+def _message(failure: Failure | None) -> str:
+    return "" if failure is None else failure.message
+
+
+def _failure(error: LauncherError) -> Failure:
+    return Failure(error.code, error.message, error.detail)

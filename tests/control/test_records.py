@@ -1,0 +1,89 @@
+"""Records as they stand in the state file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from launcher.control.records import (
+    LEASES,
+    SWITCHES,
+    LeaseRecord,
+    LeaseState,
+    Step,
+    SwitchRecord,
+    SwitchState,
+)
+from launcher.core.types import BackendId, Failure
+
+SWITCH = SwitchRecord(
+    id=7,
+    route="b",
+    asked_at=1.5,
+    by="ann",
+    force=True,
+    state=SwitchState.ROLLED_BACK,
+    backend=BackendId("b"),
+    before=(BackendId("a"), BackendId("c")),
+    stopped=(BackendId("a"),),
+    broke=(3,),
+    restoring=True,
+    steps=(Step("stop a", 1.0, 2.0, True, "x"), Step("start b", 2.0)),
+    started_at=1.0,
+    finished_at=9.0,
+    error=Failure("backend_start_failed", "exit code 1", "the last words"),
+    restore_error=Failure("leased", "somebody"),
+)
+LEASE = LeaseRecord(
+    id=3,
+    routes=("a", "b"),
+    asked_at=1.0,
+    ttl=None,
+    needs=(("gpu", 1),),
+    note="n",
+    by="ann",
+    mode="m",
+    waited_for=True,
+    replaces=2,
+    state=LeaseState.BROKEN,
+    granted_at=2.0,
+    expires_at=5.0,
+    ended_at=4.0,
+    ended_by="switch 7",
+    error=Failure("leased", "why"),
+)
+
+
+@pytest.mark.parametrize("record", [SWITCH, SwitchRecord(1, "a", 0.0)], ids=["all", "least"])
+def test_a_switch_comes_back_as_it_was(record: SwitchRecord) -> None:
+    assert SWITCHES.records([(record.id, *SWITCHES.cells_of(record))]) == {record.id: record}
+
+
+@pytest.mark.parametrize("record", [LEASE, LeaseRecord(1, ("a",), 0.0, 60.0)], ids=["all", "least"])
+def test_a_lease_comes_back_as_it_was(record: LeaseRecord) -> None:
+    assert LEASES.records([(record.id, *LEASES.cells_of(record))]) == {record.id: record}
+
+
+def test_what_a_later_launcher_added_is_passed_over() -> None:
+    (text,) = LEASES.cells_of(LEASE)
+    more = orjson.dumps(orjson.loads(str(text)) | {"colour": "red"}).decode()
+    assert LEASES.records([(3, more)]) == {3: LEASE}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"state": "none"}', "[]", "null"])
+def test_what_makes_no_sense_is_left_out(text: str) -> None:
+    assert LEASES.records([(3, text)]) == {}
+    assert SWITCHES.records([(3, text)]) == {}
+
+
+def test_when_they_are_over() -> None:
+    assert [one for one in SwitchState if not replace(SWITCH, state=one).over] == [
+        SwitchState.QUEUED,
+        SwitchState.RUNNING,
+    ]
+    assert [one for one in LeaseState if not replace(LEASE, state=one).over] == [
+        LeaseState.PENDING,
+        LeaseState.ACTIVE,
+    ]
