@@ -7,6 +7,7 @@ parsed, how connections are kept, or anything of aiohttp but its stream of the b
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import StreamReader
@@ -21,6 +22,16 @@ PIECE = 256 * 1024
 SMALL_REST = 64 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may ask of the front. Seconds and bytes."""
+
+    head_timeout: float
+    body_timeout: float
+    keepalive: float
+    max_head: int
+
+
 class Link(Protocol):
     """What an exchange needs of the connection it came on."""
 
@@ -28,9 +39,7 @@ class Link(Protocol):
     """None when the client is gone, or the connection is no longer ours."""
 
     @property
-    def body_timeout(self) -> float:
-        """Seconds that a request's body may stall."""
-        ...
+    def limits(self) -> Limits: ...
 
     @property
     def writing_paused(self) -> bool: ...
@@ -125,13 +134,13 @@ class ClientExchange:
             data = self._body.read_nowait(PIECE)
             if not data and not self._body.at_eof():
                 self._send_continue()
-                async with asyncio.timeout(self.link.body_timeout):
+                async with asyncio.timeout(self.link.limits.body_timeout):
                     data = await self._body.read(PIECE)
         except TimeoutError:
             self.outgoing.keep_alive = False
             raise LauncherError(
                 "request_timeout",
-                f"Nothing more of the request's body came for {self.link.body_timeout:g} s; "
+                f"Nothing more of the request's body came for {self.link.limits.body_timeout:g} s; "
                 "send it again.",
             ) from None
         except (RuntimeError, ConnectionError) as error:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import cast
 
 from aiohttp import StreamReader, web
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
@@ -21,8 +20,8 @@ from launcher import tasks
 from launcher.config import Listen
 from launcher.errors import LauncherError
 from launcher.proxy import listening
-from launcher.proxy.client import ClientExchange, answer
-from launcher.proxy.connection import LINGER, Carry, ClientConnection, Limits
+from launcher.proxy.client import ClientExchange, Limits, answer
+from launcher.proxy.connection import LINGER, Carry, ClientConnection, Request
 from launcher.proxy.exchange import NO_HEAD, ClientGone, Handler, RequestHead
 from launcher.proxy.framing import check_head
 from launcher.proxy.hangup import Allowance
@@ -57,7 +56,7 @@ async def _no_handler(request: web.BaseRequest) -> web.StreamResponse:
 
 
 def make_exchange(
-    message: RawRequestMessage | LauncherError, body: StreamReader, connection: ClientConnection
+    message: Request, body: StreamReader, connection: ClientConnection
 ) -> ClientExchange:
     """The exchange for a parsed request, or for what took a request's place. A head that breaks
     a rule makes one with a `problem` instead of a head."""
@@ -197,7 +196,7 @@ class Front:
 
     async def _serve(
         self,
-        message: RawRequestMessage | LauncherError,
+        message: Request,
         body: StreamReader,
         connection: ClientConnection,
     ) -> bool:
