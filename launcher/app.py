@@ -2,25 +2,23 @@
 
     config → drivers → scheduler → dispatcher → handler → front
 
-`serve` runs it until a signal or a cancellation ends it.
+What keeps state is built once; what only reads the configuration is built anew for each, by
+`take`, and takes its predecessor's place in one assignment.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
 import os
-import signal
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from launcher import __version__, logs
+from launcher import logs
 from launcher.api.assembly import OwnApi, Watched
 from launcher.api.stats import History
-from launcher.config import LauncherConfig, Listen
+from launcher.config import LauncherConfig
 from launcher.control import records
 from launcher.control.plane import ControlPlane
 from launcher.core.events import Closed
@@ -29,17 +27,20 @@ from launcher.core.routing import RouteTable
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId
 from launcher.decisions import DecisionLog
-from launcher.drivers.base import ContainerSpec, Driver, Endpoint
+from launcher.drivers.base import ContainerSpec, Driver, DriverSpec, Endpoint
 from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
 from launcher.facts import Fact, Narrator, StartEnded, StopBegan
 from launcher.journal import Journal
 from launcher.metrics import Metrics
+from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
 from launcher.redact import Redactor, secrets_of
+from launcher.reloading.reloader import Load, Reloader
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober
@@ -47,27 +48,27 @@ from launcher.state.decided import DECISIONS, DecisionKeeper
 from launcher.state.measured import ESTIMATES, STARTS, Keeper
 from launcher.state.store import StateStore
 from launcher.state.where import path_for
+from launcher.tasks import Group
 from launcher.timeline import Timeline
-
-log = logging.getLogger(__name__)
-
-Ready = Callable[[tuple[Listen, ...]], None]
-"""Told once, when requests are accepted, at which addresses."""
-
 
 #: What is read of the state file.
 TABLES = (ESTIMATES, STARTS, DECISIONS, *records.TABLES)
-
-#: New objects (less those gone) after which the garbage collector looks at the youngest. A
-#: request leaves nothing that only it can find, and each look goes over all that are under way.
-GARBAGE = 20_000
 
 
 class App:
     """A launcher that runs: what `running` yields."""
 
-    def __init__(self, config: LauncherConfig, store: StateStore) -> None:
-        redactor = Redactor(secrets_of(config))
+    def __init__(
+        self,
+        config: LauncherConfig,
+        store: StateStore,
+        load: Load | None = None,
+        redactor: Redactor | None = None,
+    ) -> None:
+        """`load` reads the configuration again, for a reload; without it there is nothing new
+        to read. `redactor` is who takes secrets out of the log as well."""
+        self._redactor = redactor = redactor or Redactor()
+        redactor.learn(secrets_of(config))
         scheduler = Scheduler(config.capacity, POLICIES[config.policy]())
         loop = asyncio.get_running_loop()
         self.config = config
@@ -77,6 +78,7 @@ class App:
         decided = DecisionKeeper(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
+        self.meters = Meters()
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         narrator = Narrator(
             self.metrics.fact,
@@ -90,41 +92,74 @@ class App:
             of_grants=(self.metrics.fact, logs.log_fact),
         )
         self.journal = Journal()
-        timeline = Timeline(lambda: scheduler.snapshot(loop.time()))
-        driver_of = _drivers(config)
+        self.timeline = Timeline(lambda: scheduler.snapshot(loop.time()))
+        self._drivers = _Drivers(config)
+        driver_of = self._drivers.of(config)
         self.dispatcher = Dispatcher(
             scheduler,
-            list({driver.name: driver for driver in driver_of.values()}.values()),
+            self._drivers.made,
             {backend.id: backend for backend in config.backends},
             driver_of,
             prober=Prober(),
             clock=loop.time,
-            observers=(narrator.observe, self.journal.observe, timeline.observe),
+            observers=(narrator.observe, self.journal.observe, self.timeline.observe),
             prewarm=config.prewarm,
             estimates=self.keeper.estimates,
             redactor=redactor,
         )
         self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
-        self.own = OwnApi(
+        self.holds = Group()
+        self.budget = Budget(config.max_buffered)
+        self.reloader = Reloader(load or (lambda: config), self)
+        self.front = Front(self._handler(config))
+        self._endpoints: dict[BackendId, Endpoint] = {}
+
+    def _handler(self, config: LauncherConfig) -> ProxyHandler:
+        """Everything that only reads a configuration."""
+        own = OwnApi(
             config,
             self.dispatcher,
             self.metrics,
             self.history,
             self.decisions,
-            watched=Watched(self.journal, timeline, self.outputs),
-            redact=redactor.text,
+            self.reloader,
+            watched=Watched(self.journal, self.timeline, self.outputs),
+            holds=self.holds,
+            redact=self._redactor.text,
         )
-        handler = ProxyHandler(
+        return ProxyHandler(
             config,
             RouteTable(config.routes),
             self.dispatcher,
             self.pool,
-            self.own,
+            self.budget,
+            own,
             on_start=self._exchange_started,
             on_done=self._exchange_ended,
+            meters=self.meters,
         )
-        self.front = Front(handler)
-        self._endpoints: dict[BackendId, Endpoint] = {}
+
+    def leaving(self) -> Mapping[BackendId, DriverSpec]:
+        """What backends still are that they are no longer configured to be."""
+        return self.dispatcher.leaving()
+
+    def take(self, config: LauncherConfig) -> None:
+        """Be what this configuration says from the next request on. Those that are under way
+        keep to the one they came with. Nothing is awaited: nobody sees half of it."""
+        handler = self._handler(config)
+        self._redactor.learn(secrets_of(config))
+        self.dispatcher.reconfigure(
+            {backend.id: backend for backend in config.backends},
+            self._drivers.of(config),
+            prewarm=config.prewarm,
+            capacity=config.capacity,
+        )
+        self.plane.reconfigure(config)
+        self.metrics.reconfigure(config)
+        self.history.reconfigure(config)
+        self.budget.limit = config.max_buffered
+        self.front.handler = handler
+        self.config = config
 
     def _exchange_started(self, record: ExchangeRecord) -> None:
         self.metrics.exchange_started(record)
@@ -149,22 +184,33 @@ class App:
                 self._endpoints[fact.backend] = endpoint
 
 
-def _drivers(config: LauncherConfig) -> dict[BackendId, Driver]:
-    """Each backend's driver; one instance of a kind, and none of a kind that nobody needs."""
-    made: dict[type, Driver] = {}
-    found: dict[BackendId, Driver] = {}
-    for backend in config.backends:
-        kind = type(backend.driver)
-        if kind not in made:
-            made[kind] = (
+class _Drivers:
+    """One driver of each kind, and none of a kind that nobody ever needed."""
+
+    def __init__(self, config: LauncherConfig) -> None:
+        self._config = config
+        self._made: dict[type, Driver] = {}
+
+    @property
+    def made(self) -> tuple[Driver, ...]:
+        """All there are."""
+        return tuple(self._made.values())
+
+    def of(self, config: LauncherConfig) -> dict[BackendId, Driver]:
+        """Each backend's driver."""
+        return {one.id: self._of(type(one.driver)) for one in config.backends}
+
+    def _of(self, kind: type) -> Driver:
+        if kind not in self._made:
+            self._made[kind] = (
                 ContainerDriver(
-                    docker_host=config.docker_host, compose_project=config.compose_project
+                    docker_host=self._config.docker_host,
+                    compose_project=self._config.compose_project,
                 )
                 if kind is ContainerSpec
                 else ProcessDriver()
             )
-        found[backend.id] = made[kind]
-    return found
+        return self._made[kind]
 
 
 def _tls(config: LauncherConfig) -> ssl.SSLContext | None:
@@ -176,9 +222,12 @@ def _tls(config: LauncherConfig) -> ssl.SSLContext | None:
 
 
 @asynccontextmanager
-async def running(config: LauncherConfig) -> AsyncIterator[App]:
+async def running(
+    config: LauncherConfig, load: Load | None = None, redactor: Redactor | None = None
+) -> AsyncIterator[App]:
     """A launcher that accepts requests, until the block is left.
 
+    `load` and `redactor` are `App`'s.
     Raises OSError for an address or a certificate that can't be used. At the end running
     exchanges have `drain_timeout` to end; containers stay up unless `stop_on_exit`.
     """
@@ -186,79 +235,24 @@ async def running(config: LauncherConfig) -> AsyncIterator[App]:
     store = await StateStore.open(path_for(config.state_file, os.environ), TABLES)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        app = App(config, store)
+        app = App(config, store, load, redactor)
         stack.push_async_callback(app.pool.close)
         # Before anything is listed, cleaned up or started: a second launcher that can't have
         # its address must not touch what belongs to the first.
-        await app.front.bind(config.listen)
+        await app.front.bind(config.listen, config.admin_listen)
         stack.push_async_callback(app.front.close, 0.0)
         await app.dispatcher.open()
-        stack.push_async_callback(app.dispatcher.close, config.stop_on_exit)
+        # At the end, what the latest configuration says.
+        stack.push_async_callback(lambda: app.dispatcher.close(app.config.stop_on_exit))
         app.plane.open()
         stack.push_async_callback(app.plane.close)
         stack.callback(app.keeper.save_all)
         await app.front.open(tls)
-        stack.push_async_callback(app.front.close, config.drain_timeout)
-        stack.push_async_callback(app.own.close)
+        stack.push_async_callback(lambda: app.front.close(app.config.drain_timeout))
+        stack.push_async_callback(app.holds.cancel)
         stack.callback(app.journal.close)
         stack.push_async_callback(app.outputs.close)
         # First of all, those who wait are told; each step is taken even if one before it fails
         # or is cut short by a second signal.
         stack.callback(app.dispatcher.feed, Closed())
         yield app
-
-
-@contextmanager
-def _collecting_seldom() -> Iterator[None]:
-    """For a process that does nothing but serve: what is loaded by now stays for good, so the
-    garbage collector needn't go over it again and again."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-async def serve(config: LauncherConfig, ready: Ready | None = None) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP (a terminal that closed), or until cancelled.
-
-    A SIGHUP that was ignored from the beginning (nohup) stays so. A second signal while
-    running exchanges are waited for ends them at once.
-    """
-    loop = asyncio.get_running_loop()
-    served = False
-    ended = asyncio.Event()
-    task = asyncio.current_task()
-
-    def on_signal(name: str) -> None:
-        if ended.is_set() and task is not None:
-            log.warning("%s again: not waiting any longer", name)
-            task.cancel()
-        else:
-            log.info("%s: finishing what runs, at most %.0f s", name, config.drain_timeout)
-            ended.set()
-
-    signals = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    for one in signals:
-        loop.add_signal_handler(one, on_signal, one.name)
-    try:
-        async with running(config) as app:
-            served = True
-            where = ", ".join(str(address) for address in app.front.addresses)
-            routes = len(config.routes)
-            log.info("launcher %s serves %d routes at %s", __version__, routes, where)
-            with _collecting_seldom():
-                if ready is not None:
-                    ready(app.front.addresses)
-                await ended.wait()
-    finally:
-        for one in signals:
-            loop.remove_signal_handler(one)
-        if served:
-            log.info("launcher has ended")

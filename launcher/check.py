@@ -4,11 +4,11 @@ as it is, and what will surprise. Looks, and starts and stops nothing."""
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.config import BackendConfig, LauncherConfig, Listen
+from launcher import exposure
+from launcher.config import BackendConfig, LauncherConfig
 from launcher.core.types import Needs
 from launcher.drivers.base import ContainerSpec, ProcessSpec
 from launcher.drivers.container import ContainerDriver
@@ -31,7 +31,7 @@ class Report:
 async def check(config: LauncherConfig) -> Report:
     """Look at everything that the configuration names. An engine that is away is a warning."""
     report = Report(warnings=config.warnings) + await asyncio.to_thread(_check_files, config)
-    report += Report(warnings=(*_timeouts(config), *_prewarm(config), *_open_door(config)))
+    report += Report(warnings=(*_timeouts(config), *_prewarm(config), *exposure.warnings(config)))
     report += await _check_programs(config)
     return report + await _check_containers(config)
 
@@ -76,25 +76,6 @@ def _prewarm(config: LauncherConfig) -> list[str]:
 
 def _needs(backend: BackendConfig, capacity: Needs) -> Needs:
     return capacity if backend.needs is None else backend.needs
-
-
-def _open_door(config: LauncherConfig) -> list[str]:
-    outside = [str(one) for one in config.listen if not _private(one)]
-    if config.api_keys or not outside:
-        return []
-    return [
-        f"{config.source}: [launcher] listen: whoever reaches {', '.join(outside)} may use every "
-        "model: set api_keys, or keep the port private"
-    ]
-
-
-def _private(listen: Listen) -> bool:
-    if listen.unix_path is not None or listen.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(listen.host or "0.0.0.0").is_loopback
-    except ValueError:
-        return False
 
 
 async def _check_programs(config: LauncherConfig) -> Report:

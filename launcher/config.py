@@ -18,6 +18,9 @@ MIB = 1024**2
 #: How the scheduler decides; `launcher.core.policy` holds what the names stand for.
 PolicyName = Literal["bounded", "arrival", "collation"]
 
+#: What a key may be good for: the use of routes, looking, and operating.
+KeyScope = Literal["infer", "observe", "admin"]
+
 #: First path segments that no route may be named by, now and for what is to come.
 RESERVED = frozenset(
     "openai v1 anthropic api admin healthz readyz health status routes stats metrics models "
@@ -42,6 +45,28 @@ class Secret:
 
     def __str__(self) -> str:
         return "***"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConfig:
+    """A key: what it opens, and how much of it."""
+
+    name: str
+    digest: bytes = field(repr=False)
+    """SHA-256 of the key."""
+    scopes: frozenset[KeyScope] = frozenset({"infer"})
+    routes: frozenset[str] | None = None
+    """Names of the routes it may use; None: all."""
+    priority: Priority | None = None
+    """In the place of the routes'; None: theirs."""
+    wake: Wake | None = None
+    """In the place of the routes'; None: theirs."""
+    max_in_flight: int | None = None
+    """Requests to routes at a time; None: no bound."""
+    requests_per_minute: int | None = None
+    """Requests to routes in any 60 s; None: no bound."""
+    secret: Secret | None = None
+    """The key itself, where the configuration holds it: to be taken out of what others read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +182,12 @@ class LauncherConfig:
     modes: tuple[ModeConfig, ...] = ()
     capacity: Needs = (("gpu", 1),)
     listen: tuple[Listen, ...] = (Listen("127.0.0.1", 8000),)
+    admin_listen: tuple[Listen, ...] = ()
+    """Where operators' endpoints answer, and nowhere else; empty: wherever clients' do."""
+    allowed_hosts: tuple[str, ...] | None = None
+    """What clients may call the launcher by, besides names that nobody else can have: in lower
+    case, `*.example.org` for all below it, `*` for any. None: what operators' endpoints are
+    called by is checked, and of the rest what browsers send."""
     tls_cert: str | None = None
     tls_key: str | None = None
     prewarm: tuple[BackendId, ...] = ()
@@ -168,8 +199,8 @@ class LauncherConfig:
     batch_max_wait: float = 1800.0
     """The `max_wait` of requests of the class `batch`; and after each such time that it has
     waited, any request counts as one class higher."""
-    api_keys: tuple[Secret, ...] = ()
-    admin_keys: tuple[Secret, ...] = ()
+    keys: tuple[KeyConfig, ...] = ()
+    """Those of `api_keys` and `admin_keys` among them."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) whose X-Forwarded-* are believed."""
     max_body: int = 64 * MIB
@@ -192,6 +223,11 @@ class LauncherConfig:
             if one.id == backend:
                 return one
         raise KeyError(backend)
+
+    @property
+    def scopes(self) -> frozenset[KeyScope]:
+        """What there are keys for."""
+        return frozenset(scope for key in self.keys for scope in key.scopes)
 
     @property
     def capacity_of(self) -> dict[str, int]:

@@ -38,6 +38,7 @@ ERROR_KINDS: dict[str, ErrorKind] = {
         400, "What was sent to an endpoint of the launcher's own isn't what it takes."
     ),
     "missing_key": ErrorKind(401, "An API key is needed and none was sent."),
+    "cross_origin": ErrorKind(403, "A web page from elsewhere sent it."),
     "wrong_key": ErrorKind(403, "The key that was sent opens nothing here."),
     "unknown_route": ErrorKind(404, "No route matches the path or host."),
     "unknown_backend": ErrorKind(404, "No backend has that name; the message lists those known."),
@@ -54,6 +55,12 @@ ERROR_KINDS: dict[str, ErrorKind] = {
     "body_too_large": ErrorKind(413, "The body is larger than `max_body` and its model is needed."),
     "unsupported_media_type": ErrorKind(415, "The body has to be JSON, and to say so."),
     "unsupported_encoding": ErrorKind(415, "The body is compressed and its `model` is needed."),
+    "wrong_host": ErrorKind(421, "The launcher isn't known by that `Host`; see `allowed_hosts`."),
+    "too_many_in_flight": ErrorKind(429, "The key's `max_in_flight` requests are under way."),
+    "rate_limited": ErrorKind(429, "The key's `requests_per_minute` are used up."),
+    "bad_configuration": ErrorKind(
+        422, "A reload found the configuration wrong, and changed nothing."
+    ),
     "headers_too_large": ErrorKind(431, "The request's head is larger than the launcher reads."),
     "internal_error": ErrorKind(500, "The launcher itself failed; its log has the details."),
     "not_implemented": ErrorKind(501, "A transfer coding that this proxy doesn't carry."),

@@ -161,6 +161,7 @@ def exchange_fields(record: ExchangeRecord) -> Fields:
         ("backend", record.backend),
         ("model", record.model),
         ("code", record.code),
+        ("key", record.key),
         ("cold", record.cold),
         ("queued", round(record.queued, 6)),
         ("starting", round(record.starting, 6)),

@@ -149,11 +149,31 @@ class Metrics:
         self._swaps = self.counter("launcher_swaps_total")
         self._rejects = self.counter("launcher_rejects_total")
         self._rejected: dict[tuple[BackendId, str], Counter] = {}
-        names = [route.name for route in config.routes]
-        self._routes = {name: _Route(self, name) for name in (*names, OWN_ROUTE)}
-        self._routes[""] = _Route(self, NO_ROUTE)
-        self._backends = {one.id: _Backend(self, one.id) for one in config.backends}
+        self._routes = {OWN_ROUTE: _Route(self, OWN_ROUTE), "": _Route(self, NO_ROUTE)}
+        self._backends: dict[BackendId, _Backend] = {}
+        self.reconfigure(config)
         self._flying: dict[int, _Route] = {}
+
+    def reconfigure(self, config: LauncherConfig) -> None:
+        """Count for these routes and backends from now on; those of others are dropped."""
+        routes = {route.name for route in config.routes}
+        for name in self._routes.keys() - routes - {OWN_ROUTE, ""}:
+            del self._routes[name]
+            self._drop("route", name)
+        for name in sorted(routes - self._routes.keys()):
+            self._routes[name] = _Route(self, name)
+        backends = {one.id for one in config.backends}
+        for backend in self._backends.keys() - backends:
+            del self._backends[backend]
+            self._rejected = {key: one for key, one in self._rejected.items() if key[0] != backend}
+            self._drop("backend", backend)
+        for backend in sorted(backends - self._backends.keys()):
+            self._backends[backend] = _Backend(self, backend)
+
+    def _drop(self, label: str, value: str) -> None:
+        for spec in METRICS:
+            if label in spec.labels and spec.name in self._made:
+                self._made[spec.name].remove_by_labels({label: value})
 
     def _make(self, spec: MetricSpec) -> Counter | Gauge | Histogram:
         if spec.type == "counter":
@@ -211,7 +231,7 @@ class Metrics:
             case Granted():
                 if (children := self._backends.get(fact.backend)) is not None:
                     children.queue_wait.observe(fact.waited)
-            case Reject():
+            case Reject() if fact.backend in self._backends:
                 key = (fact.backend, fact.code)
                 if (counter := self._rejected.get(key)) is None:
                     counter = self._rejected[key] = self._rejects.labels(*key)

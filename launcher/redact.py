@@ -17,13 +17,30 @@ MASK = "***"
 _PRIVATE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 
 
+#: So many secrets that were configured before stay hidden: what was started with one may
+#: still print it.
+REMEMBERED = 100
+
+
 class Redactor:
     """Replaces every configured secret by `***`, also where it is percent-encoded or escaped
-    as in JSON. Its cost does not depend on how many secrets there are by more than one regex."""
+    as in JSON. Its cost does not depend on how many secrets there are by more than one regex.
+    `text` and `data` may be called on any thread."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._known: dict[Secret, None] = {}
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[Secret]) -> None:
+        """Hide these from now on, and those that were configured before, the latest of them."""
+        now = dict.fromkeys(secrets)
+        earlier = [secret for secret in self._known if secret not in now]
+        known = {**dict.fromkeys(earlier[-REMEMBERED:]), **now}
+        if known == self._known and self._known:
+            return
+        self._known = known
         forms: set[str] = set()
-        for secret in secrets:
+        for secret in known:
             if secret.value:
                 forms |= {secret.value, quote(secret.value, safe="")}
                 forms.add(json.dumps(secret.value)[1:-1])
@@ -48,7 +65,7 @@ class Redactor:
 def secrets_of(config: LauncherConfig) -> tuple[Secret, ...]:
     """Every secret of a configuration: keys, and what processes get in variables that are
     named like one (`HF_TOKEN`, `…_PASSWORD`)."""
-    found = [*config.api_keys, *config.admin_keys]
+    found = [key.secret for key in config.keys if key.secret is not None]
     for backend in config.backends:
         if backend.backend_key is not None:
             found.append(backend.backend_key)

@@ -34,8 +34,9 @@ _BLOCK = re.compile(
 #: Who may ask, in the page's words.
 NEEDS: dict[Need, str] = {
     "open": "anybody",
-    "observe": "an api or admin key, where keys are set",
-    "admin": "an admin key; without any set, a caller on this machine",
+    "known": "any key, where keys are set",
+    "observe": "a key with the scope `observe` or `admin`, where keys are set",
+    "admin": "a key with the scope `admin`; without any set, a caller on this machine",
 }
 
 #: Variables that are no key of [launcher], and what they do.
@@ -137,6 +138,7 @@ def _metrics() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "launcher-keys": lambda: _keys(of="launcher", but=("route", "backend")),
     "route-keys": lambda: _keys(of="route"),
+    "key-keys": lambda: _keys(of="key"),
     "backend-keys": lambda: _keys(of="backend"),
     "mode-keys": lambda: _keys(of="mode"),
     "variables": _variables,

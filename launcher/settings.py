@@ -38,6 +38,8 @@ class Settings(BaseSettings):
 
     config: str | None = None
     listen: str | None = None
+    admin_listen: str | None = None
+    allowed_hosts: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
     prewarm: str | None = None

@@ -39,3 +39,32 @@ async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
         task.cancel()
     if alive:
         await asyncio.wait(alive)
+
+
+class Group:
+    """Tasks that end together, at the latest."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Group of {len(self._tasks)} tasks>"
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Start a task of the group."""
+        task = spawn(coro, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def join(self) -> None:
+        """Wait until all have ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def cancel(self) -> None:
+        """Cancel all of them and wait until they have ended."""
+        await cancel(*self._tasks)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
-import os
-import signal
 import socket
 import sys
 from dataclasses import replace
@@ -16,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from launcher import app, logs, tasks
+from launcher import app, tasks
 from launcher.config import (
     AliasConfig,
     BackendConfig,
@@ -28,8 +24,7 @@ from launcher.config import (
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
-from launcher.proxy.record import ExchangeRecord
-from launcher.runtime.dispatcher import Dispatcher
+from tests.keyring import api
 
 BACKEND = Path(__file__).parent / "backend.py"
 
@@ -123,68 +118,87 @@ async def test_an_address_that_is_taken_leaves_nothing_running(tmp_path: Path) -
     assert asyncio.all_tasks() == before
 
 
-async def test_an_address_that_is_taken_starts_nothing_and_says_nothing_of_an_end(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def never(dispatcher: Dispatcher) -> None:
-        pytest.fail("it lists, cleans up and prewarms")
-
-    monkeypatch.setattr(Dispatcher, "open", never)
-    caplog.set_level(logging.INFO, "launcher")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        where = Listen("127.0.0.1", taken.getsockname()[1])
-        built = replace(config(tmp_path, prewarm=(BackendId("a"),)), listen=(where,))
-        with pytest.raises(ConfigError, match="it is in use"):
-            await app.serve(built)
-    assert caplog.messages == []
+def changed(config: LauncherConfig, **backend: Any) -> LauncherConfig:
+    """Another configuration of the first backend."""
+    first, *others = config.backends
+    return replace(config, backends=(replace(first, **backend), *others))
 
 
-async def test_a_signal_ends_it(tmp_path: Path) -> None:
-    where: list[tuple[Listen, ...]] = []
+async def test_another_configuration_holds_for_the_next_request(tmp_path: Path) -> None:
+    before = config(tmp_path)
+    async with app.running(before) as launcher, aiohttp.ClientSession() as session:
+        base = f"http://{launcher.front.addresses[0]}"
 
-    def ready(addresses: tuple[Listen, ...]) -> None:
-        where.append(addresses)
-        os.kill(os.getpid(), 15)
-
-    async with asyncio.timeout(30):
-        await app.serve(config(tmp_path), ready)
-    assert where[0][0].port > 0
-
-
-async def test_what_is_loaded_is_not_collected_while_it_serves(tmp_path: Path) -> None:
-    before, seen = gc.get_threshold(), []
-
-    def ready(_: tuple[Listen, ...]) -> None:
-        seen.append((gc.get_threshold()[0], gc.get_freeze_count() > 0))
-        os.kill(os.getpid(), 15)
-
-    async with asyncio.timeout(30):
-        await app.serve(config(tmp_path), ready)
-    assert seen == [(app.GARBAGE, True)]
-    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
-
-
-async def test_a_second_signal_ends_what_runs_and_is_an_end_like_any_other(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caplog.set_level(logging.INFO, "launcher")
-    told: list[ExchangeRecord] = []
-    monkeypatch.setattr(logs, "log_exchange", told.append)
-    where: asyncio.Future[Listen] = asyncio.get_running_loop().create_future()
-    serving = tasks.spawn(
-        app.serve(config(tmp_path), lambda addresses: where.set_result(addresses[0])), name="serve"
-    )
-    asked = {"stream": True, "x_tokens": 1000, "x_delay": 0.1}
-    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
-        url = f"http://{await where}/a/v1/chat/completions"
-        async with session.post(url, json=asked) as answer:
-            await answer.content.readline()
-            for _ in range(2):
-                os.kill(os.getpid(), signal.SIGTERM)
-                await asyncio.sleep(0.1)
-            with pytest.raises(asyncio.CancelledError):
-                await serving
-            with pytest.raises(aiohttp.ClientPayloadError):
+        async def ask(path: str, key: str = "") -> int:
+            headers = {"X-API-Key": key} if key else {}
+            async with session.get(f"{base}{path}", headers=headers) as answer:
                 await answer.read()
-    assert caplog.messages[-1] == "launcher has ended"
-    assert [one.outcome for one in told] == ["cut"]
+                return answer.status
+
+        assert await ask("/a/v1/models") == 200
+        assert await ask("/c/v1/models") == 404
+        c = RouteConfig("c", (BackendId("a"),), ("/c",), models=(ModelSpec("c"),))
+        after = replace(
+            changed(before, idle_timeout=7.0),
+            routes=(before.routes[0], c),
+            backends=before.backends[:1],
+        )
+        launcher.take(replace(after, max_buffered=5))
+        assert launcher.config.max_buffered == launcher.budget.limit == 5
+        # On the connection that is open already.
+        assert (await ask("/a/v1/models"), await ask("/c/v1/models")) == (200, 200)
+        assert await ask("/b/v1/models") == 404
+        assert await ask("/v1/models?model=c") == 200
+        assert launcher.dispatcher.snapshot().backends.keys() == {"a"}
+        assert launcher.history.starts[BackendId("a")].count == 1
+        launcher.take(replace(after, keys=api("sk-new")))
+        assert (await ask("/a/v1/models"), await ask("/a/v1/models", "sk-new")) == (401, 200)
+        metrics = (await launcher.metrics.render()).decode()
+        assert 'route="c"' in metrics
+        assert 'route="b"' not in metrics
+        assert launcher.history.starts[BackendId("a")].count == 1, "nothing was started again"
+
+
+async def test_a_stream_goes_on_on_what_is_no_longer_configured(tmp_path: Path) -> None:
+    before = config(tmp_path)
+    async with app.running(before) as launcher, aiohttp.ClientSession() as session:
+        base = f"http://{launcher.front.addresses[0]}"
+        asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
+        async with session.post(f"{base}/a/v1/chat/completions", json=asked) as answer:
+            await answer.content.readline()
+            launcher.take(replace(before, routes=before.routes[1:], backends=before.backends[1:]))
+            assert launcher.leaving().keys() == {"a"}
+            async with session.get(f"{base}/a/v1/models") as late:
+                assert late.status == 404
+            text = await answer.text()
+        assert text.rstrip().endswith("data: [DONE]")
+        # The other one waits for its place.
+        async with session.get(f"{base}/b/v1/models") as answer:
+            assert answer.status == 200
+        assert launcher.leaving() == {}
+
+
+async def test_requests_wait_for_what_is_replaced(tmp_path: Path) -> None:
+    before = config(tmp_path)
+    driver = before.backends[0].driver
+    assert isinstance(driver, ProcessSpec)
+    other = replace(driver, env=(("BACKEND_NAME", "other"),))
+    async with app.running(before) as launcher, aiohttp.ClientSession() as session:
+        base = f"http://{launcher.front.addresses[0]}"
+        asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
+        async with session.post(f"{base}/a/v1/chat/completions", json=asked) as answer:
+            await answer.content.readline()
+            launcher.take(changed(before, driver=other))
+            waiting = [
+                tasks.spawn(_text(session, f"{base}/a/v1/models"), name="wait") for _ in range(5)
+            ]
+            await answer.read()
+        for one in waiting:
+            assert '"other"' in await one
+        assert launcher.history.starts[BackendId("a")].count == 2
+
+
+async def _text(session: aiohttp.ClientSession, url: str) -> str:
+    async with session.get(url) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.text()

@@ -43,11 +43,12 @@ FLOORS = (
     ("core",),
     ("facts", "decisions", "journal", "timeline", "drivers"),
     ("config", "settings", "loading", "redact"),
-    ("runtime", "state", "check"),
+    ("runtime", "state", "exposure", "check", "reloading"),
     ("control",),
     ("api", "proxy"),
     ("logs", "log_lines", "log_writer", "metrics", "metrics_table"),
     ("app",),
+    ("service",),
     ("demo", "reference", "client", "simulate"),
     ("cli", "__main__"),
 )

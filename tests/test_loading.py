@@ -19,6 +19,7 @@ from launcher.config import (
 from launcher.drivers.base import ContainerSpec
 from launcher.errors import ConfigError
 from launcher.loading import load_config
+from tests.keyring import a_key
 from tests.loading.toml import load, problems
 
 EXAMPLE = """
@@ -91,7 +92,7 @@ def test_an_example_of_everything(tmp_path: Path) -> None:
     assert config.source == f"{tmp_path}/routes.toml"
     assert config.listen == (Listen("0.0.0.0", 8000), Listen(unix_path="/run/launcher.sock"))
     assert config.prewarm == ("chat", "big")
-    assert config.api_keys == (Secret("sk-client"),)
+    assert config.keys == (a_key("sk-client", "infer", "observe", name="api_keys:1"),)
     assert config.trusted_proxies == ("10.0.0.0/8",)
     assert config.max_body == 32 * MIB
     assert (config.policy, config.batch_max_wait) == ("collation", 3600.0)
@@ -169,7 +170,7 @@ def test_the_environment_over_a_file(tmp_path: Path) -> None:
         },
     )
     assert [route.max_wait for route in config.routes] == [2, 2]
-    assert config.api_keys == (Secret("a"), Secret("b"))
+    assert [key.secret for key in config.keys] == [Secret("a"), Secret("b")]
     assert config.listen == (Listen("0.0.0.0", 80), Listen(unix_path="/x"))
     drivers = {backend.id: backend.driver for backend in config.backends}
     assert drivers["a"] == ContainerSpec("own", 8000)

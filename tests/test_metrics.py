@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from launcher import __version__
+from launcher.config import BackendConfig, RouteConfig
 from launcher.core.effects import Reject
 from launcher.core.types import BackendId, BackendState, Failure, StopReason, TicketId
+from launcher.drivers.base import ContainerSpec
 from launcher.facts import (
     Fact,
     Granted,
@@ -223,3 +226,46 @@ def test_two_launchers_in_one_process_do_not_mix(scraped: Scraped) -> None:
 def test_a_look_up_of_the_wrong_kind_is_an_error(scraped: Scraped) -> None:
     with pytest.raises(TypeError):
         scraped.metrics.gauge("launcher_requests_total")
+
+
+def test_another_configuration(scraped: Scraped) -> None:
+    scraped.exchange(route="coder", status=200)
+    scraped.metrics.fact(Reject(TicketId(1), CODER, "queue_full", ""))
+    scraped.exchange(route="chat", status=200)
+    new = RouteConfig("new", (BackendId("new"),), ("/new",))
+    backend = BackendConfig(BackendId("new"), ContainerSpec("new", 8000))
+    after = replace(
+        CONFIG, routes=(*CONFIG.routes[1:], new), backends=(*CONFIG.backends[1:], backend)
+    )
+
+    scraped.metrics.reconfigure(after)
+
+    scraped.exchange(route="coder", status=200)
+    scraped.metrics.fact(Reject(TicketId(1), CODER, "queue_full", ""))
+    scraped.exchange(route="new", status=200)
+    samples = scraped.samples()
+    assert samples["launcher_requests_total", "chat", "200"] == 1, "it counts on"
+    assert samples["launcher_requests_total", "new", "200"] == 1
+    assert samples["launcher_starts_total", "new", "ready"] == 0
+    of_gauges = {"launcher_queue_depth", "launcher_backend_state", "launcher_backend_in_flight"}
+    of_gauges |= {"launcher_backend_reachable"}
+    assert {key[0] for key in samples if "coder" in key} <= of_gauges, "the scheduler knows it yet"
+
+
+def test_a_route_that_is_taken_away_while_it_is_used(scraped: Scraped) -> None:
+    record = ExchangeRecord("GET", "/coder/x", "127.0.0.1", route="coder")
+    scraped.metrics.exchange_started(record)
+    scraped.metrics.reconfigure(replace(CONFIG, routes=()))
+    scraped.metrics.exchange_ended(record)
+    scraped.metrics.reconfigure(CONFIG)
+    assert scraped.samples()["launcher_requests_in_flight", "coder"] == 0
+    assert not scraped.metrics._flying
+
+
+def test_a_thousand_configurations_leave_no_series(scraped: Scraped) -> None:
+    before = scraped.samples().keys()
+    for n in range(1000):
+        route = RouteConfig(f"r{n}", (CODER,), (f"/r{n}",))
+        scraped.metrics.reconfigure(replace(CONFIG, routes=(*CONFIG.routes, route)))
+    scraped.metrics.reconfigure(CONFIG)
+    assert scraped.samples().keys() == before

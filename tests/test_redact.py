@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from launcher.config import BackendConfig, LauncherConfig, Secret
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, ProcessSpec
-from launcher.redact import MASK, Redactor, secrets_of
+from launcher.redact import MASK, REMEMBERED, Redactor, secrets_of
+from tests.keyring import a_key, admin, api
 
 
 def test_every_occurrence_goes() -> None:
@@ -52,8 +53,7 @@ def test_a_redactor_does_not_show_its_secrets() -> None:
 
 def test_the_secrets_of_a_configuration() -> None:
     config = LauncherConfig(
-        api_keys=(Secret("api"),),
-        admin_keys=(Secret("admin"),),
+        keys=(*api("api"), *admin("admin"), a_key("hashed", secret=None)),
         backends=(
             BackendConfig(BackendId("a"), ContainerSpec("a", 8000), backend_key=Secret("backend")),
             BackendConfig(
@@ -64,3 +64,22 @@ def test_the_secrets_of_a_configuration() -> None:
         ),
     )
     assert [secret.value for secret in secrets_of(config)] == ["api", "admin", "backend", "hf"]
+
+
+def test_what_was_a_secret_stays_one() -> None:
+    """What was started with an old key may still print it."""
+    redactor = Redactor([Secret("old-1")])
+    text = redactor.text
+    redactor.learn([Secret("new-1")])
+    assert text("old-1 new-1") == "*** ***"
+    redactor.learn([])
+    assert text("old-1 new-1") == "*** ***"
+
+
+def test_not_for_ever() -> None:
+    redactor = Redactor()
+    for n in range(2 * REMEMBERED):
+        redactor.learn([Secret("now"), Secret(f"key-{n:03}")])
+    assert redactor.text("now") == "***"
+    assert redactor.text("key-000") == "key-000"
+    assert redactor.text(f"key-{REMEMBERED:03} key-{2 * REMEMBERED - 1:03}") == "*** ***"

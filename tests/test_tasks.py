@@ -76,3 +76,22 @@ async def test_cancel_waits_for_the_end() -> None:
     await tasks.cancel(None, task)
     assert cleaned
     await tasks.cancel(task, None)
+
+
+async def test_a_group_ends_together() -> None:
+    group = tasks.Group()
+    forever = [group.spawn(asyncio.Event().wait(), name="forever") for _ in range(2)]
+    assert repr(group) == "<Group of 2 tasks>"
+    await group.cancel()
+    assert all(one.cancelled() for one in forever)
+    assert len(group) == 0
+    await group.cancel()
+
+
+async def test_a_group_is_waited_for() -> None:
+    group, may_end = tasks.Group(), asyncio.Event()
+    await group.join()
+    one = group.spawn(may_end.wait(), name="one")
+    may_end.set()
+    await group.join()
+    assert one.done()

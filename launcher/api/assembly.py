@@ -20,6 +20,7 @@ from launcher.api.openapi import OpenApi
 from launcher.api.page import Page
 from launcher.api.plan import Plans
 from launcher.api.pointer import Pointer
+from launcher.api.reload import Reload, Reloads
 from launcher.api.router import Router
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
@@ -28,6 +29,7 @@ from launcher.api.timeline import Timelines
 from launcher.config import LauncherConfig
 from launcher.decisions import DecisionLog
 from launcher.journal import Journal
+from launcher.tasks import Group
 from launcher.timeline import Timeline
 
 
@@ -55,6 +57,7 @@ CONCERNS: tuple[type[Api], ...] = (
     Decisions,
     Plans,
     Switches,
+    Reload,
     Page,
 )
 
@@ -66,7 +69,12 @@ def described() -> tuple[Endpoint, ...]:
 
 def _keyed(config: LauncherConfig) -> frozenset[Need]:
     """What keys have to be shown for."""
-    needs: dict[Need, bool] = {"observe": bool(config.api_keys), "admin": bool(config.admin_keys)}
+    looking = not config.scopes.isdisjoint(("infer", "observe"))
+    needs: dict[Need, bool] = {
+        "known": looking,
+        "observe": looking,
+        "admin": "admin" in config.scopes,
+    }
     return frozenset(need for need, keyed in needs.items() if keyed)
 
 
@@ -92,12 +100,13 @@ class OwnApi:
         metrics: Scrape,
         history: History,
         decisions: DecisionLog,
+        reloader: Reloads,
         *,
         watched: Watched,
+        holds: Group | None = None,
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._switches = Switches(config, control)
         concerns: tuple[Api, ...] = (
             Pointer(),
             OpenApi(_keyed(config), described),
@@ -112,20 +121,18 @@ class OwnApi:
             Logs(control, watched.outputs),
             Decisions(config, decisions, wall),
             Plans(config, control),
-            self._switches,
+            Switches(config, control, holds),
+            Reload(reloader),
             Page(),
         )
         self._router = Router(one for concern in concerns for one in concern.endpoints())
+        self._for_clients = Router(one for one in self._router.endpoints if one.everywhere)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All of them."""
         return self._router.endpoints
 
-    def find(self, method: str, path: str) -> Found | None:
+    def find(self, method: str, path: str, *, operators: bool = True) -> Found | None:
         """See `launcher.api.endpoint.OwnEndpoints`."""
-        return self._router.find(method, path)
-
-    async def close(self) -> None:
-        """Give up what operators still wait for."""
-        await self._switches.close()
+        return (self._router if operators else self._for_clients).find(method, path)

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-Need = Literal["open", "observe", "admin"]
-"""`open`: anybody; `observe`: an api key (or admin key) where any are set; `admin`: one of
-`admin_keys`, or, where none is set, a caller on loopback whose request carries no
-X-Forwarded-*, Origin or Sec-Fetch-Site."""
+Need = Literal["open", "known", "observe", "admin"]
+"""`open`: anybody; `known`: any key, where one is needed for routes or for looking; `observe`: then
+one with the scope `observe` or `admin`; `admin`: a key with that scope. While no key has the scope
+`admin`, a caller on loopback, directly and not from a page from elsewhere, may do all."""
 
 S = TypeVar("S")
 
@@ -32,6 +32,10 @@ class ApiRequest:
     """May see operators' details: an admin, or anybody where no keys are set."""
     last_event_id: str = ""
     """Where a client of an event stream was when it lost it."""
+    key: str = ""
+    """The name of the key that opened it; empty: none was needed."""
+    routes: frozenset[str] | None = None
+    """Names of the routes that the caller may use; None: all."""
 
     def asked(self, shape: type[S]) -> S:
         """The query, which is of the shape that the endpoint declares."""

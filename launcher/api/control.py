@@ -123,11 +123,14 @@ class RouteStarted(RouteNow):
 class Switches:
     """Starting and stopping by hand."""
 
-    def __init__(self, config: LauncherConfig, control: Control) -> None:
+    def __init__(
+        self, config: LauncherConfig, control: Control, holds: tasks.Group | None = None
+    ) -> None:
+        """`holds` are the starts that nobody waits for here; they outlive a configuration."""
         self._config = config
         self._routes = {route.name: route for route in config.routes}
         self._control = control
-        self._holds: set[asyncio.Task[Grant | LauncherError]] = set()
+        self._holds = tasks.Group() if holds is None else holds
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """POST /api/routes/{name}/start, POST /api/routes/{name}/stop"""
@@ -162,9 +165,7 @@ class Switches:
         ask = replace(ask, operator=True)
         if request.asked(StartQuery).wait:
             return self._started(route, await self._granted(ask))
-        hold = tasks.spawn(self._hold(ask), name=f"operator's start of {route.name}")
-        self._holds.add(hold)
-        hold.add_done_callback(self._holds.discard)
+        hold = self._holds.spawn(self._hold(ask), name=f"operator's start of {route.name}")
         # What is decided at once (ready already, in back-off, no such container) is told at once.
         await asyncio.wait({hold}, timeout=0)
         if not hold.done():
@@ -191,10 +192,6 @@ class Switches:
             return self._answer(route, 200)
         now = [self._look(one.id) for one in going]
         return self._answer(route, 202 if any(one.state in RESIDENT for one in now) else 200)
-
-    async def close(self) -> None:
-        """Give up the starts that are still waited for."""
-        await tasks.cancel(*self._holds)
 
     def _look(self, backend: BackendId) -> BackendSnapshot:
         return self._control.snapshot().backends[backend]

@@ -25,6 +25,8 @@ class Endpoint:
     path: str
     """`/api/switches/{id}`: a name in braces is one segment; a last `{id...}` swallows slashes."""
     need: Need
+    everywhere: bool = False
+    """For clients, and so at their addresses, too, where operators have some of their own."""
     answer: Answer
     operation: str
     """The operationId: a verb and what it is done to, `start_route`."""
@@ -60,7 +62,8 @@ class Found:
 class OwnEndpoints(Protocol):
     """What the proxy's handler asks before it looks for a route."""
 
-    def find(self, method: str, path: str) -> Found | None:
-        """The endpoint, None where the path isn't one of ours. Raises LauncherError
-        (`method_not_allowed`) where it is, but not for this method. HEAD is found as GET."""
+    def find(self, method: str, path: str, *, operators: bool) -> Found | None:
+        """The endpoint, None where the path isn't one of ours (without `operators`: none of
+        those that are for clients). Raises LauncherError (`method_not_allowed`) where it is, but
+        not for this method. HEAD is found as GET."""
         ...

@@ -102,13 +102,15 @@ class Health:
         """GET /healthz, GET /readyz"""
         return (
             Endpoint(
-                method="GET", path="/healthz", need="open", answer=self.alive, tag="status",
+                method="GET", path="/healthz", need="open", answer=self.alive,
+                tag="status", everywhere=True,
                 operation="get_health",
                 summary="200: the launcher is up.",
                 answers={200: Alive},
             ),
             Endpoint(
-                method="GET", path="/readyz", need="open", answer=self.ready, tag="status",
+                method="GET", path="/readyz", need="open", answer=self.ready,
+                tag="status", everywhere=True,
                 operation="get_readiness",
                 summary="200: it can do its work; 503 with the reasons: an engine is away, a stop "
                 "doesn't end.",

@@ -36,27 +36,29 @@ class Model(TypedDict):
 
 @shape
 class ModelList(TypedDict):
-    """Every model that can be had."""
+    """Every model that the caller can have."""
 
     object: Literal["list"]
     data: list[Model]
 
 
-def _ids(config: LauncherConfig) -> Iterator[str]:
-    for route in config.routes:
-        for model in route.models:
-            yield model.id
+def _routes(config: LauncherConfig) -> Iterator[tuple[str, frozenset[str]]]:
+    """Every model id and alias, and the routes that serve it."""
+    by_model = {model.id: route.name for route in config.routes for model in route.models}
+    for id, route in by_model.items():
+        yield id, frozenset({route})
     for alias in config.aliases:
-        yield alias.id
+        yield alias.id, frozenset(by_model[id] for id in alias.models)
 
 
 class Models:
     """OpenAI's list and its single objects."""
 
     def __init__(self, config: LauncherConfig, created: float) -> None:
+        self._routes = dict(_routes(config))
         self._models: dict[str, Model] = {
             id: Model(id=id, object="model", created=int(created), owned_by="launcher")
-            for id in _ids(config)
+            for id in self._routes
         }
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -64,8 +66,8 @@ class Models:
         return (
             *(
                 Endpoint(
-                    method="GET", path=path, need="observe", answer=self.list,
-                    tag="alias" if suffix else "models",
+                    method="GET", path=path, need="known", answer=self.list,
+                    tag="alias" if suffix else "models", everywhere=True,
                     operation=f"list_models{suffix}",
                     summary="Every model, in OpenAI's shape; starts none.",
                     answers={200: ModelList},
@@ -74,8 +76,8 @@ class Models:
             ),
             *(
                 Endpoint(
-                    method="GET", path=f"{path}/{{id...}}", need="observe", answer=self.one,
-                    tag="alias" if suffix else "models",
+                    method="GET", path=f"{path}/{{id...}}", need="known", answer=self.one,
+                    tag="alias" if suffix else "models", everywhere=True,
                     operation=f"get_model{suffix}",
                     summary="One model; its id may hold `/`.",
                     answers={200: Model},
@@ -86,13 +88,14 @@ class Models:
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         """GET …/models"""
-        return json_answer(ModelList(object="list", data=[*self._models.values()]))
+        return json_answer(ModelList(object="list", data=[*self._seen(request).values()]))
 
     async def one(self, request: ApiRequest) -> ApiResponse:
         """GET …/models/{id}; an id may hold slashes."""
-        found = self._models.get(request.args["id"])
+        seen = self._seen(request)
+        found = seen.get(request.args["id"])
         if found is None:
-            known = list(self._models)
+            known = list(seen)
             more = f" and {len(known) - MAX_NAMED} more" if len(known) > MAX_NAMED else ""
             raise LauncherError(
                 "unknown_model",
@@ -101,3 +104,13 @@ class Models:
                 param="model",
             )
         return json_answer(found)
+
+    def _seen(self, request: ApiRequest) -> dict[str, Model]:
+        """The models that the caller may use."""
+        if request.routes is None:
+            return self._models
+        return {
+            id: model
+            for id, model in self._models.items()
+            if not request.routes.isdisjoint(self._routes[id])
+        }

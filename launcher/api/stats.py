@@ -49,6 +49,9 @@ class StatsAnswer(TypedDict):
 
 Clock = Callable[[], float]
 
+#: Of so many backends that are no longer configured the starts are remembered.
+REMEMBERED = 100
+
 
 class History:
     """When each route was last asked for, and the starts of each backend.
@@ -64,11 +67,21 @@ class History:
         save: Callable[[BackendId, Starts], None] | None = None,
         wall: Clock = time.time,
     ) -> None:
-        self.last_hits: dict[str, float | None] = {route.name: None for route in config.routes}
-        kept = starts or {}
-        self.starts = {one.id: kept.get(one.id, Starts()) for one in config.backends}
+        self.last_hits: dict[str, float | None] = {}
+        self.starts: dict[BackendId, Starts] = {}
+        self._counted = dict(starts or {})
+        self.reconfigure(config)
         self._save = save
         self._wall = wall
+
+    def reconfigure(self, config: LauncherConfig) -> None:
+        """Keep to these routes and backends from now on."""
+        self.last_hits = {route.name: self.last_hits.get(route.name) for route in config.routes}
+        # What comes back counts on.
+        self._counted |= self.starts
+        for id in list(self._counted)[: -(REMEMBERED + len(config.backends))]:
+            del self._counted[id]
+        self.starts = {one.id: self._counted.get(one.id, Starts()) for one in config.backends}
 
     def exchange_started(self, record: ExchangeRecord) -> None:
         """A request for a route came in."""
@@ -79,7 +92,9 @@ class History:
         """Counts the starts that led to a ready backend; adoptions aren't starts."""
         if not isinstance(fact, StartEnded) or fact.adopted or fact.outcome != "ready":
             return
-        known = self.starts.get(fact.backend, Starts())
+        known = self.starts.get(fact.backend)
+        if known is None:
+            return  # a backend that a reload has taken away
         self.starts[fact.backend] = counted = known.plus(fact.seconds, self._wall())
         if self._save is not None:
             self._save(fact.backend, counted)

@@ -78,7 +78,7 @@ class Status:
         self._redact = redact
         self._wall = wall
         self._started = wall()
-        self._open = not config.api_keys and not config.admin_keys
+        self._open = not config.keys
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """GET /api/status"""

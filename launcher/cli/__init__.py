@@ -14,6 +14,7 @@ import typer
 
 from launcher.cli.check import check
 from launcher.cli.demo import demo
+from launcher.cli.key import app as key
 from launcher.cli.logs import logs
 from launcher.cli.look import plan, status
 from launcher.cli.power import start, stop
@@ -69,3 +70,4 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in _COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(key, rich_help_panel="Serve")

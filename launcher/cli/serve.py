@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -15,6 +18,7 @@ from launcher.cli.options import ConfigOption
 
 if TYPE_CHECKING:
     from launcher.config import LauncherConfig
+    from launcher.redact import Redactor
 
 
 def serve(
@@ -38,28 +42,58 @@ def serve(
         Literal["debug", "info", "warning", "error"],
         typer.Option(envvar="LAUNCHER_LOG_LEVEL", help="debug also shows what processes print."),
     ] = "info",
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Reload when routes.toml or a secret file of it changes."),
+    ] = False,
 ) -> None:
     """Serve the routes until SIGTERM or Ctrl-C; containers stay up for the next run.
 
-    Logs one line per decision (starts, stops, rejects) and one per request
-    to stderr.
+    SIGHUP reloads the configuration. Logs one line per decision (starts,
+    stops, rejects) and one per request to stderr.
 
     \b
       launcher serve
+      launcher serve --watch
       launcher serve --config /etc/launcher/routes.toml --listen 0.0.0.0:8000
       launcher serve --listen 127.0.0.1:8000 --listen unix:/run/launcher.sock
     """
     with _nothing_collected():
         loaded = _listening(load(config), listen or [])
 
-        import launcher.app  # noqa: F401 - `_serve` uses it
+        import launcher.service  # noqa: F401 - `_serve` uses it
         from launcher import logs
         from launcher.redact import Redactor, secrets_of
 
-    redact = Redactor(secrets_of(loaded)).text
-    with logs.configured(log_format=log_format, level=log_level, redact=redact):
-        code = _serve(loaded)
+    redactor = Redactor(secrets_of(loaded))
+    with logs.configured(log_format=log_format, level=log_level, redact=redactor.text):
+        code = _serve(loaded, _Source(config, listen or []), redactor, watch=watch)
     raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the configuration was read from, to be read again."""
+
+    config: Path | None
+    listen: list[str]
+
+    def load(self) -> LauncherConfig:
+        """Raises ConfigError."""
+        from launcher.loading import load_config
+
+        return _listening(load_config(self._path, os.environ), self.listen)
+
+    def files(self) -> tuple[str, ...]:
+        """What it is made of."""
+        from launcher.loading.read import find_file
+        from launcher.reloading.watching import files_of
+
+        return files_of(find_file(self._path, os.environ), os.environ)
+
+    @property
+    def _path(self) -> str | None:
+        return None if self.config is None else str(self.config)
 
 
 @contextmanager
@@ -86,12 +120,12 @@ def _listening(config: LauncherConfig, listen: list[str]) -> LauncherConfig:
         raise typer.BadParameter(str(error), param_hint="--listen") from None
 
 
-def _serve(config: LauncherConfig) -> int:
+def _serve(config: LauncherConfig, source: _Source, redactor: Redactor, *, watch: bool) -> int:
     import asyncio
     import logging
 
-    from launcher.app import serve as run
     from launcher.errors import ConfigError, LauncherError
+    from launcher.service import serve as run
 
     new_event_loop: Callable[[], asyncio.AbstractEventLoop]
     try:
@@ -104,7 +138,8 @@ def _serve(config: LauncherConfig) -> int:
         log.warning("%s", warning)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(run(config))
+            watched = source.files if watch else None
+            runner.run(run(config, load=source.load, watched=watched, redactor=redactor))
     except (KeyboardInterrupt, asyncio.CancelledError):
         # A second signal, while running exchanges were waited for.
         return INTERRUPTED

@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import app, logs, tasks
+from launcher import logs, tasks
 from launcher.config import LauncherConfig, Listen
 from launcher.demo import visitor
 from launcher.demo.routes import DemoModel, route_names, routes_toml
@@ -24,6 +24,7 @@ from launcher.demo.tiny_model import write_tiny_model
 from launcher.demo.words import THEMES
 from launcher.errors import ConfigError, LauncherError
 from launcher.loading import load_config
+from launcher.service import serve
 
 #: A tiny model is done before a second thread has woken up.
 TINY_OPTIONS = ("--threads", "1", "--slots", "4", "--context", "16384")
@@ -76,7 +77,7 @@ class Session:
                 checks.append(tasks.spawn(self._check(base, names), name="demo check"))
 
         try:
-            await app.serve(config, ready)
+            await serve(config, ready)
         finally:
             await tasks.cancel(*checks)
         return sum(check.result() if not check.cancelled() else 1 for check in checks)

@@ -83,6 +83,8 @@ class ContainerDriver:
     def configure(self, specs: Mapping[BackendId, DriverSpec]) -> None:
         """Container specs only; those of other kinds are another driver's."""
         self._specs = {b: s for b, s in specs.items() if isinstance(s, ContainerSpec)}
+        for backend in self._printing_since.keys() - self._specs.keys():
+            del self._printing_since[backend]
 
     async def open(self) -> None:
         """Connect. An engine that is away is no error here; `watch` tells."""

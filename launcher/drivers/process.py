@@ -55,6 +55,7 @@ class ProcessDriver:
         self._runs: dict[BackendId, _Run] = {}
         self._turns: defaultdict[BackendId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._watchers: set[asyncio.Queue[DriverEvent | None]] = set()
+        self._burials = tasks.Group()
         self._open = False
 
     def __repr__(self) -> str:
@@ -68,8 +69,13 @@ class ProcessDriver:
 
     def configure(self, specs: Mapping[BackendId, DriverSpec]) -> None:
         """Process specs only; those of other kinds are another driver's. What runs goes on
-        with the spec that it was started with."""
+        with the spec that it was started with; what has ended and is no longer held is let go."""
         self._specs = {b: s for b, s in specs.items() if isinstance(s, ProcessSpec)}
+        for backend in self._runs.keys() - self._specs.keys():
+            if not self._runs[backend].child.running and not self._turns[backend].locked():
+                ended = self._runs.pop(backend).child
+                self._burials.spawn(_bury(ended), name=f"let go of process {backend}")
+                del self._turns[backend]
 
     async def open(self) -> None:
         """End what a launcher left that died without a chance to."""
@@ -86,6 +92,7 @@ class ProcessDriver:
         )
         for run in self._runs.values():
             await run.child.release()
+        await self._burials.join()
         for outcome in stops:
             if isinstance(outcome, LauncherError):
                 log.error("%s", outcome.message)
@@ -225,6 +232,11 @@ class ProcessDriver:
     def _tell(self, backend: BackendId) -> None:
         for queue in self._watchers:
             queue.put_nowait(Changed(backend))
+
+
+async def _bury(ended: child.Child) -> None:
+    await ended.stop(0)
+    await ended.release()
 
 
 def _stuck(backend: BackendId, one: child.Child) -> LauncherError:

@@ -10,10 +10,17 @@ import math
 import re
 from collections.abc import Mapping
 
-from launcher.config import AliasConfig, BackendConfig, LauncherConfig, ModeConfig, RouteConfig
+from launcher.config import (
+    AliasConfig,
+    BackendConfig,
+    KeyConfig,
+    LauncherConfig,
+    ModeConfig,
+    RouteConfig,
+)
 from launcher.core.types import BackendId, Needs
 from launcher.errors import ConfigError
-from launcher.loading import aliases, backends, keys, modes, read, routes, tables, units
+from launcher.loading import access, aliases, backends, keys, modes, read, routes, tables, units
 from launcher.loading.backends import Described
 from launcher.loading.read import DEFAULT_PLACES, Document
 from launcher.loading.routes import Drafted
@@ -97,8 +104,13 @@ class _Loader:
             capacity,
             self._launcher.get(keys.MAX_LEASE),
         )
+        opening = access.read(
+            {name: self._table(f"[keys.{name}]", one) for name, one in self._document.keys.items()},
+            self._launcher,
+            bound,
+        )
         self._warn(drafts)
-        return self._assembled(capacity, drafts, held, prewarm, named, held_modes)
+        return self._assembled(capacity, drafts, held, prewarm, named, held_modes, opening)
 
     def _capacity(self) -> Needs:
         value = self._document.capacity
@@ -177,6 +189,16 @@ class _Loader:
             hint = read.did_you_mean(home, known)
             self._launcher.problem(f'there is no route "{home}"{hint}', keys.HOME)
 
+    def _check_apart(self) -> None:
+        """Of two addresses, one for clients and one for operators, none can be both."""
+        clients = self._launcher.get(keys.LISTEN)
+        for address in self._launcher.get(keys.ADMIN_LISTEN):
+            if address in clients and (address.port or address.unix_path):
+                self._launcher.problem(
+                    f"{address} is among listen too: one of the two has to give it up",
+                    keys.ADMIN_LISTEN,
+                )
+
     def _warn(self, drafts: list[Drafted]) -> None:
         for key in (keys.API_KEYS, keys.ADMIN_KEYS):
             if key in self._launcher and not self._launcher.get(key):
@@ -197,9 +219,11 @@ class _Loader:
         prewarm: tuple[BackendId, ...],
         named: tuple[AliasConfig, ...],
         held_modes: tuple[ModeConfig, ...],
+        opening: tuple[KeyConfig, ...],
     ) -> LauncherConfig:
         launcher = self._launcher
         cert, key = launcher.get(keys.TLS_CERT), launcher.get(keys.TLS_KEY)
+        self._check_apart()
         if (cert is None) != (key is None):
             missing, present = (
                 (keys.TLS_CERT, keys.TLS_KEY) if key else (keys.TLS_KEY, keys.TLS_CERT)
@@ -212,6 +236,8 @@ class _Loader:
             modes=held_modes,
             capacity=capacity,
             listen=launcher.get(keys.LISTEN),
+            admin_listen=launcher.get(keys.ADMIN_LISTEN),
+            allowed_hosts=launcher.get(keys.ALLOWED_HOSTS),
             tls_cert=cert,
             tls_key=key,
             prewarm=prewarm,
@@ -219,8 +245,7 @@ class _Loader:
             max_lease=launcher.get(keys.MAX_LEASE),
             policy=launcher.get(keys.POLICY),
             batch_max_wait=launcher.get(keys.BATCH_MAX_WAIT),
-            api_keys=launcher.get(keys.API_KEYS),
-            admin_keys=launcher.get(keys.ADMIN_KEYS),
+            keys=opening,
             trusted_proxies=launcher.get(keys.TRUSTED_PROXIES),
             max_body=launcher.get(keys.MAX_BODY),
             max_buffered=launcher.get(keys.MAX_BUFFERED),

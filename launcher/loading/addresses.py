@@ -76,6 +76,21 @@ def host_names(raw: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(host_name(one) for one in texts(raw)))
 
 
+def allowed_hosts(raw: object) -> tuple[str, ...]:
+    """Host names; `*.example.org` for all below one, `*` for any."""
+    found = []
+    for one in texts(raw):
+        name = one.removeprefix("*.")
+        try:
+            found.append(one if one == "*" else one[: len(one) - len(name)] + host_name(name))
+        except ValueError:
+            raise ValueError(
+                'expected host names such as "gpu.example.org" or "*.example.org", without a '
+                'port, or "*"'
+            ) from None
+    return tuple(dict.fromkeys(found))
+
+
 def host_header(raw: object) -> Literal["client", "backend"]:
     """Whose Host header a backend sees."""
     if raw == "client":

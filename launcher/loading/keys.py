@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from launcher.config import MIB, QUIET, Health, Listen, ModelSpec, PolicyName, Secret
+from launcher.config import MIB, QUIET, Health, KeyScope, Listen, ModelSpec, PolicyName, Secret
 from launcher.core.types import Needs, OnLease, Priority, Wake
 from launcher.loading import addresses, units
 
 T = TypeVar("T")
-Scope = Literal["launcher", "route", "backend", "mode"]
+Scope = Literal["launcher", "route", "backend", "mode", "key"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 HERE: tuple[Scope, ...] = ("launcher",)
@@ -24,6 +24,7 @@ BACKEND: tuple[Scope, ...] = ("backend",)
 ROUTES: tuple[Scope, ...] = ("launcher", "route")
 BACKENDS: tuple[Scope, ...] = ("launcher", "backend")
 MODE: tuple[Scope, ...] = ("mode",)
+KEY: tuple[Scope, ...] = ("key",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,16 @@ LISTEN: Key[tuple[Listen, ...]] = Key(
     "listen", HERE, addresses.listens, (Listen("127.0.0.1", 8000),), '["127.0.0.1:8000"]',
     "Addresses to listen on: `host:port`, `:port` for all interfaces, `unix:/path`.",
 )  # fmt: skip
+ADMIN_LISTEN: Key[tuple[Listen, ...]] = Key(
+    "admin_listen", HERE, addresses.listens, (), "",
+    "Addresses for operators, like `listen`: the API, the page and the metrics answer only there; "
+    "the others have routes, lists of models, `/healthz` and `/readyz`.",
+)  # fmt: skip
+ALLOWED_HOSTS: Key[tuple[str, ...] | None] = Key(
+    "allowed_hosts", HERE, addresses.allowed_hosts, None, "",
+    'What clients may call the launcher by, such as `"gpu.example.org"` or `"*.example.org"`, '
+    'besides addresses and names of the local network; `"*"`: anything.',
+)  # fmt: skip
 TLS_CERT: Key[str | None] = Key(
     "tls_cert", HERE, units.text, None, "", "Certificate chain (PEM file); needs `tls_key`."
 )
@@ -59,12 +70,13 @@ PREWARM: Key[tuple[str, ...]] = Key(
 )  # fmt: skip
 API_KEYS: Key[tuple[Secret, ...]] = Key(
     "api_keys", HERE, units.secrets, (), "[]",
-    "Keys of which clients must present one; empty: nothing is asked.", secret=True,
+    'Keys with the scopes `infer` and `observe`: the short way of writing `[keys.NAME]`. While '
+    "no key has the scope `infer`, everybody may use the routes.", secret=True,
 )  # fmt: skip
 ADMIN_KEYS: Key[tuple[Secret, ...]] = Key(
     "admin_keys", HERE, units.secrets, (), "[]",
-    "Keys of which operators must present one to start and stop; never implied by `api_keys`. "
-    "Empty: only callers on this machine may.", secret=True,
+    "Keys with the scope `admin`; never implied by `api_keys`. While no key has that scope, only "
+    "callers on this machine may start, stop and the like.", secret=True,
 )  # fmt: skip
 TRUSTED_PROXIES: Key[tuple[str, ...]] = Key(
     "trusted_proxies", HERE, addresses.networks, (), "[]",
@@ -276,17 +288,56 @@ TTL: Key[float | None] = Key(
     "How long the mode lasts where nobody says otherwise; at most `max_lease`.",
 )  # fmt: skip
 
+KEY_HASH: Key[bytes | None] = Key(
+    "hash", KEY, units.digest, None, "",
+    "SHA-256 of the key in hexadecimal, as `launcher key new` prints it.",
+)  # fmt: skip
+KEY_VALUE: Key[Secret | None] = Key(
+    "value", KEY, units.some_secret, None, "",
+    'The key itself, in the place of `hash`: from a variable (`"${ALICES_KEY}"`) or a file '
+    '(`"file:/run/secrets/alice"`).', secret=True,
+)  # fmt: skip
+KEY_SCOPES: Key[frozenset[KeyScope]] = Key(
+    "scopes", KEY, units.scopes, frozenset({"infer"}), '["infer"]',
+    "`infer`: use routes; `observe`: look at status, metrics and decisions; `admin`: start, stop, "
+    "switch, and look. None implies another, but who may operate may look.",
+)  # fmt: skip
+KEY_ROUTES: Key[tuple[str, ...]] = Key(
+    "routes", KEY, units.some_texts, (), "all",
+    "Names of the routes that it may use; lists of models show it theirs alone.",
+)  # fmt: skip
+KEY_PRIORITY: Key[Priority | None] = Key(
+    "priority", KEY, units.priority, None, "the route's",
+    "The class of its requests, in the place of the route's; a header may lower it still.",
+)  # fmt: skip
+KEY_WAKE: Key[Wake | None] = Key(
+    "wake", KEY, units.wake, None, "the route's",
+    "What its requests may cause where the backend is down, in the place of the route's.",
+)  # fmt: skip
+KEY_MAX_IN_FLIGHT: Key[int | None] = Key(
+    "max_in_flight", KEY, units.positive, None, "no bound",
+    "Requests to routes that it may have under way or waiting; more are answered "
+    "`too_many_in_flight`.",
+)  # fmt: skip
+KEY_PER_MINUTE: Key[int | None] = Key(
+    "requests_per_minute", KEY, units.positive, None, "no bound",
+    "Requests to routes in any 60 s; more are answered `rate_limited`, with the time until the "
+    "next may come.",
+)  # fmt: skip
+
 #: In the order of the reference. `Any`: the values differ, and each is read by its own key.
 KEYS: tuple[Key[Any], ...] = (
-    LISTEN, TLS_CERT, TLS_KEY, PREWARM, API_KEYS, ADMIN_KEYS, TRUSTED_PROXIES, MAX_BODY,
-    MAX_BUFFERED, DRAIN_TIMEOUT, STOP_ON_EXIT, DOCKER_HOST, COMPOSE_PROJECT, STATE_FILE,
-    POLICY, BATCH_MAX_WAIT, HOME, MAX_LEASE,
+    LISTEN, ADMIN_LISTEN, ALLOWED_HOSTS, TLS_CERT, TLS_KEY, PREWARM, API_KEYS, ADMIN_KEYS,
+    TRUSTED_PROXIES, MAX_BODY, MAX_BUFFERED, DRAIN_TIMEOUT, STOP_ON_EXIT, DOCKER_HOST,
+    COMPOSE_PROJECT, STATE_FILE, POLICY, BATCH_MAX_WAIT, HOME, MAX_LEASE,
     CONTAINER, COMMAND, PORT, ADDRESS, SCHEME, BASE_PATH, ENV, CWD, HEALTH, NEEDS, BUSY,
     BACKEND_KEY, IDLE_TIMEOUT, START_TIMEOUT, STOP_GRACE, MAX_QUEUE, MAX_IN_FLIGHT, LINGER,
     START_GUESS, STOP_GUESS,
     BACKEND_OF, PATH, HOST, MODELS, AUTH, PUBLIC, HOST_HEADER, QUIET_PATHS, PRIORITY, WAKE,
     ON_LEASE, QUEUE_TIMEOUT, MAX_WAIT, RESPONSE_TIMEOUT, HEARTBEAT, TUNNEL_IDLE,
     MODE_ROUTES, TTL,
+    KEY_HASH, KEY_VALUE, KEY_SCOPES, KEY_ROUTES, KEY_PRIORITY, KEY_WAKE, KEY_MAX_IN_FLIGHT,
+    KEY_PER_MINUTE,
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from launcher import settings
 DEFAULT_PLACES = ("routes.toml", "/etc/launcher/routes.toml")
 
 #: The tables that a file may hold.
-TABLES = ("launcher", "capacity", "aliases", "routes", "backends", "modes")
+TABLES = ("launcher", "capacity", "aliases", "routes", "backends", "modes", "keys")
 
 #: `MAP__<route>__<field>`: the fields, each a key of the route's table.
 MAP_FIELDS = ("container", "port", "health", "auth", "models")
@@ -54,6 +54,7 @@ class Document:
     backends: dict[str, Values] = field(default_factory=dict)
     aliases: Values = field(default_factory=dict)
     modes: dict[str, Values] = field(default_factory=dict)
+    keys: dict[str, Values] = field(default_factory=dict)
     at: dict[str, str] = field(default_factory=dict)
     """Table → where it stands: what a message about the whole table begins with."""
     problems: list[str] = field(default_factory=list)
@@ -98,7 +99,7 @@ def _sort_in(document: Document, data: dict[str, object], lines: _Lines) -> None
             hint = did_you_mean(name, TABLES)
             document.problems.append(
                 f"{lines.at((name,))}: unknown{hint}: a file holds [launcher], [capacity], "
-                "[aliases], [routes.NAME], [backends.NAME] and [modes.NAME]"
+                "[aliases], [routes.NAME], [backends.NAME], [modes.NAME] and [keys.NAME]"
             )
         elif not isinstance(content, dict):
             document.problems.append(f"{lines.at((name,))}: expected a table: [{name}]")
@@ -113,6 +114,7 @@ def _sort_in(document: Document, data: dict[str, object], lines: _Lines) -> None
                 "routes": document.routes,
                 "backends": document.backends,
                 "modes": document.modes,
+                "keys": document.keys,
             }[name]
             for one, table in content.items():
                 label = f"[{name}.{one}]"

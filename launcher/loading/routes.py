@@ -15,7 +15,8 @@ from launcher.loading.keys import Key
 from launcher.loading.read import did_you_mean
 from launcher.loading.tables import Table
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+#: What people can say and URLs can hold.
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Drafted:
 
 def check_word(name: str, table: Table, what: str) -> bool:
     """Whether a name is one that people can say and URLs can hold; note it where it isn't."""
-    if _NAME.fullmatch(name):
+    if NAME.fullmatch(name):
         return True
     better = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
     hint = f", such as {better}" if better else ""

@@ -101,6 +101,7 @@ _TABLES: dict[Scope, str] = {
     "route": "[routes.NAME]",
     "backend": "[backends.NAME]",
     "mode": "[modes.NAME]",
+    "key": "[keys.NAME]",
 }
 
 

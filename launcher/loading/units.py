@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
-from launcher.config import ON_LEASE, PRIORITIES, WAKES, ModelSpec, PolicyName, Secret
+from launcher.config import ON_LEASE, PRIORITIES, WAKES, KeyScope, ModelSpec, PolicyName, Secret
 from launcher.core.types import Needs, OnLease, Priority, Wake
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(b?)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _RESOURCE = re.compile(r"[a-z][a-z0-9_-]*")
+_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 DURATION = 'a duration such as "90s", "10m" or "1h30m" (a bare number is seconds)'
@@ -178,6 +179,14 @@ def texts(raw: object) -> tuple[str, ...]:
     raise ValueError("expected a list of strings")
 
 
+def some_texts(raw: object) -> tuple[str, ...]:
+    """The same, and not empty."""
+    found = texts(raw)
+    if not found:
+        raise ValueError("expected a list with something in it, or nothing at all")
+    return found
+
+
 def secret(raw: object) -> Secret | None:
     """A secret; an empty one is None."""
     if not isinstance(raw, str):
@@ -189,6 +198,14 @@ def secret(raw: object) -> Secret | None:
     return Secret(value) if value else None
 
 
+def some_secret(raw: object) -> Secret:
+    """A secret that isn't empty."""
+    found = secret(raw)
+    if found is None:
+        raise ValueError("is empty, so that nothing would open")
+    return found
+
+
 def secrets(raw: object) -> tuple[Secret, ...]:
     """A list of secrets, empty ones left out; one string is split at commas and lines."""
     if isinstance(raw, str):
@@ -197,6 +214,18 @@ def secrets(raw: object) -> tuple[Secret, ...]:
         raise ValueError("expected a list of strings")
     found = [one for one in map(secret, raw) if one is not None]
     return tuple(dict.fromkeys(found))
+
+
+def digest(raw: object) -> bytes:
+    """A SHA-256 in hexadecimal."""
+    if isinstance(raw, str) and _DIGEST.fullmatch(raw.strip()):
+        return bytes.fromhex(raw.strip())
+    raise ValueError("expected the 64 hexadecimal digits that `launcher key new` prints")
+
+
+def scopes(raw: object) -> frozenset[KeyScope]:
+    """What a key is good for."""
+    return frozenset(_one_of(one, _SCOPES) for one in some_texts(raw))
 
 
 def container(raw: object) -> str:
@@ -262,6 +291,7 @@ def _one_of(raw: object, words: Mapping[str, T]) -> T:
     raise ValueError(f"expected {', '.join(others)} or {last}")
 
 
+_SCOPES: dict[str, KeyScope] = {"infer": "infer", "observe": "observe", "admin": "admin"}
 _AUTH: dict[str, Literal["inject", "passthrough"]] = {
     "inject": "inject",
     "passthrough": "passthrough",

@@ -1,4 +1,4 @@
-"""Keys: who may do what, and which credentials travel on.
+"""Keys: who asks, what their key opens, and which credentials travel on.
 
 Decides on a request's head alone, so that it can be asked before anything is read or
 started. It must not know routes' paths or what is behind them.
@@ -13,138 +13,215 @@ from collections.abc import Iterable
 from typing import Final
 
 from launcher.api.contract import Need
-from launcher.config import Secret
+from launcher.config import KeyConfig, KeyScope, RouteConfig, Secret
 from launcher.errors import LauncherError
+from launcher.proxy.browsers import same_origin
 from launcher.proxy.exchange import RawHeaders, RequestHead
+from launcher.proxy.meters import Meter, Meters
 
 #: Where clients put a key; names in lower case.
-CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key"})
+_IN_ORDER: Final = (b"authorization", b"x-api-key", b"api-key")
+CREDENTIALS: Final = frozenset(_IN_ORDER)
 
-#: A request with one of these on it came through a proxy or out of a web page.
-_NOT_FROM_HERE: Final = (b"origin", b"sec-fetch-site")
-
-
-class _Keys:
-    """A set of keys, held as digests."""
-
-    def __init__(self, keys: Iterable[Secret]) -> None:
-        self._digests = tuple(hashlib.sha256(key.value.encode()).digest() for key in keys)
-
-    def __bool__(self) -> bool:
-        return bool(self._digests)
-
-    def opens(self, candidate: bytes) -> bool:
-        """Compared with every key, in a time that tells nothing of any."""
-        digest = hashlib.sha256(candidate).digest()
-        found = False
-        for known in self._digests:
-            found |= hmac.compare_digest(digest, known)
-        return found
+_INFER: Final = frozenset[KeyScope]({"infer"})
+_ADMIN: Final = frozenset[KeyScope]({"admin"})
+#: What a key has to be good for, one of these; who may operate may look.
+_SCOPES: Final[dict[Need, frozenset[KeyScope]]] = {
+    "known": frozenset({"infer", "observe", "admin"}),
+    "observe": frozenset({"observe", "admin"}),
+    "admin": _ADMIN,
+}
 
 
 class Access:
-    """What the keys of one configuration allow."""
+    """What the keys of one configuration allow. A scope that no key has isn't asked for: routes
+    are open to everybody then, and this machine's own programs are its operators."""
 
-    def __init__(self, api_keys: Iterable[Secret], admin_keys: Iterable[Secret]) -> None:
-        self._api = _Keys(api_keys)
-        self._admin = _Keys(admin_keys)
+    def __init__(self, keys: Iterable[KeyConfig], meters: Meters) -> None:
+        self._keys = tuple((key.digest, key) for key in keys)
+        self._meters = {key.name: meters.of(key.name) for _, key in self._keys}
+        scopes = frozenset(scope for _, key in self._keys for scope in key.scopes)
+        self.asks_users = "infer" in scopes
+        self.asks_observers = not scopes.isdisjoint(("infer", "observe"))
+        self.asks_operators = "admin" in scopes
 
-    def require_api(self, head: RequestHead) -> None:
-        """For the use of a route. Raises `missing_key` or `wrong_key`."""
-        if self._api:
-            self._require(head, self._api)
+    @property
+    def asks(self) -> bool:
+        """There are keys."""
+        return bool(self._keys)
 
-    def require(self, head: RequestHead, need: Need) -> None:
+    def caller(self, head: RequestHead) -> Caller:
+        """Who sent a request."""
+        return Caller(self, head)
+
+    def meter(self, key: KeyConfig) -> Meter:
+        """A key's use of its limits."""
+        return self._meters[key.name]
+
+    def known(self, candidate: bytes) -> KeyConfig | None:
+        """The key that this is. Compared with every key, in a time that tells nothing of any."""
+        digest = hashlib.sha256(candidate).digest()
+        same = hmac.compare_digest
+        found = [key for known, key in self._keys if same(digest, known)]
+        return found[0] if found else None
+
+
+class Caller:
+    """Who sent one request, as far as its head tells. Looked up once, asked on all of its way."""
+
+    __slots__ = ("_access", "_entered", "_head", "_known", "_presented", "key")
+
+    def __init__(self, access: Access, head: RequestHead) -> None:
+        self._access = access
+        self._head = head
+        self._presented = _presented(head) if access.asks else []
+        self._known = [
+            (name, key)
+            for name, value in self._presented
+            if (key := access.known(value)) is not None
+        ]
+        self._entered: float | None = None
+        self.key: KeyConfig | None = None
+        """The key that it was asked with and that opens it, its limits aside; None: none was
+        needed."""
+
+    @property
+    def routes(self) -> frozenset[str] | None:
+        """Names of the routes that it may use; None: all."""
+        return None if self.key is None else self.key.routes
+
+    def use(self, route: RouteConfig | None, now: float) -> None:
+        """For the use of a route, or of any, where only the body will tell which (None).
+        Raises `missing_key`, `wrong_key`, `rate_limited` or `too_many_in_flight`.
+
+        What it takes of the key's limits is given back with `leave`; `now` is in seconds on
+        the loop's clock.
+        """
+        if not self._access.asks_users or (route is not None and route.public):
+            return
+        self.key = self._pick(_INFER, None if route is None else route.name)
+        self._access.meter(self.key).enter(self.key, now)
+        self._entered = now
+
+    def leave(self, now: float) -> None:
+        """The request is over."""
+        if self.key is not None and self._entered is not None:
+            self._access.meter(self.key).leave(now - self._entered)
+            self._entered = None
+
+    def may_use(self, route: str) -> bool:
+        """Whether the key that opened the door opens this route's, too."""
+        return self.routes is None or route in self.routes
+
+    def not_for(self, what: str) -> LauncherError:
+        """The refusal of what is there, but for other keys."""
+        assert self.key is not None, "without a key, nothing is for others"
+        return _not_for(self.key, what)
+
+    def require(self, need: Need) -> None:
         """For an endpoint of the launcher's own. Raises `missing_key` or `wrong_key`."""
+        access = self._access
         match need:
             case "open":
                 return
-            case "observe":
-                if self._api and not self.is_admin(head):
-                    self._require(head, self._api)
+            case "known" | "observe":
+                if access.asks_observers and (self._known or not self._is_local_operator()):
+                    self.key = self._pick(_SCOPES[need])
             case "admin":
-                if self._admin:
-                    self._require(head, self._admin)
-                elif not _local(head):
+                if access.asks_operators:
+                    self.key = self._pick(_SCOPES[need])
+                elif not self._is_local_operator():
                     raise LauncherError(
                         "wrong_key",
-                        "Without `admin_keys` in the configuration only a direct caller on the"
-                        " launcher's own machine may do this; set `admin_keys`.",
+                        "While no key has the scope `admin`, only a direct caller on the"
+                        " launcher's own machine may do this; make one with `launcher key new`.",
                     )
 
-    def is_admin(self, head: RequestHead) -> bool:
+    def is_admin(self) -> bool:
         """The caller would pass where an admin is needed."""
-        if not self._admin:
-            return _local(head)
-        return any(self._admin.opens(value) for _, value in _presented(head))
+        if not self._access.asks_operators:
+            return self._is_local_operator()
+        return any("admin" in key.scopes for _, key in self._known)
 
-    def sees_details(self, head: RequestHead) -> bool:
+    def sees_details(self) -> bool:
         """Operators' details in errors: for admins, and for all where no keys are set."""
-        return (not self._api and not self._admin) or self.is_admin(head)
+        return not self._access.asks or self.is_admin()
 
     def drop_and_set(
-        self, head: RequestHead, *, inject: bool, backend_key: Secret | None
+        self, *, inject: bool, backend_key: Secret | None
     ) -> tuple[frozenset[bytes], RawHeaders]:
         """Headers that must not reach the backend (lower-case names), and those to add.
 
         A header with one of the launcher's own keys never travels. With `inject` none of
-        the client's credentials does and `backend_key` goes in their place; only where
-        there is neither an api key nor a backend's is the client's header left alone.
+        the client's credentials does and `backend_key` goes in their place; only where routes
+        are open to everybody and there is no backend's key is the client's header left alone.
         """
-        if inject and (self._api or backend_key is not None):
+        if inject and (self._access.asks_users or backend_key is not None):
             if backend_key is None:
                 return CREDENTIALS, ()
             return CREDENTIALS, ((b"Authorization", b"Bearer " + backend_key.value.encode()),)
-        if not self._api and not self._admin:
-            return frozenset(), ()
-        ours = frozenset(
-            name
-            for name, value in _presented(head)
-            if self._api.opens(value) or self._admin.opens(value)
-        )
-        return ours, ()
+        return frozenset(name for name, _ in self._known), ()
 
-    def _require(self, head: RequestHead, keys: _Keys) -> None:
-        presented = _presented(head)
-        if not presented:
+    def _pick(self, scopes: frozenset[KeyScope], route: str | None = None) -> KeyConfig:
+        """The first of the keys sent that is good for one of these scopes, and for the route."""
+        if not self._presented:
             raise LauncherError(
                 "missing_key",
                 "This launcher asks for a key; send `Authorization: Bearer KEY` or"
                 " `X-API-Key: KEY`.",
             )
-        # No early end: how long it takes must not tell which header held the key.
-        if not sum(keys.opens(value) for _, value in presented):
+        if not self._known:
             raise LauncherError(
                 "wrong_key", "The key that was sent doesn't open this; ask the operator for one."
             )
+        good = [key for _, key in self._known if not scopes.isdisjoint(key.scopes)]
+        if not good:
+            wanted = "` or `".join(sorted(scopes))
+            raise LauncherError(
+                "wrong_key",
+                f"The key {self._known[0][1].name} doesn't open this: it takes one with the scope"
+                f" `{wanted}`.",
+            )
+        for key in good:
+            if route is None or key.routes is None or route in key.routes:
+                return key
+        raise _not_for(good[0], f"the route {route}")
+
+    def _is_local_operator(self) -> bool:
+        return not self._access.asks_operators and _local(self._head)
+
+
+def _not_for(key: KeyConfig, what: str) -> LauncherError:
+    routes = ", ".join(sorted(key.routes or ()))
+    return LauncherError(
+        "wrong_key", f"The key {key.name} isn't good for {what}, but for {routes}."
+    )
 
 
 def _presented(head: RequestHead) -> list[tuple[bytes, bytes]]:
     """Each key among the headers, with the lower-case name of the header that holds it."""
     found = []
-    for name, value in head.headers:
-        key = name.lower()
-        if key not in CREDENTIALS:
-            continue
-        value = value.strip()
-        if key == b"authorization":
-            # RFC 9110 §11.1: the scheme's case doesn't matter.
-            scheme, _, value = value.partition(b" ")
-            if scheme.lower() != b"bearer":
-                continue
-            value = value.strip()
-        if value:
-            found.append((key, value))
+    for name in _IN_ORDER:
+        for value in head.fields.get(name, ()):
+            key = value.strip()
+            if name == b"authorization":
+                # RFC 9110 §11.1: the scheme's case doesn't matter.
+                scheme, _, key = key.partition(b" ")
+                if scheme.lower() != b"bearer":
+                    continue
+                key = key.strip()
+            if key:
+                found.append((name, key))
     return found
 
 
 def _local(head: RequestHead) -> bool:
-    """A program on this machine, talking to us directly; a Unix socket's permissions say
-    who may connect to it."""
-    for name, _ in head.headers:
-        key = name.lower()
-        if key in _NOT_FROM_HERE or key == b"forwarded" or key.startswith(b"x-forwarded-"):
-            return False
+    """A program on this machine, talking to us directly, or a page of our own in a browser on
+    it; a Unix socket's permissions say who may connect to it."""
+    if any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in head.fields):
+        return False
+    if not same_origin(head):
+        return False
     if head.peer == "unix":
         return True
     try:

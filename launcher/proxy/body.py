@@ -43,7 +43,7 @@ class Body(RequestBody, Protocol):
 
 
 class Budget:
-    """How many bytes of kept bodies may stand in memory, all together."""
+    """How many bytes of kept bodies may stand in memory, all together. `limit` may change."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

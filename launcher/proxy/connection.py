@@ -54,6 +54,7 @@ class ClientConnection(RequestHandler):
         "_watch",
         "exchange",
         "limits",
+        "operators",
         "peer",
         "scheme",
         "task",
@@ -68,6 +69,7 @@ class ClientConnection(RequestHandler):
         carry: Carry,
         limits: Limits,
         allowance: Allowance,
+        operators: bool,
     ) -> None:
         super().__init__(
             manager,
@@ -82,6 +84,8 @@ class ClientConnection(RequestHandler):
         )
         self._carry = carry
         self.limits = limits
+        self.operators = operators
+        """It came in at an address where operators' endpoints answer."""
         self.wire: asyncio.Transport | None = None
         """The transport, also when aiohttp has let go of it."""
         self.peer = ""
@@ -313,7 +317,9 @@ class ClientConnection(RequestHandler):
                 if not await self._carry(message, body, self):
                     break
                 self._stay_in_http()
-                self._await_next_request()
+                self._next_keepalive_close_time = at = self._loop.time() + self.limits.keepalive
+                if self._keepalive_handle is None:
+                    self._keepalive_handle = self._loop.call_at(at, self._process_keepalive)
         except asyncio.CancelledError:
             self.force_close()
             raise
@@ -333,12 +339,6 @@ class ClientConnection(RequestHandler):
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
         return problem_of(message.exc) if isinstance(message, _ErrInfo) else message, body
-
-    def _await_next_request(self) -> None:
-        """Begin the time that an idle connection is kept for."""
-        self._next_keepalive_close_time = at = self._loop.time() + self.limits.keepalive
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(at, self._process_keepalive)
 
     def _stay_in_http(self) -> None:
         """After the response to a request for an Upgrade that stayed in HTTP: what came behind

@@ -50,6 +50,8 @@ class RequestHead(NamedTuple):
     upgrade: bytes | None
     """The Upgrade header's value where `Connection: upgrade` goes with it."""
     raw_target: bytes = b""
+    operators: bool = True
+    """It came in at an address where operators' endpoints answer."""
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of a header (`name` in lower case), or None."""

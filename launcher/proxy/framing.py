@@ -39,6 +39,7 @@ def check_head(
     peer: str,
     scheme: str,
     max_head: int,
+    operators: bool = True,
 ) -> RequestHead:
     """The head as the rest of the proxy may trust it.
 
@@ -82,6 +83,7 @@ def check_head(
         chunked=chunked,
         upgrade=upgrade,
         raw_target=target,
+        operators=operators,
     )
 
 

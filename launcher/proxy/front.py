@@ -34,11 +34,14 @@ log = logging.getLogger(__name__)
 class _Server(web.Server):
     """aiohttp's low-level server, making our kind of connection."""
 
-    def __init__(self, carry: Carry, limits: Limits) -> None:
+    def __init__(
+        self, carry: Carry, limits: Limits, allowance: Allowance, *, operators: bool
+    ) -> None:
         super().__init__(_no_handler, handler_cancellation=True)
         self._carry = carry
         self._limits = limits
-        self._allowance = Allowance()
+        self._allowance = allowance
+        self._operators = operators
 
     def __call__(self) -> RequestHandler:
         return ClientConnection(
@@ -47,6 +50,7 @@ class _Server(web.Server):
             carry=self._carry,
             limits=self._limits,
             allowance=self._allowance,
+            operators=self._operators,
         )
 
 
@@ -72,6 +76,7 @@ def make_exchange(
             peer=connection.peer,
             scheme=connection.scheme,
             max_head=connection.limits.max_head,
+            operators=connection.operators,
         )
     except LauncherError as error:
         return _refused(connection, body, error, NO_HEAD._replace(method=message.method))
@@ -110,11 +115,12 @@ class Front:
         body_timeout: float = 60.0,
         max_head: int = 64 * 1024,
     ) -> None:
-        self._handler = handler
+        self.handler = handler
+        """Who carries the next exchange; may be replaced at any time."""
         self._limits = Limits(head_timeout, body_timeout, keepalive, max_head)
         self._bound: tuple[listening.Bound, ...] = ()
-        self._servers: list[asyncio.Server] = []
-        self._server: _Server | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._servers: tuple[_Server, ...] = ()
         self._running: set[ClientConnection] = set()
         self._closing = False
 
@@ -132,16 +138,27 @@ class Front:
         """Exchanges whose handler runs, tunnels among them."""
         return len(self._running)
 
-    async def bind(self, listen: Sequence[Listen]) -> None:
-        """Take all addresses; clients that come wait until `open`. Raises ConfigError where one
-        can't be had; nothing is bound then."""
-        self._bound = await asyncio.to_thread(listening.bind, listen)
+    @property
+    def operators(self) -> tuple[Listen, ...]:
+        """Those of the addresses where operators' endpoints answer."""
+        return tuple(one.address for one in self._bound if one.operators)
+
+    async def bind(self, listen: Sequence[Listen], operators: Sequence[Listen] = ()) -> None:
+        """Take all addresses; clients that come wait until `open`. Where there are addresses
+        for `operators`, their endpoints answer there alone. Raises ConfigError where one can't
+        be had; nothing is bound then."""
+        self._bound = await asyncio.to_thread(listening.bind, listen, operators)
 
     async def open(self, tls: ssl.SSLContext | None) -> None:
         """Accept clients at what is bound (TLS on TCP addresses only)."""
         loop = asyncio.get_running_loop()
-        self._server = server = _Server(self._serve, self._limits)
+        allowance = Allowance()
+        clients, operators = self._servers = (
+            _Server(self._serve, self._limits, allowance, operators=False),
+            _Server(self._serve, self._limits, allowance, operators=True),
+        )
         for one in self._bound:
+            server = operators if one.operators else clients
             if one.address.unix_path is not None:
                 opened = await loop.create_unix_server(server, sock=one.sock)
             else:
@@ -152,7 +169,7 @@ class Front:
                     ssl_handshake_timeout=None if tls is None else self._limits.head_timeout,
                     backlog=listening.BACKLOG,
                 )
-            self._servers.append(opened)
+            self._listeners.append(opened)
 
     async def close(self, drain_timeout: float) -> None:
         """Stop accepting, close idle connections, give running exchanges `drain_timeout`
@@ -161,12 +178,12 @@ class Front:
         for connection in self._running:
             if connection.exchange is not None:
                 connection.exchange.outgoing.keep_alive = False
-        for opened in self._servers:
+        for opened in self._listeners:
             opened.close()
-        self._servers.clear()
+        self._listeners.clear()
         bound, self._bound = self._bound, ()
         await asyncio.to_thread(_remove_all, bound)
-        if self._server is None:
+        if not self._servers:
             return
         deadline = asyncio.get_running_loop().time() + drain_timeout
         for connection in self._connections():
@@ -184,8 +201,9 @@ class Front:
             await self._until_gone(asyncio.get_running_loop().time() + LINGER)
 
     def _connections(self) -> list[ClientConnection]:
-        assert self._server is not None
-        return cast(list[ClientConnection], self._server.connections)
+        return [
+            cast(ClientConnection, one) for server in self._servers for one in server.connections
+        ]
 
     async def _until_gone(self, deadline: float) -> None:
         """Wait until no exchange runs and no connection is open, or until the deadline."""
@@ -222,7 +240,7 @@ class Front:
         try:
             if exchange.problem is not None:
                 raise exchange.problem
-            await self._handler(exchange)
+            await self.handler(exchange)
             if not exchange.ended:
                 raise RuntimeError(f"the handler left {exchange!r} without an end")
         except asyncio.CancelledError:

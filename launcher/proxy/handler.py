@@ -13,7 +13,10 @@ from launcher.config import LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.proxy.access import Access
+from launcher.proxy.body import Budget
+from launcher.proxy.browsers import OWN_HEADERS, Guard, names_of
 from launcher.proxy.exchange import ClientGone, Exchange
+from launcher.proxy.meters import Meters
 from launcher.proxy.own import OwnPaths, send_error
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
@@ -31,7 +34,8 @@ CLIENT_GONE = 499
 
 
 class ProxyHandler:
-    """Carries every exchange to its end.
+    """Carries every exchange of one configuration to its end; another configuration has another
+    handler, and what that one began keeps to what it came with.
 
     `on_start` is told of each whose route is known, `on_done` of every one, once.
     """
@@ -42,28 +46,26 @@ class ProxyHandler:
         table: RouteTable[RouteConfig],
         gate: Gate,
         pool: UpstreamPool,
+        budget: Budget,
         own: OwnEndpoints,
         on_done: ExchangeObserver,
         on_start: ExchangeStarted,
+        meters: Meters,
     ) -> None:
-        self._access = Access(config.api_keys, config.admin_keys)
-        self._own = OwnPaths(own, self._access)
-        self._resolver = Resolver(config, table, self._access)
-        self._serving = Serving(config, gate, pool, self._access, self._resolver)
+        self._access = Access(config.keys, meters)
+        guard = Guard(config.allowed_hosts, names_of(config))
+        self._own = OwnPaths(own, guard)
+        self._resolver = Resolver(config, table, guard, budget)
+        self._serving = Serving(config, gate, pool, self._resolver)
         self._on_done = on_done
         self._on_start = on_start
-
-    @property
-    def buffered(self) -> int:
-        """Bytes of kept bodies in memory."""
-        return self._resolver.budget.used
 
     async def __call__(self, exchange: Exchange) -> None:
         """Raises CancelledError or ClientGone where the client left, CancelledError where the
         launcher doesn't wait for it any longer, else nothing."""
         head = exchange.head
         record = ExchangeRecord(head.method, printable(head.path), head.peer)
-        visit = Visit(exchange, record)
+        visit = Visit(exchange, record, self._access.caller(head))
         try:
             await self._answer(visit)
         except (asyncio.CancelledError, ClientGone) as error:
@@ -75,7 +77,11 @@ class ProxyHandler:
         finally:
             if visit.found is not None:
                 visit.found.body.close()
-            record.duration = asyncio.get_running_loop().time() - exchange.received_at
+            now = asyncio.get_running_loop().time()
+            visit.caller.leave(now)
+            if visit.caller.key is not None:
+                record.key = visit.caller.key.name
+            record.duration = now - exchange.received_at
             record.request_bytes = exchange.body_read
             self._on_done(record)
 
@@ -102,11 +108,12 @@ class ProxyHandler:
             if own is not None:
                 record.route = "-"
                 self._on_start(record)
-                record.status, record.response_bytes = await self._own.answer(exchange, own)
+                answered = await self._own.answer(exchange, own, visit.caller)
+                record.status, record.response_bytes = answered
                 return
-            found = await self._resolver.on_path(exchange)
+            found = await self._resolver.on_path(exchange, visit.caller)
         else:
-            found = await self._resolver.on_host(exchange, route)
+            found = await self._resolver.on_host(exchange, route, visit.caller)
         visit.found = found
         self._name(record, found)
         self._on_start(record)
@@ -125,11 +132,11 @@ class ProxyHandler:
             visit.exchange.abort()
             return
         record.status, record.code, record.outcome = error.status, error.code, "error"
-        more = timing_headers(record, None) if visit.found is not None else ()
+        more = timing_headers(record, None) if visit.found is not None else OWN_HEADERS
         await send_error(
             visit.answer,
             error,
-            show_detail=self._access.sees_details(visit.exchange.head),
+            show_detail=visit.caller.sees_details(),
             more=more,
         )
 

@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.config import Listen
 from launcher.errors import ConfigError
@@ -26,6 +26,8 @@ class Bound:
     address: Listen
     inode: int | None = None
     """Of a Unix socket's path: what is removed later has to be ours."""
+    operators: bool = True
+    """Operators' endpoints answer there."""
 
     def remove(self) -> None:
         """Close it, and take a Unix socket's path away unless somebody replaced it."""
@@ -40,19 +42,23 @@ class Bound:
             pass
 
 
-def bind(addresses: Sequence[Listen]) -> tuple[Bound, ...]:
+def bind(addresses: Sequence[Listen], operators: Sequence[Listen] = ()) -> tuple[Bound, ...]:
     """Listening, non-blocking sockets for all addresses, or none of them: raises ConfigError
-    with a line for each address that can't be had."""
+    with a line for each address that can't be had. Operators' addresses come last; where there
+    are none, all are theirs too."""
     bound: list[Bound] = []
     problems: list[str] = []
-    for address in addresses:
+    wanted = [(address, not operators) for address in addresses]
+    for address, for_operators in [*wanted, *((address, True) for address in operators)]:
         try:
             if address.unix_path is not None:
-                bound.append(_bind_unix(address.unix_path))
+                found = [_bind_unix(address.unix_path)]
             else:
-                bound.extend(_bind_tcp(address))
+                found = _bind_tcp(address)
         except OSError as error:
             problems.append(f"can't listen on {address}: {_reason(error)}")
+        else:
+            bound += [replace(one, operators=for_operators) for one in found]
     if problems:
         for one in bound:
             one.remove()

@@ -10,12 +10,13 @@ from http import HTTPStatus
 from typing import Final
 
 from launcher.api.contract import ApiRequest, ApiResponse, ApiStream
-from launcher.api.endpoint import Found, OwnEndpoints
+from launcher.api.endpoint import Endpoint, Found, OwnEndpoints
 from launcher.api.shapes import check_media_type, from_json, from_query, learn
 from launcher.config import MIB
 from launcher.errors import LauncherError
-from launcher.proxy.access import Access
-from launcher.proxy.exchange import Exchange, RawHeaders
+from launcher.proxy.access import Caller
+from launcher.proxy.browsers import OWN_HEADERS, PAGE_HEADERS, Guard
+from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
 from launcher.proxy.render import render
 
 #: The largest body that one of the launcher's own endpoints reads.
@@ -25,32 +26,35 @@ _LONGEST: Final = 1 * MIB
 class OwnPaths:
     """The launcher's own endpoints behind their keys."""
 
-    def __init__(self, endpoints: OwnEndpoints, access: Access) -> None:
+    def __init__(self, endpoints: OwnEndpoints, guard: Guard) -> None:
         self._endpoints = endpoints
-        self._access = access
+        self._guard = guard
 
     def find(self, exchange: Exchange) -> Found | None:
-        """The endpoint for a request, None where the path isn't one of ours. Raises
-        LauncherError `method_not_allowed`."""
+        """The endpoint for a request, None where the path isn't one of ours, or isn't at the
+        address it came in by. Raises LauncherError `method_not_allowed`."""
         head = exchange.head
-        return self._endpoints.find(head.method, head.path.decode("utf-8", "replace"))
+        path = head.path.decode("utf-8", "replace")
+        return self._endpoints.find(head.method, path, operators=head.operators)
 
-    async def answer(self, exchange: Exchange, found: Found) -> tuple[int, int]:
+    async def answer(self, exchange: Exchange, found: Found, caller: Caller) -> tuple[int, int]:
         """Ask for the key, then for the answer, and send it; returns status and body's bytes.
 
-        Raises LauncherError: the key's, what is wrong with the query or the body, and the
-        endpoint's own.
+        Raises LauncherError: the guard's, the key's, what is wrong with the query or the body,
+        and the endpoint's own.
         """
         head, endpoint = exchange.head, found.endpoint
-        self._access.require(head, endpoint.need)
+        self._check(head, endpoint, caller)
         check_media_type(endpoint.body, head.get(b"content-type"), has_body=head.has_body)
         await learn(endpoint.query, endpoint.body)
         request = ApiRequest(
             method="GET" if head.method == "HEAD" else head.method,
             path=head.path.decode("utf-8", "replace"),
             args=found.args,
-            admin=self._access.is_admin(head),
-            details=self._access.sees_details(head),
+            admin=caller.is_admin(),
+            details=caller.sees_details(),
+            key="" if caller.key is None else caller.key.name,
+            routes=caller.routes,
             last_event_id=(head.get(b"last-event-id") or b"").decode("latin-1"),
             query=from_query(endpoint.query, head.query),
             body=from_json(endpoint.body, await _read(exchange), found.args),
@@ -66,6 +70,14 @@ class OwnPaths:
             response.body,
         )
         return response.status, len(response.body)
+
+    def _check(self, head: RequestHead, endpoint: Endpoint, caller: Caller) -> None:
+        """That it comes from whom it should, before anything is read."""
+        if not endpoint.everywhere:
+            self._guard.own(head)
+        caller.require(endpoint.need)
+        if endpoint.everywhere and endpoint.need != "open" and caller.key is None:
+            self._guard.route(head, public=False)
 
 
 async def send_error(
@@ -105,9 +117,10 @@ def _headers(response: ApiResponse | ApiStream) -> RawHeaders:
         (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
     )
     kind = (b"Content-Type", response.content_type.encode("latin-1"))
+    secure = PAGE_HEADERS if response.content_type.startswith("text/html") else OWN_HEADERS
     if isinstance(response, ApiStream):
-        return (kind, *own)
-    return (kind, (b"Content-Length", b"%d" % len(response.body)), *own)
+        return (kind, *own, *secure)
+    return (kind, (b"Content-Length", b"%d" % len(response.body)), *own, *secure)
 
 
 async def _read(exchange: Exchange) -> bytes:

@@ -36,6 +36,8 @@ class ExchangeRecord:
     request_bytes: int = 0
     response_bytes: int = 0
     retried: bool = False
+    key: str = ""
+    """Configured name of the key that opened it; empty: none was needed."""
 
 
 ExchangeObserver = Callable[[ExchangeRecord], None]

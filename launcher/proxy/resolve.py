@@ -14,8 +14,9 @@ from urllib.parse import unquote_to_bytes
 from launcher.config import MIB, LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
-from launcher.proxy.access import Access
+from launcher.proxy.access import Caller
 from launcher.proxy.body import Budget, KeptBody, StreamedBody, keep
+from launcher.proxy.browsers import Guard, host_name
 from launcher.proxy.exchange import Exchange, RequestHead
 from launcher.proxy.model_scan import JsonScan, Scanner
 from launcher.proxy.multipart import FormScan, boundary_of
@@ -36,7 +37,11 @@ class Resolver:
     """Routes by host, path and model."""
 
     def __init__(
-        self, config: LauncherConfig, table: RouteTable[RouteConfig], access: Access
+        self,
+        config: LauncherConfig,
+        table: RouteTable[RouteConfig],
+        guard: Guard,
+        budget: Budget,
     ) -> None:
         self._table = table
         own = {
@@ -47,9 +52,9 @@ class Resolver:
         for alias in config.aliases:
             self._known[alias.id] = tuple(own[model] for model in alias.models)
         self._hosts = any(route.hosts for route in table.routes)
-        self._access = access
+        self._guard = guard
         self._max_body = config.max_body
-        self.budget = Budget(config.max_buffered)
+        self.budget = budget
 
     def by_host(self, head: RequestHead) -> RouteConfig | None:
         """The route that owns the request's host; the launcher's own paths don't apply there."""
@@ -57,29 +62,29 @@ class Resolver:
             return None
         return self._table.by_host(host_name(head.host))
 
-    async def on_host(self, exchange: Exchange, route: RouteConfig) -> Resolved:
+    async def on_host(self, exchange: Exchange, route: RouteConfig, caller: Caller) -> Resolved:
         """The request as that route's."""
         head = exchange.head
-        self._ask_key(head, route)
+        self._let_in(exchange, caller, route)
         return await self._on_route(exchange, route, b"", behind(head.path, b""))
 
-    async def on_path(self, exchange: Exchange) -> Resolved:
+    async def on_path(self, exchange: Exchange, caller: Caller) -> Resolved:
         """By model under the unified endpoint, else by the longest prefix.
 
-        Raises LauncherError: `bad_target`, `missing_key`, `wrong_key`, `unknown_route`,
+        Raises LauncherError: `bad_target`, the key's, the guard's, `unknown_route`,
         `unknown_model`, and what reading a body for its model raises.
         """
         head = exchange.head
         cut = unified(head.path)
         if cut is not None:
-            self._access.require_api(head)
-            return await self._by_model(exchange, *cut)
+            self._let_in(exchange, caller, None)
+            return await self._by_model(exchange, caller, *cut)
         match = self._table.by_path(head.path)
         if match is None:
             # Who has no key learns no names.
-            self._access.require_api(head)
-            raise self._unknown_route()
-        self._ask_key(head, match.route)
+            self._let_in(exchange, caller, None)
+            raise self._unknown_route(caller)
+        self._let_in(exchange, caller, match.route)
         prefix = match.prefix.encode()
         return await self._on_route(exchange, match.route, prefix, behind(head.path, prefix))
 
@@ -87,9 +92,12 @@ class Resolver:
         """Read a body that `keep_later` left for after the admission."""
         return await keep(exchange, self.budget, KEPT_JSON)
 
-    def _ask_key(self, head: RequestHead, route: RouteConfig) -> None:
-        if not route.public:
-            self._access.require_api(head)
+    def _let_in(self, exchange: Exchange, caller: Caller, route: RouteConfig | None) -> None:
+        """With a key that opens the route, or where none is asked and no page from elsewhere
+        is behind it."""
+        caller.use(route, exchange.received_at)
+        if caller.key is None:
+            self._guard.route(exchange.head, public=route is not None and route.public)
 
     async def _on_route(
         self, exchange: Exchange, route: RouteConfig, prefix: bytes, path: bytes
@@ -106,13 +114,15 @@ class Resolver:
             found.stream = False
         return found
 
-    async def _by_model(self, exchange: Exchange, prefix: bytes, path: bytes) -> Resolved:
+    async def _by_model(
+        self, exchange: Exchange, caller: Caller, prefix: bytes, path: bytes
+    ) -> Resolved:
         head = exchange.head
         in_query = _model_in_query(head.query)
         scanner = self._scanner(head, needed=in_query is None)
         if scanner is None:
             asked, at = in_query or (None, None)
-            candidates = self._asked_for(asked)
+            candidates = self._asked_for(asked, caller)
             body = StreamedBody(exchange)
             return Resolved(
                 candidates, path, head.query, prefix, body, asked or "", at, stream=False
@@ -125,7 +135,7 @@ class Resolver:
                 asked, where = in_query
             else:
                 asked, where = scanned.model, InBody(kept, scanned.span, scanner.encode)
-            candidates = self._asked_for(asked)
+            candidates = self._asked_for(asked, caller)
         except BaseException:
             # Nobody else has it yet who would give its memory back.
             kept.close()
@@ -158,26 +168,42 @@ class Resolver:
             raise LauncherError("bad_request", "The multipart form's Content-Type has no boundary.")
         return FormScan(boundary)
 
-    def _asked_for(self, asked: str | None) -> tuple[Candidate, ...]:
-        """Who may serve a model id or alias. Raises `missing_model`, `unknown_model`."""
+    def _asked_for(self, asked: str | None, caller: Caller) -> tuple[Candidate, ...]:
+        """Who may serve a model id or alias to this caller. Raises `missing_model`,
+        `unknown_model`, and `wrong_key` where it is there for others alone."""
         if not asked:
             raise LauncherError(
                 "missing_model",
                 "No `model` in the request: put it into the JSON body, a form field, or the"
-                f" query (`?model=…`). Known: {_listed(self._known)}.",
+                f" query (`?model=…`). Known: {_listed(self._models(caller))}.",
                 param="model",
             )
         candidates = self._known.get(asked)
         if candidates is None:
             raise LauncherError(
                 "unknown_model",
-                f"No route serves the model {_quoted(asked)}. Known: {_listed(self._known)}.",
+                f"No route serves the model {_quoted(asked)}."
+                f" Known: {_listed(self._models(caller))}.",
                 param="model",
             )
-        return candidates
+        if caller.routes is None:
+            return candidates
+        allowed = tuple(one for one in candidates if caller.may_use(one.route.name))
+        if not allowed:
+            raise caller.not_for(f"the model {asked}")
+        return allowed
 
-    def _unknown_route(self) -> LauncherError:
-        prefixes = [prefix for route in self._table.routes for prefix in route.prefixes]
+    def _models(self, caller: Caller) -> list[str]:
+        """Ids and aliases that a caller may ask for."""
+        return [
+            id
+            for id, candidates in self._known.items()
+            if any(caller.may_use(one.route.name) for one in candidates)
+        ]
+
+    def _unknown_route(self, caller: Caller) -> LauncherError:
+        routes = [route for route in self._table.routes if caller.may_use(route.name)]
+        prefixes = [prefix for route in routes for prefix in route.prefixes]
         return LauncherError(
             "unknown_route",
             f"No route here. Routes: {_listed(prefixes)}; models at /openai/v1; what is"
@@ -189,14 +215,6 @@ def media_type(head: RequestHead) -> str:
     """The Content-Type without its parameters, in lower case; empty without one."""
     value = head.get(b"content-type") or b""
     return value.partition(b";")[0].strip().lower().decode("latin-1")
-
-
-def host_name(host: bytes) -> str:
-    """A Host header's name without its port, in lower case; an IPv6 address in brackets."""
-    name = host.decode("latin-1").lower()
-    if name.startswith("["):
-        return name[: name.find("]") + 1]
-    return name.partition(":")[0].rstrip(".")
 
 
 def _is_json(media: str) -> bool:

@@ -14,8 +14,9 @@ from typing import Final
 
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.errors import LauncherError
-from launcher.proxy.access import Access
+from launcher.proxy.access import Caller
 from launcher.proxy.body import KeptBody, asks_for_stream
+from launcher.proxy.browsers import same_origin
 from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
 from launcher.proxy.forward import forward
 from launcher.proxy.headers import wanted_upgrade
@@ -64,9 +65,10 @@ _STATELESS: Final = (
 class Visit:
     """One request on its way through: what was received, and where its answer goes."""
 
-    def __init__(self, exchange: Exchange, record: ExchangeRecord) -> None:
+    def __init__(self, exchange: Exchange, record: ExchangeRecord, caller: Caller) -> None:
         self.exchange = exchange
         self.record = record
+        self.caller = caller
         self.found: Resolved | None = None
         self.answer: Exchange = exchange
         """Where to respond; from the first heartbeat on, something that knows of it."""
@@ -81,15 +83,12 @@ class Serving:
         config: LauncherConfig,
         gate: Gate,
         pool: UpstreamPool,
-        access: Access,
         resolver: Resolver,
     ) -> None:
         self._gate = gate
         self._pool = pool
-        self._access = access
         self._resolver = resolver
         self._config = config
-        self._keys = {backend.id: backend.backend_key for backend in config.backends}
         self._trusted = Trusted(config.trusted_proxies)
 
     async def serve(self, visit: Visit, found: Resolved) -> None:
@@ -105,9 +104,14 @@ class Serving:
             await self._once(visit, found, ask, again=True)
 
     def _ask(self, visit: Visit, found: Resolved) -> Ask:
-        """What is asked of the gate: as the route says, or meeker where the request says so."""
-        route = found.first
-        priority, wake = wishes(visit.exchange.head, route.priority, route.wake)
+        """What is asked of the gate: as the key or else the route says, or meeker where the
+        request says so."""
+        route, key = found.first, visit.caller.key
+        priority, wake = route.priority, route.wake
+        if key is not None:
+            priority = priority if key.priority is None else key.priority
+            wake = wake if key.wake is None else key.wake
+        priority, wake = wishes(visit.exchange.head, priority, wake)
         ask = ask_for(self._config, route, backends=found.backends, priority=priority, wake=wake)
         return replace(ask, quiet=True) if _is_quiet(found) else ask
 
@@ -206,8 +210,8 @@ class Serving:
         def on_cut(status: int, response_bytes: int) -> None:
             record.status, record.response_bytes = status, response_bytes
 
-        dropped, added = self._access.drop_and_set(
-            head, inject=route.auth == "inject", backend_key=self._keys.get(grant.backend)
+        dropped, added = visit.caller.drop_and_set(
+            inject=route.auth == "inject", backend_key=grant.key
         )
         if visit.heart is not None:
             # What goes on behind comments has to be as plain as they are.
@@ -339,10 +343,7 @@ def opened_by_own_page(head: RequestHead) -> bool:
     """
     if head.upgrade is None or head.upgrade.strip().lower() != b"websocket":
         return False
-    origin = head.get(b"origin")
-    return bool(origin and head.host) and (
-        origin is not None and origin.partition(b"://")[2].lower() == head.host.lower()
-    )
+    return bool(head.host) and head.get(b"origin") is not None and same_origin(head)
 
 
 def _unserved(failed: UpstreamFailed, grant: Grant) -> LauncherError:

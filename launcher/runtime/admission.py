@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from launcher.config import Secret
 from launcher.core.types import BackendId, Forecast, Hold, OnLease, Priority, Wake
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
@@ -53,6 +54,8 @@ class Grant:
     """Seconds between asking and being granted, the start's included."""
     starting: float
     """Of those, seconds that the backend was starting."""
+    key: Secret | None = None
+    """What the backend asks for, by the configuration that it runs under."""
     until: float | None = None
     """Of a lease: when it ends, on the dispatcher's clock; `inf`: never by itself. One that was
     continued may have been granted before its backend is up: its `endpoint` is empty then."""

@@ -54,7 +54,7 @@ from launcher.core.types import (
     Needs,
     Snapshot,
 )
-from launcher.drivers.base import Driver, Endpoint
+from launcher.drivers.base import Driver, DriverSpec, Endpoint
 from launcher.redact import Redactor
 from launcher.runtime import admission
 from launcher.runtime.admission import Ask, Progress
@@ -121,11 +121,11 @@ class Dispatcher:
         self._feeding = False
         self._later: deque[Event | Place] = deque()
         self._alarm = Alarm(self._clock, lambda: self.feed(Tick()))
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = tasks.Group()
         self._closing = False
 
     def __repr__(self) -> str:
-        return f"<Dispatcher tickets={len(self._places)} tasks={len(self._tasks)}>"
+        return f"<Dispatcher tickets={len(self._places)} {self._tasks}>"
 
     # -- life
 
@@ -145,7 +145,7 @@ class Dispatcher:
         self.feed(Closed())
         self._closing = True
         self._alarm.cancel()
-        await tasks.cancel(*self._tasks)
+        await self._tasks.cancel()
         if stop_backends:
             await _all(
                 tasks.spawn(self._last_stop(held), name=f"last stop of {held.id}")
@@ -220,8 +220,14 @@ class Dispatcher:
     ) -> SpecsChanged:
         """Another configuration: applied in place, as far as nothing else is started by it;
         what is replaced or removed drains first. Says what that came to. Reservations stay."""
-        capacity = self.snapshot().capacity if capacity is None else capacity
+        before = self.snapshot()
+        self._roster.remember(before)
+        capacity = before.capacity if capacity is None else capacity
         return self._configure(self._roster.reconfigure(configs, driver_of, prewarm, capacity))
+
+    def leaving(self) -> Mapping[BackendId, DriverSpec]:
+        """What backends still are that they are no longer configured to be."""
+        return self._roster.leaving()
 
     def reserve(self, backend: BackendId, needs: Needs, *, held: bool = False) -> None:
         """A place for work outside the launcher, to be had by a lease on it; `held`: the work
@@ -278,10 +284,7 @@ class Dispatcher:
 
     def spawn(self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """A task that ends with the dispatcher at the latest."""
-        task = tasks.spawn(coro, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self._tasks.spawn(coro, name=name)
 
     # -- events
 

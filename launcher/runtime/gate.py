@@ -14,6 +14,7 @@ from typing import Protocol, Self
 from launcher.core.types import Ticket
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Grant, Progress
+from launcher.runtime.held import Held
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Place:
         "ok",
         "starting",
         "ticket",
-        "waits",
+        "waits_for",
     )
 
     def __init__(self, keeper: Keeper, ticket: Ticket, asked_at: float) -> None:
@@ -72,8 +73,8 @@ class Place:
         self.ok = False
         self.starting = 0.0
         self.left = False
-        self.waits = False
-        """The keeper counts it among those who wait."""
+        self.waits_for: tuple[Held, ...] = ()
+        """Those at which the keeper counts it among who waits."""
         self._entered = False
         self._silent = False
         self._refused: LauncherError | None = None

@@ -64,9 +64,9 @@ class Places:
         """If it was neither granted nor refused, it waits: until it is, or leaves."""
         if place.grant is not None or place.refused:
             return
-        place.waits = True
-        for id in place.ticket.backends:
-            self._held[id].wait_begins()
+        place.waits_for = tuple(self._held[id] for id in place.ticket.backends)
+        for held in place.waits_for:
+            held.wait_begins()
 
     def left(self, place: Place) -> Abandoned | Released | None:
         """Its holder let go: what is to be fed, if anything."""
@@ -97,6 +97,7 @@ class Places:
                 cold=effect.cold,
                 queued=now - place.asked_at,
                 starting=now - began if effect.cold else 0.0,
+                key=held.config.backend_key,
                 until=effect.until,
             )
         )
@@ -127,9 +128,6 @@ class Places:
         self._places.pop(effect.ticket).expire(broken=effect.broken)
 
     def _wait_ends(self, place: Place) -> None:
-        if place.waits:
-            place.waits = False
-            for id in place.ticket.backends:
-                held = self._held.get(id)
-                if held is not None:
-                    held.wait_ends()
+        for held in place.waits_for:
+            held.wait_ends()
+        place.waits_for = ()

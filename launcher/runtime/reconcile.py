@@ -41,12 +41,15 @@ class Reconciler:
         return {name: why for name, why in self._health.items() if name in used}
 
     def joined(self, held: Held) -> None:
-        """A driver holds one more: whether it answers is known already, what runs isn't."""
+        """A driver holds one more: whether it answers is known already, what runs isn't. One
+        that has not been heard of yet sees to it when it is listed."""
+        if held.driver.name not in self._told:
+            return
         why = self._health[held.driver.name]
-        if why is not None and held.driver.name in self._told:
+        if why is not None:
             failure = Failure("docker_unavailable", f"{held.driver.name}: {why}")
             self._shell.feed(Reachable((held.id,), False, failure))
-        elif why is None:
+        else:
             self._shell.feed(Reachable((held.id,), True))
         self.look(held)
 
@@ -114,8 +117,8 @@ class Reconciler:
 
     async def _list(self, driver: Driver) -> None:
         """List everything, however often it takes, and feed what was seen."""
-        mine = [held for held in self._held.values() if held.driver is driver]
         while True:
+            mine = [held for held in self._held.values() if held.driver is driver]
             looks = {held.id: self._begin(held) for held in mine}
             try:
                 found = await driver.list()
@@ -127,9 +130,14 @@ class Reconciler:
         for held in mine:
             self._feed(held, looks[held.id], found.get(held.id, _GONE))
         self._health[driver.name] = None
+        for held in [one for one in self._held.values() if one.driver is driver]:
+            if held.id not in looks:
+                self.look(held)  # it came while the others were listed
 
     def look(self, held: Held) -> None:
         """See to it that what runs is looked at, now or when our own operation has ended."""
+        if self._held.get(held.id) is not held:
+            return  # its last operation was its end
         if held.operations:
             held.look_again = True
             held.changed.set()

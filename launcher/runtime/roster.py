@@ -11,11 +11,15 @@ from dataclasses import replace
 
 from launcher.config import BackendConfig, Health
 from launcher.core.events import SpecsChanged
-from launcher.core.types import BackendId, BackendSpec, Estimates, Needs
+from launcher.core.types import BackendId, BackendSpec, Estimates, Needs, Snapshot
 from launcher.drivers.base import Driver, DriverSpec, ReservedSpec
 from launcher.drivers.reserved import ReservedDriver
 from launcher.runtime.held import Held
 from launcher.runtime.specs import spec_of
+
+#: Of so many backends that are gone the measured times are remembered: a route that is taken
+#: out and put back is as quick as before.
+REMEMBERED = 100
 
 
 class Roster:
@@ -43,7 +47,10 @@ class Roster:
     def first(self, capacity: Needs) -> SpecsChanged:
         """What the scheduler is told of all at boot."""
         return SpecsChanged(
-            added=tuple(self._told(held.config, capacity) for held in self.held.values())
+            added=tuple(
+                self._with_estimates(self._told(held.config, capacity))
+                for held in self.held.values()
+            )
         )
 
     def reconfigure(
@@ -63,7 +70,7 @@ class Roster:
             spec = self._told(config, capacity)
             if held is None:
                 self.held[id] = Held(id, config, driver)
-                added.append(spec)
+                added.append(self._with_estimates(spec))
             elif held.driver is driver and same_start(held.config.driver, config.driver):
                 if held.removed:
                     added.append(spec)
@@ -119,6 +126,22 @@ class Roster:
         """Whether it is one, and not configured."""
         return self.held[id].driver is self._reserved
 
+    def remember(self, snapshot: Snapshot) -> None:
+        """Note what was measured of those that may be on their way out."""
+        for id, one in snapshot.backends.items():
+            self._estimates.pop(id, None)
+            self._estimates[id] = one.estimates
+        for id in list(self._estimates)[: -(REMEMBERED + len(snapshot.backends))]:
+            del self._estimates[id]
+
+    def leaving(self) -> dict[BackendId, DriverSpec]:
+        """What backends still are that they are no longer configured to be."""
+        return {
+            id: held.config.driver
+            for id, held in self.held.items()
+            if held.removed or held.next is not None
+        }
+
     def replaced(self, id: BackendId) -> Held:
         """Nothing runs of what it was: hold it as it is configured now."""
         held = self.held[id]
@@ -126,6 +149,8 @@ class Roster:
         if held.next is not None:
             held.config, held.driver = held.next
         held.next = held.endpoint = held.instance = None
+        # Looks that are under way are at what it was.
+        held.look_fed = held.looks_begun + 1
         for driver in {before, held.driver}:
             self.configure(driver)
         return held
@@ -143,10 +168,12 @@ class Roster:
 
     def _told(self, config: BackendConfig, capacity: Needs) -> BackendSpec:
         ranks = {id: rank for rank, id in enumerate(self._prewarm)}
-        estimates = self._estimates.get(config.id, Estimates())
-        spec = spec_of(config, capacity, ranks.get(config.id), estimates)
+        spec = spec_of(config, capacity, ranks.get(config.id), Estimates())
         self._specs[config.id] = spec
         return spec
+
+    def _with_estimates(self, spec: BackendSpec) -> BackendSpec:
+        return replace(spec, estimates=self._estimates.get(spec.id, Estimates()))
 
     def _follow_all(self) -> None:
         """Drivers that came with a configuration are ours from now on."""

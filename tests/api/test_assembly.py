@@ -9,13 +9,12 @@ import pytest
 
 from launcher.api.assembly import CONCERNS, OwnApi, described
 from launcher.api.contract import ApiRequest, ApiResponse
-from launcher.api.control import StartQuery
 from launcher.api.endpoint import Endpoint, OwnEndpoints
 from launcher.api.stats import History
 from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
-from tests.api.world import CONFIG, FakeControl, read, request, watched
+from tests.api.world import CONFIG, FakeControl, FakeReloads, read, request, watched
 
 
 async def nobody(request: ApiRequest) -> ApiResponse:
@@ -31,7 +30,13 @@ def control() -> FakeControl:
 def api(control: FakeControl) -> OwnApi:
     metrics = Metrics(CONFIG, control.snapshot)
     return OwnApi(
-        CONFIG, control, metrics, History(CONFIG), DecisionLog(), watched=watched(control)
+        CONFIG,
+        control,
+        metrics,
+        History(CONFIG),
+        DecisionLog(),
+        FakeReloads(),
+        watched=watched(control),
     )
 
 
@@ -53,10 +58,10 @@ def test_it_keeps_the_contract(api: OwnApi) -> None:
         ("GET", "/api/status", "observe"),
         ("GET", "/api/decisions", "observe"),
         ("GET", "/api/routes/coder/plan", "observe"),
-        ("GET", "/openai/v1/models", "observe"),
-        ("GET", "/openai/models", "observe"),
-        ("GET", "/v1/models", "observe"),
-        ("GET", "/v1/models/coder-fast", "observe"),
+        ("GET", "/openai/v1/models", "known"),
+        ("GET", "/openai/models", "known"),
+        ("GET", "/v1/models", "known"),
+        ("GET", "/v1/models/coder-fast", "known"),
         ("POST", "/api/routes/coder/start", "admin"),
         ("POST", "/api/routes/coder/stop", "admin"),
     ],
@@ -66,6 +71,19 @@ def test_own_paths_and_what_they_need(api: OwnApi, method: str, path: str, need:
 
     assert found is not None
     assert found.endpoint.need == need
+
+
+def test_at_clients_addresses_there_are_models_and_health_and_nothing_else(api: OwnApi) -> None:
+    everywhere = {one.template for one in api.endpoints if one.everywhere}
+    lists = {"/openai/v1/models", "/openai/models", "/v1/models"}
+    assert everywhere == {"/healthz", "/readyz", *lists, *(f"{path}/{{id}}" for path in lists)}
+    for one in api.endpoints:
+        path = re.sub(r"\{\w+\}", "x", one.template)
+        assert api.find(one.method, path, operators=True) is not None
+        found = api.find(one.method, path, operators=False)
+        assert (found is not None) is one.everywhere
+    # As if there were no such path: not even its methods are told.
+    assert api.find("DELETE", "/api/status", operators=False) is None
 
 
 @pytest.mark.parametrize(
@@ -154,13 +172,3 @@ def test_every_operation_has_a_name_of_its_own(api: OwnApi) -> None:
 
 def test_every_summary_is_a_sentence(api: OwnApi) -> None:
     assert [one.path for one in api.endpoints if not one.summary.endswith(".")] == []
-
-
-async def test_closing_gives_up_what_operators_wait_for(api: OwnApi, control: FakeControl) -> None:
-    found = api.find("POST", "/api/routes/coder/start")
-    assert found is not None
-    await found.endpoint.answer(request("POST", name=found.args["name"], query=StartQuery()))
-
-    await api.close()
-
-    assert control.admissions[0].left

@@ -9,6 +9,7 @@ import pytest
 from launcher.api.control import StartQuery, StopQuery, Switches
 from launcher.core.types import BackendId, BackendState, Failure, Priority, Wake
 from launcher.errors import LauncherError
+from launcher.tasks import Group
 from tests.api.world import CODER, CONFIG, FakeControl, read, request
 
 
@@ -118,10 +119,11 @@ class TestStart:
 
     async def test_the_end_of_the_launcher_gives_up_the_starts_it_holds(self) -> None:
         control = FakeControl()
-        switches = Switches(CONFIG, control)
+        holds = Group()
+        switches = Switches(CONFIG, control, holds)
         await switches.start(request("POST", name="coder", query=StartQuery()))
 
-        await switches.close()
+        await holds.cancel()
 
         assert control.admissions[0].left
 

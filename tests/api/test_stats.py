@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from launcher.api.stats import History, Stats
+from dataclasses import replace
+
+from launcher.api.stats import REMEMBERED, History, Stats
+from launcher.config import BackendConfig
 from launcher.core.types import BackendId, BackendState, Failure, Forecast
+from launcher.drivers.base import ContainerSpec
 from launcher.facts import StartEnded, StartOutcome
 from launcher.proxy.record import ExchangeRecord
 from launcher.state.measured import Starts
@@ -90,3 +94,28 @@ async def test_the_page() -> None:
     }
     assert body["backends"]["coder"]["idleStopAt"] == "2027-01-15T08:00:30.000Z"
     assert control.admissions == []
+
+
+def test_another_configuration() -> None:
+    saved: list[int] = []
+    history = History(CONFIG, save=lambda _, starts: saved.append(starts.count), wall=lambda: 1.0)
+    history.fact(ended(3.0))
+    history.exchange_started(ExchangeRecord("GET", "/chat", "127.0.0.1", route="chat"))
+
+    history.reconfigure(replace(CONFIG, routes=CONFIG.routes[1:], backends=CONFIG.backends[1:]))
+
+    assert history.last_hits == {"chat": 1.0, "tiny": None}
+    assert CODER not in history.starts
+    history.fact(ended(3.0))
+    assert saved == [1], "what is gone counts no more"
+
+    history.reconfigure(CONFIG)
+    assert history.starts[CODER].count == 1, "what is back counts on"
+
+
+def test_it_does_not_grow() -> None:
+    history = History(CONFIG)
+    for n in range(3 * REMEMBERED):
+        one = BackendConfig(BackendId(f"b{n}"), ContainerSpec("x", 1))
+        history.reconfigure(replace(CONFIG, backends=(one,)))
+    assert len(history._counted) <= REMEMBERED + 1

@@ -7,10 +7,11 @@ from dataclasses import replace
 from launcher import __version__
 from launcher.api.stats import History
 from launcher.api.status import Status
-from launcher.config import LauncherConfig, Secret
+from launcher.config import LauncherConfig
 from launcher.core.types import BackendState, Failure
 from launcher.drivers.base import Endpoint
 from tests.api.world import CODER, CONFIG, FakeControl, read, request
+from tests.keyring import api
 
 FAILURE = Failure("backend_start_failed", "exit code 1", "CUDA out of memory")
 
@@ -68,7 +69,7 @@ async def test_details_are_for_everybody_where_no_keys_are_set() -> None:
 async def test_details_are_for_admins_where_keys_are_set() -> None:
     control = FakeControl()
     control.put(CODER, BackendState.FAILED, failure=FAILURE)
-    guarded = status(control, replace(CONFIG, api_keys=(Secret("k"),)))
+    guarded = status(control, replace(CONFIG, keys=api("k")))
 
     anybody = read(await guarded.show(request()))["backends"][0]["failure"]
     admin = read(await guarded.show(request(admin=True)))["backends"][0]["failure"]

@@ -23,8 +23,10 @@ from launcher.core.types import (
     Snapshot,
 )
 from launcher.drivers.base import ContainerSpec, Endpoint, ProcessSpec
-from launcher.errors import LauncherError
+from launcher.errors import ConfigError, LauncherError
 from launcher.journal import Journal
+from launcher.reloading.difference import Difference
+from launcher.reloading.reloader import Reloaded
 from launcher.runtime.admission import Ask, Grant, Progress
 from launcher.timeline import Timeline
 
@@ -223,3 +225,17 @@ def read(response: ApiResponse) -> Any:
     """An answer's JSON."""
     assert response.content_type == "application/json"
     return orjson.loads(response.body)
+
+
+class FakeReloads:
+    """Reloads that come to what a test says."""
+
+    def __init__(self, outcome: Reloaded | ConfigError | None = None) -> None:
+        self.outcome = outcome or Reloaded(Difference(), (), 0.0)
+        self.asked_by: list[str] = []
+
+    async def reload(self, asked_by: str) -> Reloaded:
+        self.asked_by.append(asked_by)
+        if isinstance(self.outcome, ConfigError):
+            raise self.outcome
+        return self.outcome

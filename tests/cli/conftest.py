@@ -15,7 +15,7 @@ from launcher.decisions import DecisionLog
 from launcher.journal import Journal
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl, watched
+from tests.api.world import CONFIG, FakeControl, FakeReloads, watched
 
 
 class Told:
@@ -48,7 +48,9 @@ def url(control: FakeControl, told: Told) -> Iterator[str]:
         told.loop = asyncio.get_running_loop()
         metrics, history = Metrics(CONFIG, control.snapshot), History(CONFIG)
         live = replace(watched(control), journal=told.journal)
-        return OwnApi(CONFIG, control, metrics, history, told.decisions, watched=live)
+        return OwnApi(
+            CONFIG, control, metrics, history, told.decisions, FakeReloads(), watched=live
+        )
 
     with served(make) as where:
         yield where

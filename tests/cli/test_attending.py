@@ -15,7 +15,7 @@ from launcher.client.transport import Call, ClientError
 from launcher.decisions import DecisionLog
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl, watched
+from tests.api.world import CONFIG, FakeControl, FakeReloads, watched
 
 
 def ended(caught: pytest.ExceptionInfo[typer.Exit]) -> int:
@@ -84,6 +84,7 @@ def test_a_look_that_fails_does_not_end_the_wait(
             Metrics(CONFIG, control.snapshot),
             History(CONFIG),
             DecisionLog(),
+            FakeReloads(),
             watched=watched(control),
         )
 
@@ -111,6 +112,7 @@ def test_an_interruption_hangs_up(
             Metrics(CONFIG, control.snapshot),
             History(CONFIG),
             DecisionLog(),
+            FakeReloads(),
             watched=watched(control),
         )
 

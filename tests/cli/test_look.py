@@ -17,7 +17,7 @@ from launcher.decisions import DecisionLog
 from launcher.metrics import Metrics
 from launcher.runtime.asking import PLANNED
 from tests.api.serving import served
-from tests.api.world import CHAT, CODER, CONFIG, FakeControl, watched
+from tests.api.world import CHAT, CODER, CONFIG, FakeControl, FakeReloads, watched
 from tests.cli.running import run
 
 
@@ -85,6 +85,7 @@ class TestStatus:
                 Metrics(CONFIG, control.snapshot),
                 History(CONFIG),
                 DecisionLog(),
+                FakeReloads(),
                 watched=watched(control),
             )
 

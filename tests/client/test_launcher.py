@@ -18,7 +18,7 @@ from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CODER, CONFIG, FakeControl, watched
+from tests.api.world import CODER, CONFIG, FakeControl, FakeReloads, watched
 from tests.client.answering import answering
 
 
@@ -34,6 +34,7 @@ def api(control: FakeControl) -> OwnApi:
         Metrics(CONFIG, control.snapshot),
         History(CONFIG),
         DecisionLog(),
+        FakeReloads(),
         watched=watched(control),
     )
 

@@ -6,30 +6,40 @@ from typing import Any
 
 import pytest
 
-from launcher.config import BackendConfig, LauncherConfig, RouteConfig
+from launcher.config import BackendConfig, KeyConfig, LauncherConfig, RouteConfig
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec
 from launcher.loading import keys
-from launcher.loading.keys import KEYS, SCOPES, Key
+from launcher.loading.keys import KEYS, SCOPES, Key, Scope
 from launcher.settings import Settings
 
-SHAPES: dict[str, object] = {
-    "launcher": LauncherConfig(),
-    "backend": BackendConfig(BackendId("x"), ContainerSpec("x", 8000)),
-    "route": RouteConfig("x", (), ("/x",)),
-    "driver": ContainerSpec("x", 8000),
+SHAPES: dict[Scope, tuple[object, ...]] = {
+    "launcher": (LauncherConfig(),),
+    "backend": (
+        BackendConfig(BackendId("x"), ContainerSpec("x", 8000)),
+        ContainerSpec("x", 8000),
+    ),
+    "route": (RouteConfig("x", (), ("/x",)),),
+    "key": (KeyConfig("x", b""),),
 }
 
 
 #: Their defaults depend on the rest of the table.
-_BY_TABLE = (keys.PORT, keys.MODELS, keys.CONTAINER, keys.BACKEND_OF, keys.MODE_ROUTES)
+_BY_TABLE = (
+    keys.PORT,
+    keys.MODELS,
+    keys.CONTAINER,
+    keys.BACKEND_OF,
+    keys.MODE_ROUTES,
+    keys.KEY_ROUTES,
+)
 
 
 @pytest.mark.parametrize(
     "key", [key for key in KEYS if key not in _BY_TABLE], ids=lambda key: key.name
 )
 def test_a_key_has_the_default_of_its_shape(key: Key[Any]) -> None:
-    for shape in SHAPES.values():
+    for shape in (one for scope in key.scopes for one in SHAPES.get(scope, ())):
         if hasattr(shape, key.name):
             assert getattr(shape, key.name) == key.default
 

@@ -71,7 +71,7 @@ def test_tables_that_are_none_and_tables_nobody_knows(tmp_path: Path) -> None:
         "routes.toml:1: [launcher]: expected a table: [launcher]",
         "routes.toml:4: [routes.a]: expected a table: [routes.a]",
         'routes.toml: [route]: unknown (did you mean "routes"?): a file holds [launcher], '
-        "[capacity], [aliases], [routes.NAME], [backends.NAME] and [modes.NAME]",
+        "[capacity], [aliases], [routes.NAME], [backends.NAME], [modes.NAME] and [keys.NAME]",
     ]
     assert document.capacity is not None
     assert document.capacity.raw == {"gpu": 2}

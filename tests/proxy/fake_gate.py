@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from launcher.config import Secret
 from launcher.core.types import BackendId, Forecast
 from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
@@ -67,6 +68,8 @@ class FakeGate:
     def __init__(self, endpoint: Endpoint, *, ready: bool = True) -> None:
         self.endpoint = endpoint
         self.ready = ready
+        self.keys: dict[BackendId, Secret | None] = {}
+        """What the backends ask for."""
         self.admissions: list[FakeAdmission] = []
         self.suspected: list[Grant] = []
         self.watched: list[Grant] = []
@@ -91,7 +94,9 @@ class FakeGate:
     def a_grant(self, ask: Ask, *, cold: bool) -> Grant:
         queued, starting = (2.0, 1.5) if cold else (0.0, 0.0)
         granted = self.resident if self.resident in ask.backends else None
-        return Grant(granted or ask.backends[0], 1, self.endpoint, cold, queued, starting)
+        backend = granted or ask.backends[0]
+        key = self.keys.get(backend)
+        return Grant(backend, 1, self.endpoint, cold, queued, starting, key=key)
 
     def admit(self, ask: Ask) -> FakeAdmission:
         admission = FakeAdmission(self, ask)

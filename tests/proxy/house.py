@@ -17,8 +17,10 @@ from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, Endpoint
 from launcher.errors import LauncherError
+from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
 from tests.proxy import awkward
@@ -56,8 +58,9 @@ class Sent:
 
 
 class FakeOwn:
-    """Endpoints at /healthz (open), /stats (observe), /admin (admin, POST), and /stream (open):
-    what a test puts into `pieces`, until None or whoever reads it leaves (`closed`)."""
+    """Endpoints at /healthz (open) and /models (known), both everywhere; /page (open), /stats
+    (observe), /admin (admin, POST), and /stream (open): what a test puts into `pieces`, until
+    None or whoever reads it leaves (`closed`)."""
 
     def __init__(self) -> None:
         self.asked: list[ApiRequest] = []
@@ -65,9 +68,15 @@ class FakeOwn:
         self.taken = 0
         self.closed = asyncio.Event()
 
-    def find(self, method: str, path: str) -> Found | None:
+    def find(self, method: str, path: str, *, operators: bool) -> Found | None:
         if path == "/healthz":
-            return _found("open", self.answer)
+            return _found("open", self.answer, everywhere=True)
+        if path == "/models":
+            return _found("known", self.answer, everywhere=True)
+        if not operators:
+            return None
+        if path == "/page":
+            return _found("open", self.page)
         if path == "/stats":
             return _found("observe", self.answer, query=Sent)
         if path == "/stream":
@@ -84,6 +93,9 @@ class FakeOwn:
         self.asked.append(request)
         return ApiResponse(b'{"ok":true}', 202, headers=(("X-More", "1"),))
 
+    async def page(self, request: ApiRequest) -> ApiResponse:
+        return ApiResponse(b"<p>", content_type="text/html; charset=utf-8")
+
     async def stream(self, request: ApiRequest) -> ApiStream:
         return ApiStream(self._pieces(), "text/plain", headers=(("X-More", "1"),))
 
@@ -99,7 +111,7 @@ class FakeOwn:
         raise ZeroDivisionError(request.path)
 
 
-def _found(need: Need, answer: Answer, **shapes: type) -> Found:
+def _found(need: Need, answer: Answer, **more: Any) -> Found:
     endpoint = OwnEndpoint(
         method="GET",
         path="/",
@@ -108,7 +120,7 @@ def _found(need: Need, answer: Answer, **shapes: type) -> Found:
         operation="ask",
         summary="",
         tag="status",
-        **shapes,  # type: ignore[arg-type]
+        **more,
     )
     return Found(endpoint, {"of": "path"})
 
@@ -143,16 +155,20 @@ async def house(
 ) -> AsyncIterator[House]:
     """Open, with a client connected. Fails where a ticket or kept bytes are left at the end."""
     gate = FakeGate(endpoint or Endpoint("127.0.0.1", 9), ready=ready)
+    gate.keys = {one.id: one.backend_key for one in config.backends}
     pool = UpstreamPool()
+    budget = Budget(config.max_buffered)
     made: list[House] = []
     handler = ProxyHandler(
         config,
         RouteTable(config.routes),
         gate,
         pool,
+        budget,
         own := FakeOwn(),
         on_done=lambda record: made[0].records.append(record),
         on_start=lambda record: made[0].started.append(record),
+        meters=Meters(),
     )
     try:
         async with serving(handler) as (front, address), connect(address) as client:
@@ -162,7 +178,7 @@ async def house(
     finally:
         await pool.close()
     assert gate.held == []
-    assert handler.buffered == 0
+    assert budget.used == 0
 
 
 def post(path: str, body: bytes, *headers: str, kind: str = "application/json") -> bytes:

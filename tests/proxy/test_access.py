@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import Any
 
 import pytest
 
 from launcher.api.contract import Need
-from launcher.config import Secret
+from launcher.config import KeyConfig, Secret
+from launcher.core.types import Wake
 from launcher.errors import LauncherError
-from launcher.proxy.access import CREDENTIALS, Access
+from launcher.proxy.access import CREDENTIALS, Access, Caller
 from launcher.proxy.exchange import RequestHead
+from launcher.proxy.meters import Meters
+from tests.keyring import a_key, admin, api
 from tests.proxy.fake_exchange import request
+from tests.proxy.house import a_route
 
-API = (Secret("api-1"), Secret("api-2"))
-ADMIN = (Secret("root-1"),)
+API, ADMIN = api("api-1", "api-2"), admin("root-1")
+NOBODY: tuple[KeyConfig, ...] = ()
 
 
 def head(*headers: tuple[bytes, bytes], **fields: Any) -> RequestHead:
@@ -25,12 +30,17 @@ def bearer(key: bytes) -> tuple[bytes, bytes]:
     return (b"Authorization", b"Bearer " + key)
 
 
-def refused(access: Access, need: Need | None, who: RequestHead) -> str | None:
+def caller(keys: tuple[KeyConfig, ...], *headers: tuple[bytes, bytes], **fields: Any) -> Caller:
+    return Access(keys, Meters()).caller(head(*headers, **fields))
+
+
+def refused(who: Caller, need: Need | None) -> str | None:
+    """The code; `need` None is the use of a route."""
     try:
         if need is None:
-            access.require_api(who)
+            who.use(None, 0.0)
         else:
-            access.require(who, need)
+            who.require(need)
     except LauncherError as error:
         return error.code
     return None
@@ -46,6 +56,7 @@ def refused(access: Access, need: Need | None, who: RequestHead) -> str | None:
         ([(b"X-API-Key", b"api-2")], None),
         ([(b"api-key", b"api-1")], None),
         ([bearer(b"theirs"), (b"x-api-key", b"api-1")], None),
+        ([bearer(b"root-1"), (b"x-api-key", b"api-1")], None),
         ([bearer(b"api-3")], "wrong_key"),
         ([bearer(b"root-1")], "wrong_key"),
         ([bearer(b"\xff\xfe")], "wrong_key"),
@@ -53,34 +64,65 @@ def refused(access: Access, need: Need | None, who: RequestHead) -> str | None:
         ([bearer(b"")], "missing_key"),
     ],
 )
-def test_api_keys(headers: list[tuple[bytes, bytes]], code: str | None) -> None:
-    assert refused(Access(API, ADMIN), None, head(*headers)) == code
+def test_for_routes_it_takes_a_key_with_infer(
+    headers: list[tuple[bytes, bytes]], code: str | None
+) -> None:
+    assert refused(caller(API + ADMIN, *headers), None) == code
 
 
-def test_without_api_keys_nothing_is_asked() -> None:
-    assert refused(Access((), ADMIN), None, head()) is None
+def test_while_no_key_has_infer_routes_are_open() -> None:
+    assert refused(caller(ADMIN), None) is None
+    assert refused(caller((*ADMIN, a_key("eye", "observe"))), None) is None
+
+
+EYE, USER, BOTH = (a_key("eye", "observe"), a_key("user"), a_key("both", "infer", "admin"))
 
 
 @pytest.mark.parametrize(
     ("key", "need", "code"),
     [
         (None, "open", None),
+        (None, "known", "missing_key"),
         (None, "observe", "missing_key"),
-        (b"api-1", "observe", None),
-        (b"root-1", "observe", None),
-        (b"x", "observe", "wrong_key"),
         (None, "admin", "missing_key"),
-        (b"api-1", "admin", "wrong_key"),
-        (b"root-1", "admin", None),
+        ("x", "open", None),
+        ("x", "known", "wrong_key"),
+        ("x", "observe", "wrong_key"),
+        ("x", "admin", "wrong_key"),
+        ("user", "known", None),
+        ("user", "observe", "wrong_key"),
+        ("user", "admin", "wrong_key"),
+        ("eye", "known", None),
+        ("eye", "observe", None),
+        ("eye", "admin", "wrong_key"),
+        ("eye", None, "wrong_key"),
+        ("root-1", "known", None),
+        ("root-1", "observe", None),
+        ("root-1", "admin", None),
+        ("root-1", None, "wrong_key"),
+        ("api-1", "observe", None),
+        ("api-1", "admin", "wrong_key"),
+        ("both", "admin", None),
+        ("both", None, None),
     ],
 )
-def test_own_endpoints(key: bytes | None, need: Need, code: str | None) -> None:
-    who = head(*([bearer(key)] if key else []), peer="127.0.0.1")
-    assert refused(Access(API, ADMIN), need, who) == code
+def test_what_a_scope_opens(key: str | None, need: Need | None, code: str | None) -> None:
+    keys = (*API, *ADMIN, EYE, USER, BOTH)
+    who = caller(keys, *([bearer(key.encode())] if key else []), peer="127.0.0.1")
+    assert refused(who, need) == code
+    opened = code is None and need != "open" and key is not None
+    assert (who.key is not None and who.key.name) == (opened and key)
+
+
+def test_looking_is_open_while_no_key_is_for_users_or_observers() -> None:
+    assert refused(caller(ADMIN), "observe") is None
+    assert refused(caller(ADMIN), "known") is None
+    assert refused(caller((*ADMIN, EYE)), "observe") == "missing_key"
+    assert refused(caller((*ADMIN, USER)), "observe") == "missing_key"
 
 
 @pytest.mark.parametrize(
-    ("headers", "peer", "admin"),
+    ("headers", "peer", "operator"),
     [
         ((), "127.0.0.1", True),
         ((), "127.9.9.9", True),
@@ -93,24 +135,91 @@ def test_own_endpoints(key: bytes | None, need: Need, code: str | None) -> None:
         (((b"x-forwarded-anything", b"1"),), "127.0.0.1", False),
         (((b"Forwarded", b"for=x"),), "127.0.0.1", False),
         (((b"Origin", b"http://localhost"),), "127.0.0.1", False),
-        (((b"Sec-Fetch-Site", b"none"),), "127.0.0.1", False),
+        (((b"Origin", b"http://example.test"),), "127.0.0.1", True),
+        (((b"Sec-Fetch-Site", b"cross-site"),), "127.0.0.1", False),
+        (((b"Sec-Fetch-Site", b"same-origin"),), "127.0.0.1", True),
     ],
 )
-def test_without_admin_keys_a_direct_local_caller_is_the_operator(
-    headers: tuple[tuple[bytes, bytes], ...], peer: str, admin: bool
+def test_while_no_key_has_admin_a_direct_local_caller_is_the_operator(
+    headers: tuple[tuple[bytes, bytes], ...], peer: str, operator: bool
 ) -> None:
-    access = Access(API, ())
-    who = head(*headers, peer=peer)
-    assert refused(access, "admin", who) == (None if admin else "wrong_key")
-    assert access.is_admin(who) is admin
-    assert access.sees_details(who) is admin
+    who = caller(API, *headers, peer=peer)
+    assert refused(who, "admin") == (None if operator else "wrong_key")
+    assert refused(who, "observe") == (None if operator else "missing_key")
+    assert who.is_admin() is operator
+    assert who.sees_details() is operator
 
 
 def test_details_are_for_all_where_no_keys_are_set_and_for_admins_elsewhere() -> None:
-    assert Access((), ()).sees_details(head())
-    assert not Access((), ADMIN).sees_details(head(peer="127.0.0.1"))
-    assert not Access(API, ADMIN).sees_details(head(bearer(b"api-1")))
-    assert Access(API, ADMIN).sees_details(head((b"x-api-key", b"root-1")))
+    assert caller(NOBODY).sees_details()
+    assert not caller(ADMIN, peer="127.0.0.1").sees_details()
+    assert not caller(API + ADMIN, bearer(b"api-1")).sees_details()
+    assert caller(API + ADMIN, (b"x-api-key", b"root-1")).sees_details()
+
+
+ONE, OTHER = a_route(), a_route(name="chat", prefixes=("/chat",), models=())
+ALICE = a_key("alice", routes=frozenset({"coder"}))
+
+
+class TestRoutesOfAKey:
+    def test_it_opens_its_own_and_no_other(self) -> None:
+        caller((ALICE,), bearer(b"alice")).use(ONE, 0.0)
+        with pytest.raises(LauncherError, match=r"alice isn't good for the route chat") as caught:
+            caller((ALICE,), bearer(b"alice")).use(OTHER, 0.0)
+        assert caught.value.code == "wrong_key"
+
+    def test_of_several_keys_the_one_that_opens_it_counts(self) -> None:
+        keys = (a_key("bob", routes=frozenset({"chat"})), ALICE, EYE)
+        sent = (bearer(b"eye"), (b"x-api-key", b"bob"), (b"api-key", b"alice"))
+        who = caller(keys, *sent)
+        who.use(ONE, 0.0)
+        assert who.key is ALICE
+        assert who.routes == {"coder"}
+        assert who.may_use("coder")
+        assert not who.may_use("chat")
+
+    def test_a_public_route_asks_for_none_and_uses_up_nothing_of_any(self) -> None:
+        keys = (a_key("alice", max_in_flight=1),)
+        access = Access(keys, Meters())
+        for _ in range(3):
+            who = access.caller(head(bearer(b"alice")))
+            who.use(a_route(public=True), 0.0)
+            assert who.key is None
+
+
+class TestLimits:
+    def test_what_is_taken_is_given_back_once(self) -> None:
+        key = a_key("alice", max_in_flight=1)
+        meters = Meters()
+        access = Access((key,), meters)
+        who = access.caller(head(bearer(b"alice")))
+        who.use(None, 0.0)
+        with pytest.raises(LauncherError) as caught:
+            access.caller(head(bearer(b"alice"))).use(None, 1.0)
+        assert caught.value.code == "too_many_in_flight"
+        who.leave(2.0)
+        who.leave(2.0)
+        assert meters.of("alice").in_flight == 0
+
+    def test_who_was_refused_gives_nothing_back(self) -> None:
+        meters = Meters()
+        access = Access((a_key("alice", max_in_flight=1),), meters)
+        access.caller(head(bearer(b"alice"))).use(None, 0.0)
+        late = access.caller(head(bearer(b"alice")))
+        assert refused(late, None) == "too_many_in_flight"
+        late.leave(1.0)
+        assert meters.of("alice").in_flight == 1
+
+    def test_they_outlive_the_configuration(self) -> None:
+        meters = Meters()
+        for code in (None, "rate_limited"):
+            access = Access((a_key("alice", requests_per_minute=1, wake=Wake.NEVER),), meters)
+            assert refused(access.caller(head(bearer(b"alice"))), None) == code
+
+    def test_looking_takes_nothing_of_them(self) -> None:
+        access = Access((a_key("alice", "infer", "observe", requests_per_minute=1),), Meters())
+        for _ in range(3):
+            assert refused(access.caller(head(bearer(b"alice"))), "observe") is None
 
 
 BACKEND = Secret("backend")
@@ -118,45 +227,45 @@ INJECTED = ((b"Authorization", b"Bearer backend"),)
 
 
 @pytest.mark.parametrize(
-    ("api", "backend", "dropped", "added"),
+    ("keys", "backend", "dropped", "added"),
     [
         ((), None, frozenset(), ()),
         ((), BACKEND, CREDENTIALS, INJECTED),
         (API, None, CREDENTIALS, ()),
         (API, BACKEND, CREDENTIALS, INJECTED),
+        ((EYE,), None, frozenset(), ()),
     ],
 )
-def test_inject(api: Any, backend: Any, dropped: Any, added: Any) -> None:
-    who = head(bearer(b"theirs"), (b"x-api-key", b"api-1"))
-    access = Access(api, ())
-    assert access.drop_and_set(who, inject=True, backend_key=backend) == (dropped, added)
+def test_inject(keys: Any, backend: Any, dropped: Any, added: Any) -> None:
+    who = caller(keys, bearer(b"theirs"), (b"x-api-key", b"api-1"))
+    assert who.drop_and_set(inject=True, backend_key=backend) == (dropped, added)
 
 
 def test_passthrough_leaves_all_but_what_opened_our_door() -> None:
-    access = Access(API, ADMIN)
-    who = head(bearer(b"theirs"), (b"X-Api-Key", b"api-2"))
-    assert access.drop_and_set(who, inject=False, backend_key=BACKEND) == ({b"x-api-key"}, ())
-    twice = head(bearer(b"api-1"), (b"api-key", b"api-1"), (b"x-api-key", b"theirs"))
-    dropped, _ = access.drop_and_set(twice, inject=False, backend_key=None)
-    assert dropped == {b"authorization", b"api-key"}
+    who = caller(API + ADMIN, bearer(b"theirs"), (b"X-Api-Key", b"api-2"))
+    assert who.drop_and_set(inject=False, backend_key=BACKEND) == ({b"x-api-key"}, ())
+    twice = caller(
+        API, bearer(b"api-1"), (b"api-key", b"api-1"), (b"x-api-key", b"theirs")
+    ).drop_and_set(inject=False, backend_key=None)
+    assert twice[0] == {b"authorization", b"api-key"}
 
 
-def test_an_admins_key_never_travels_either() -> None:
-    for inject in (True, False):
-        dropped, _ = Access((), ADMIN).drop_and_set(
-            head(bearer(b"root-1")), inject=inject, backend_key=None
-        )
-        assert dropped == {b"authorization"}
+@pytest.mark.parametrize("scope", ["observe", "admin"])
+@pytest.mark.parametrize("inject", [True, False])
+def test_no_key_of_ours_travels_whatever_it_is_for(scope: Any, inject: bool) -> None:
+    who = caller((a_key("ours", scope),), bearer(b"ours"))
+    assert who.drop_and_set(inject=inject, backend_key=None)[0] == {b"authorization"}
 
 
 def test_every_key_is_compared_even_when_the_first_one_matches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compared = []
-    real = __import__("hmac").compare_digest
+    real = hmac.compare_digest
     monkeypatch.setattr(
         "launcher.proxy.access.hmac.compare_digest",
-        lambda a, b: compared.append(a) or real(a, b),
+        lambda a, b: compared.append((a, b)) or real(a, b),
     )
-    assert refused(Access(API, ()), None, head(bearer(b"api-1"))) is None
-    assert len(compared) == len(API)
+    assert refused(caller(API + ADMIN, bearer(b"api-1")), None) is None
+    assert len(compared) == len(API + ADMIN)
+    assert all(len(a) == len(b) == 32 for a, b in compared)

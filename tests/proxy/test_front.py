@@ -444,6 +444,25 @@ async def test_an_address_in_use_is_a_clear_error() -> None:
         with pytest.raises(ConfigError, match=f"127.0.0.1:{address.port}: it is in use"):
             await second.bind([LOCAL, address])
         assert second.addresses == ()
+        with pytest.raises(ConfigError):
+            await second.bind([LOCAL], [address])
+        assert second.addresses == ()
+
+
+async def test_an_exchange_knows_by_whose_address_it_came() -> None:
+    seen = Seen()
+    for operators in ([], [LOCAL]):
+        front = Front(seen)
+        await front.bind([LOCAL], operators)
+        await front.open(None)
+        assert len(front.addresses) == 1 + len(operators)
+        assert front.operators == front.addresses[-1:]
+        for address in front.addresses:
+            async with connect(address) as client:
+                await client.send(GET)
+                assert (await client.response()).status == 200
+        await front.close(0)
+    assert [head.operators for head in seen.heads] == [True, False, True]
 
 
 async def test_who_comes_before_it_is_open_waits() -> None:

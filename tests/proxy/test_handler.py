@@ -10,15 +10,16 @@ import orjson
 import pytest
 from aiohttp import StreamReader
 
-from launcher.config import Secret
+from launcher.core.types import Priority, Wake
 from launcher.errors import LauncherError
 from launcher.proxy.body import KeptBody
 from launcher.proxy.client import ClientExchange
 from launcher.proxy.model_scan import JsonScan
 from launcher.proxy.upstream import UpstreamConnection
+from tests.keyring import a_key, admin, api
 from tests.proxy.awkward import Peer, backend
 from tests.proxy.house import Saying, a_config, a_route, get, house, post
-from tests.proxy.raw_client import Cut, Response
+from tests.proxy.raw_client import Cut, Response, connect
 from tests.proxy.serving import until
 
 CHAT = b'{"model": "gpt-4o", "messages": []}'
@@ -102,7 +103,7 @@ async def test_bad_requests_ask_for_nothing(path: str, code: str) -> None:
 
 async def test_the_key_that_opened_the_door_stays_here() -> None:
     saying = Saying()
-    config = a_config(a_route(auth="passthrough"), api_keys=(Secret("door"),))
+    config = a_config(a_route(auth="passthrough"), keys=api("door"))
     async with backend(saying) as model, house(config, model.endpoint) as here:
         request = get("/coder/", "Authorization: Bearer theirs", "X-API-Key: door")
         assert (await here.ask(request)).status == 200
@@ -113,14 +114,60 @@ async def test_the_key_that_opened_the_door_stays_here() -> None:
         assert len(here.gate.admissions) == 1
 
 
+async def test_a_keys_limits_hold_for_what_it_has_under_way() -> None:
+    config = a_config(keys=(a_key("alice", max_in_flight=1, requests_per_minute=2),))
+    alice = get("/coder/", "X-API-Key: alice")
+    async with house(config, ready=False) as here:
+        await here.client.send(alice)
+        await until(lambda: bool(here.gate.waiting))
+        async with connect(here.front.addresses[0]) as second:
+            await second.send(alice)
+            answer = await second.response()
+            assert (answer.status, code_of(answer)) == (429, "too_many_in_flight")
+            assert answer.get(b"retry-after") == b"1"
+            # However it ends, its place is free again.
+            here.client.half_close()
+            await until(lambda: len(here.records) == 2)
+            await second.send(post("/v1/chat/completions", b"{}", "X-API-Key: alice"))
+            assert (await second.response()).status == 400
+            await second.send(alice)
+            answer = await second.response()
+            assert (answer.status, code_of(answer)) == (429, "rate_limited")
+            retry = answer.get(b"retry-after")
+            assert retry is not None
+            assert 50 <= int(retry) <= 60
+        await until(lambda: len(here.records) == 4)
+        keys = [record.key for record in here.records]
+        assert sorted(zip(keys, (one.status for one in here.records), strict=True)) == [
+            ("alice", 400),
+            ("alice", 429),
+            ("alice", 429),
+            ("alice", 499),
+        ]
+
+
+async def test_a_keys_class_and_wake_are_in_the_place_of_the_routes() -> None:
+    keys = (
+        a_key("boss", priority=Priority.INTERACTIVE, wake=Wake.ALWAYS),
+        a_key("night", priority=Priority.BATCH, wake=Wake.NEVER),
+        a_key("plain"),
+    )
+    config = a_config(a_route(wake=Wake.IF_IDLE), keys=keys)
+    async with backend(Saying()) as model, house(config, model.endpoint) as here:
+        for key, header, wanted in [
+            ("boss", "", (Priority.INTERACTIVE, Wake.ALWAYS)),
+            ("boss", "X-Launcher-Wake: never", (Priority.INTERACTIVE, Wake.NEVER)),
+            ("night", "X-Launcher-Priority: normal", (Priority.BATCH, Wake.NEVER)),
+            ("plain", "", (Priority.NORMAL, Wake.IF_IDLE)),
+        ]:
+            headers = [f"X-API-Key: {key}", *([header] if header else [])]
+            assert (await here.ask(get("/coder/", *headers))).status == 200
+            ask = here.gate.admissions[-1].ask
+            assert (ask.priority, ask.wake) == wanted
+
+
 async def test_details_are_for_admins_where_keys_are_set() -> None:
-    keys = {"api_keys": (Secret("api"),), "admin_keys": (Secret("root"),)}
-    async with house(
-        a_config(
-            **keys,
-        ),
-        ready=False,
-    ) as here:
+    async with house(a_config(keys=(*api("api"), *admin("root"))), ready=False) as here:
         for headers, shown in [
             (["X-API-Key: api"], False),
             (["X-API-Key: api", "api-key: root"], True),

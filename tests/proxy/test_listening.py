@@ -22,6 +22,15 @@ def test_a_free_port_is_told() -> None:
         bound.remove()
 
 
+def test_operators_addresses_come_last_and_all_are_theirs_where_there_are_none() -> None:
+    local = Listen("127.0.0.1", 0)
+    for operators, theirs in (([], [True, True]), ([local], [False, False, True])):
+        bound = bind([local, local], operators)
+        assert [one.operators for one in bound] == theirs
+        for one in bound:
+            one.remove()
+
+
 def test_a_port_can_be_had_again_at_once() -> None:
     (first,) = bind([Listen("127.0.0.1", 0)])
     client = socket.create_connection(("127.0.0.1", first.address.port), timeout=5)

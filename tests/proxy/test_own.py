@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from launcher.config import Secret
+from tests.keyring import a_key, admin, api
 from tests.proxy.house import Sent, a_config, a_route, get, house, post
 
 
@@ -87,7 +87,7 @@ async def test_a_chunked_body_is_capped_too() -> None:
     ],
 )
 async def test_each_need_has_its_keys(path: str, key: str | None, status: int) -> None:
-    config = a_config(a_route(), api_keys=(Secret("api"),), admin_keys=(Secret("root"),))
+    config = a_config(a_route(), keys=(*api("api"), *admin("root")))
     headers = [] if key is None else [f"Authorization: Bearer {key}"]
     async with house(config) as here:
         answer = await here.ask(post(path, b"", *headers))
@@ -96,6 +96,71 @@ async def test_each_need_has_its_keys(path: str, key: str | None, status: int) -
         assert len(here.own.asked) == (status == 202)
         if status == 202:
             assert here.own.asked[0].admin is (key == "root")
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "code"),
+    [
+        ("/stats", "Host: evil.example", "wrong_host"),
+        ("/page", "Host: evil.example:8000", "wrong_host"),
+        ("/admin", "Host: evil.example", "wrong_host"),
+        ("/admin", "Host: x\r\nOrigin: http://evil.example", "cross_origin"),
+        ("/admin", "Host: x\r\nSec-Fetch-Site: same-site", "cross_origin"),
+        ("/admin", "Host: x\r\nContent-Type: text/plain", "unsupported_media_type"),
+        ("/stats", "Host: x", "missing_key"),
+        ("/models", "Host: x", "missing_key"),
+    ],
+)
+async def test_what_is_refused_is_refused_before_a_byte_is_read(
+    path: str, head: str, code: str
+) -> None:
+    async with house(a_config(keys=(*api("api"), *admin("root")))) as here:
+        # A body is promised and never sent: who waits for it hangs.
+        key = "" if code == "missing_key" else "X-API-Key: root\r\n"
+        method = "POST" if path == "/admin" else "GET"
+        await here.client.send(
+            f"{method} {path} HTTP/1.1\r\n{head}\r\n{key}Content-Length: 9\r\n\r\n".encode()
+        )
+        answer = await here.client.response()
+        assert f'"code":"{code}"'.encode() in answer.body
+        assert here.own.asked == []
+        record = await here.record()
+        assert (record.status, record.code, record.request_bytes) == (answer.status, code, 0)
+
+
+async def test_health_answers_to_any_name_and_lists_of_models_to_programs() -> None:
+    async with house(a_config()) as here:
+        for request in ("/healthz", "/models"):
+            asked = get(request).replace(b"launcher.test", b"evil.example")
+            assert (await here.ask(asked)).status == 202
+        browser = get("/models", "User-Agent: Mozilla/5.0").replace(b"launcher.test", b"evil.com")
+        assert (await here.ask(browser)).status == 421
+
+
+async def test_what_an_answer_tells_a_browser() -> None:
+    async with house(a_config()) as here:
+        for request, script in [
+            (get("/healthz"), False),
+            (get("/page"), True),
+            (get("/nowhere"), False),
+            (get("/broken", "Origin: http://x"), False),
+        ]:
+            answer = await here.ask(request)
+            policy = answer.get(b"content-security-policy")
+            assert policy is not None
+            assert (b"script-src 'self'" in policy) is script
+            assert answer.get(b"x-content-type-options") == b"nosniff"
+            assert answer.get(b"access-control-allow-origin") is None
+
+
+async def test_an_endpoint_is_told_whose_key_it_was() -> None:
+    alice = a_key("k", "observe", name="alice", routes=frozenset({"coder"}))
+    async with house(a_config(keys=(alice, *admin("root")))) as here:
+        for path, key, name in [("/models", "k", "alice"), ("/stats", "root", "root")]:
+            assert (await here.ask(get(path, f"X-API-Key: {key}"))).status == 202
+            assert here.own.asked[-1].key == here.records[-1].key == name
+        assert here.own.asked[0].routes == {"coder"}
+        assert here.own.asked[1].routes is None
 
 
 async def test_a_stream_goes_out_piece_by_piece_to_its_end() -> None:

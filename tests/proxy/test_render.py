@@ -40,6 +40,7 @@ def test_every_code_renders(code: str) -> None:
         401: "authentication_error",
         403: "permission_error",
         404: "not_found_error",
+        429: "rate_limit_error",
     }.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from launcher.config import AliasConfig, LauncherConfig, ModelSpec, RouteConfig, Secret
+from launcher.config import AliasConfig, LauncherConfig, ModelSpec, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
-from launcher.proxy.access import Access
-from launcher.proxy.body import KeptBody, StreamedBody
-from launcher.proxy.resolve import Resolver, host_name
+from launcher.proxy.access import Access, Caller
+from launcher.proxy.body import Budget, KeptBody, StreamedBody
+from launcher.proxy.browsers import Guard
+from launcher.proxy.meters import Meters
+from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Candidate, Resolved
+from tests.keyring import a_key, api
 from tests.proxy.fake_exchange import request
 from tests.proxy.house import CODER, a_config, a_route
 from tests.proxy.sending import Sending
@@ -23,7 +26,12 @@ COMFY = a_route(name="comfy", prefixes=("/comfy",), hosts=("comfy.lan",), models
 def a_resolver(config: LauncherConfig | None = None) -> Resolver:
     config = config or a_config(a_route(), COMFY)
     table: RouteTable[RouteConfig] = RouteTable(config.routes)
-    return Resolver(config, table, Access(config.api_keys, config.admin_keys))
+    return Resolver(config, table, Guard(config.allowed_hosts), Budget(config.max_buffered))
+
+
+def caller(exchange: Sending, config: LauncherConfig | None = None) -> Caller:
+    keys = config.keys if config is not None else ()
+    return Access(keys, Meters()).caller(exchange.head)
 
 
 def sending(
@@ -46,7 +54,7 @@ def sending(
 
 async def resolved(exchange: Sending, config: LauncherConfig | None = None) -> Resolved:
     """As it is when its one backend has been granted."""
-    found = await a_resolver(config).on_path(exchange)
+    found = await a_resolver(config).on_path(exchange, caller(exchange, config))
     found.settle(CODER)
     return found
 
@@ -54,7 +62,7 @@ async def resolved(exchange: Sending, config: LauncherConfig | None = None) -> R
 async def refused(exchange: Sending, config: LauncherConfig | None = None) -> LauncherError:
     resolver = a_resolver(config)
     with pytest.raises(LauncherError) as caught:
-        await resolver.on_path(exchange)
+        await resolver.on_path(exchange, caller(exchange, config))
     assert resolver.budget.used == 0
     return caught.value
 
@@ -176,7 +184,7 @@ async def test_on_a_routes_path_small_json_is_kept_and_all_else_streamed() -> No
 
 
 async def test_keys_are_asked_for_before_a_byte_is_read() -> None:
-    config = a_config(a_route(), COMFY, api_keys=(Secret("k"),))
+    config = a_config(a_route(), COMFY, keys=api("k"))
     for path in (b"/v1/x", b"/coder/x", b"/nowhere"):
         exchange = sending(path, b'{"model":"coder-fast"}', JSON)
         assert (await refused(exchange, config)).code == "missing_key"
@@ -191,19 +199,81 @@ async def test_a_host_is_a_route() -> None:
     exchange = sending(b"/v1/models/../x", host=b"Comfy.LAN:8188")
     route = resolver.by_host(exchange.head)
     assert route is COMFY
-    found = await resolver.on_host(exchange, route)
+    found = await resolver.on_host(exchange, route, caller(exchange))
     assert (found.path, found.prefix) == (b"/v1/models/../x", b"")
     assert resolver.by_host(request(host=b"other")) is None
+    climbing = sending(b"/../x", host=b"comfy.lan")
     with pytest.raises(LauncherError):
-        await resolver.on_host(sending(b"/../x", host=b"comfy.lan"), route)
+        await resolver.on_host(climbing, route, caller(climbing))
 
 
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [(b"A.lan:80", "a.lan"), (b"[::1]:80", "[::1]"), (b"a.lan.", "a.lan"), (b"", "")],
-)
-def test_host_names(host: bytes, name: str) -> None:
-    assert host_name(host) == name
+class TestAKeyOfSomeRoutes:
+    """`alice` is for coder alone, whose model has a brother elsewhere."""
+
+    OTHER = a_route(name="chat", prefixes=("/chat",), models=(ModelSpec("chat-large"),))
+    KEY = (b"X-API-Key", b"alice")
+
+    @pytest.fixture
+    def config(self) -> LauncherConfig:
+        alice = a_key("alice", routes=frozenset({"coder"}))
+        any_of = AliasConfig("any", ("chat-large", "coder-fast"))
+        return a_config(
+            a_route(),
+            self.OTHER,
+            keys=(alice, a_key("bob")),
+            aliases=(any_of, AliasConfig("big", ("chat-large",))),
+        )
+
+    async def test_another_routes_path_is_refused_before_a_byte_is_read(
+        self, config: LauncherConfig
+    ) -> None:
+        exchange = sending(b"/chat/x", b'{"model":"chat-large"}', JSON, self.KEY)
+        error = await refused(exchange, config)
+        assert (error.code, exchange.reads) == ("wrong_key", 0)
+        assert (await resolved(sending(b"/coder/x", b"", self.KEY), config)).route.name == "coder"
+
+    @pytest.mark.parametrize("model", [b"chat-large", b"big"])
+    async def test_nor_is_its_model_for_it(self, config: LauncherConfig, model: bytes) -> None:
+        error = await refused(sending(b"/v1/x", b'{"model":"%b"}' % model, JSON, self.KEY), config)
+        assert error.code == "wrong_key"
+        assert (
+            await refused(sending(b"/v1/x?model=" + model, b"", self.KEY), config)
+        ).status == 403
+
+    async def test_of_an_alias_it_has_what_it_may_use(self, config: LauncherConfig) -> None:
+        for key, routes in ((b"alice", ["coder"]), (b"bob", ["chat", "coder"])):
+            exchange = sending(b"/v1/x", b'{"model":"any"}', JSON, (b"X-API-Key", key))
+            found = await a_resolver(config).on_path(exchange, caller(exchange, config))
+            assert [one.route.name for one in found.candidates] == routes
+            found.body.close()
+
+    async def test_it_is_told_of_its_own_alone(self, config: LauncherConfig) -> None:
+        for path in (b"/v1/x?model=no", b"/v1/x", b"/nowhere"):
+            error = await refused(sending(path, b"", self.KEY), config)
+            assert "chat" not in error.message
+            assert "coder" in error.message
+
+
+class TestPagesFromElsewhere:
+    ELSEWHERE = (b"Origin", b"http://evil.example")
+
+    async def test_are_refused_before_a_byte_is_read(self) -> None:
+        for path in (b"/v1/x", b"/coder/x", b"/nowhere"):
+            exchange = sending(path, b'{"model":"coder-fast"}', JSON, self.ELSEWHERE)
+            assert (await refused(exchange)).code == "cross_origin"
+            assert exchange.reads == 0
+        assert (await resolved(sending(b"/comfy/x", b"x", self.ELSEWHERE))).route.public
+
+    async def test_a_key_is_more_than_they_have(self) -> None:
+        config = a_config(a_route(), COMFY, keys=api("k"))
+        exchange = sending(b"/coder/x", b"x", self.ELSEWHERE, (b"X-API-Key", b"k"))
+        assert (await resolved(exchange, config)).route.name == "coder"
+
+    async def test_a_rebound_name_is_refused(self) -> None:
+        browser = (b"User-Agent", b"Mozilla/5.0")
+        for path in (b"/v1/x?model=coder-fast", b"/coder/x"):
+            exchange = sending(path, b"", browser, host=b"evil.example")
+            assert (await refused(exchange)).code == "wrong_host"
 
 
 async def test_long_lists_end_somewhere() -> None:
@@ -216,7 +286,7 @@ async def test_an_alias_is_all_its_models_in_their_order() -> None:
     other = a_route(name="chat", prefixes=("/chat",), models=(ModelSpec("chat"),))
     config = a_config(a_route(), other, aliases=(AliasConfig("any", ("chat", "gpt-4o")),))
     for exchange in (sending(b"/v1/x", b'{"model":"any"}', JSON), sending(b"/v1/x?model=any")):
-        found = await a_resolver(config).on_path(exchange)
+        found = await a_resolver(config).on_path(exchange, caller(exchange, config))
         found.body.close()
         assert found.asked == "any"
         assert found.candidates == (

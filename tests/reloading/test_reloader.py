@@ -1,0 +1,147 @@
+"""One reload after the other; all of it or nothing, and the log says which."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from launcher import tasks
+from launcher.config import BackendConfig, LauncherConfig, Listen, RouteConfig
+from launcher.core.types import BackendId
+from launcher.drivers.base import ContainerSpec, DriverSpec
+from launcher.errors import ConfigError
+from launcher.reloading.difference import Difference, Names
+from launcher.reloading.reloader import Reloader, sentence
+
+A = BackendId("a")
+CONFIG = LauncherConfig(
+    routes=(RouteConfig("a", (A,), ("/a",)),),
+    backends=(BackendConfig(A, ContainerSpec("a", 8000)),),
+)
+
+
+class Launcher:
+    """Has a configuration, and takes another."""
+
+    def __init__(self) -> None:
+        self.config = CONFIG
+        self.taken: list[LauncherConfig] = []
+        self.file: LauncherConfig | ConfigError = CONFIG
+        self.problem: ConfigError | None = None
+        self.stopping: dict[BackendId, DriverSpec] = {}
+
+    def leaving(self) -> Mapping[BackendId, DriverSpec]:
+        return self.stopping
+
+    def take(self, config: LauncherConfig) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.config = config
+        self.taken.append(config)
+
+    def load(self) -> LauncherConfig:
+        if isinstance(self.file, ConfigError):
+            raise self.file
+        return self.file
+
+
+@pytest.fixture
+def launcher() -> Launcher:
+    return Launcher()
+
+
+@pytest.fixture
+def reloader(launcher: Launcher) -> Reloader:
+    return Reloader(launcher.load, launcher)
+
+
+async def test_what_differs_is_applied_and_told(
+    launcher: Launcher, reloader: Reloader, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "launcher")
+    launcher.file = replace(
+        CONFIG, max_body=1, listen=(Listen("127.0.0.1", 1),), warnings=("it may surprise",)
+    )
+    done = await reloader.reload("SIGHUP")
+    assert done.difference == Difference(settings=("max_body",), needs_restart=("listen",))
+    assert done.warnings == ("it may surprise",)
+    assert (launcher.config.max_body, launcher.config.listen) == (1, CONFIG.listen)
+    told = [one.getMessage() for one in caplog.records]
+    assert told[0].startswith("reload (SIGHUP) in ")
+    assert told[0].endswith(" ms: changed max_body")
+    assert told[1:] == ["reload: listen is as it was: it needs a restart", "it may surprise"]
+    again = await reloader.reload("SIGHUP")
+    assert again.difference == Difference(needs_restart=("listen",))
+
+
+@pytest.mark.parametrize("where", ["file", "problem"])
+async def test_what_is_wrong_changes_nothing(
+    launcher: Launcher, reloader: Reloader, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    error = ConfigError(["r.toml:1: one", "r.toml:2: two"])
+    setattr(launcher, where, error)
+    with pytest.raises(ConfigError) as caught:
+        await reloader.reload("SIGHUP")
+    assert caught.value is error
+    assert launcher.taken == []
+    (told,) = caplog.records
+    assert told.getMessage() == "reload (SIGHUP): nothing was changed: 2 problems"
+    assert told.fields == {"detail": "r.toml:1: one\nr.toml:2: two"}  # type: ignore[attr-defined]
+    setattr(launcher, where, CONFIG if where == "file" else None)
+    await reloader.reload("SIGHUP")
+    assert launcher.taken == [CONFIG], "the next one may be good"
+
+
+async def test_a_table_under_another_name_is_the_same_backend(
+    launcher: Launcher, reloader: Reloader
+) -> None:
+    other = BackendId("b")
+    launcher.file = LauncherConfig(
+        routes=(RouteConfig("b", (other,), ("/b",)),),
+        backends=(BackendConfig(other, ContainerSpec("a", 8000)),),
+    )
+    done = await reloader.reload("SIGHUP")
+    assert done.difference == Difference(routes=Names(added=("b",), removed=("a",)))
+    assert launcher.config.routes[0].backends == (A,)
+    assert not (await reloader.reload("SIGHUP")).difference
+
+
+async def test_several_at_once_have_their_turns(launcher: Launcher) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    files = iter([CONFIG, replace(CONFIG, max_body=2)])
+
+    def load() -> LauncherConfig:
+        one = next(files)
+        reading.set()
+        assert go_on.wait(30)
+        return one
+
+    reloader = Reloader(load, launcher)
+    first = tasks.spawn(reloader.reload("one"), name="one")
+    second = tasks.spawn(reloader.reload("two"), name="two")
+    await asyncio.to_thread(reading.wait, 30)
+    assert launcher.taken == []
+    go_on.set()
+    done = await asyncio.gather(first, second)
+    assert [one.difference.settings for one in done] == [(), ("max_body",)]
+    assert [one.max_body for one in launcher.taken] == [CONFIG.max_body, 2]
+
+
+def test_sentences() -> None:
+    assert sentence(Difference()) == ""
+    assert sentence(
+        Difference(
+            routes=Names(added=("a", "b"), changed={"c": ("models", "path")}),
+            backends=Names(removed=("d",)),
+            replaced=("e", "f"),
+            settings=("capacity", "keys"),
+        )
+    ) == (
+        "added routes a, b; changed route c (models, path); removed backend d; "
+        "replaced backends e, f; changed capacity, keys"
+    )
