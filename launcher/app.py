@@ -39,6 +39,7 @@ from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
+from launcher.proxy.waiting import WaitingRoom
 from launcher.redact import Redactor, secrets_of
 from launcher.reloading.reloader import Load, Reloader
 from launcher.runtime.dispatcher import Dispatcher
@@ -80,6 +81,7 @@ class App:
         self.pool = UpstreamPool()
         self.meters = Meters()
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
+        self.waiting = WaitingRoom(self.outputs.last_line)
         narrator = Narrator(
             self.metrics.fact,
             self.history.fact,
@@ -137,6 +139,7 @@ class App:
             on_start=self._exchange_started,
             on_done=self._exchange_ended,
             meters=self.meters,
+            waiting=self.waiting,
         )
 
     def leaving(self) -> Mapping[BackendId, DriverSpec]:

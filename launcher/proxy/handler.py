@@ -25,6 +25,7 @@ from launcher.proxy.resolved import Resolved
 from launcher.proxy.serving import Serving, Visit
 from launcher.proxy.target import check_path, printable
 from launcher.proxy.timing import timing_headers
+from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.admission import Gate
 
 log = logging.getLogger(__name__)
@@ -51,12 +52,13 @@ class ProxyHandler:
         on_done: ExchangeObserver,
         on_start: ExchangeStarted,
         meters: Meters,
+        waiting: WaitingRoom,
     ) -> None:
         self._access = Access(config.keys, meters)
         guard = Guard(config.allowed_hosts, names_of(config))
         self._own = OwnPaths(own, guard)
         self._resolver = Resolver(config, table, guard, budget)
-        self._serving = Serving(config, gate, pool, self._resolver)
+        self._serving = Serving(config, gate, pool, self._resolver, waiting)
         self._on_done = on_done
         self._on_start = on_start
 

@@ -45,15 +45,14 @@ def render(error: LauncherError, *, show_detail: bool) -> tuple[int, bytes, RawH
     """Status, reason, headers and body of an error.
 
     `show_detail` adds the operator's `detail`; whether the caller may see it is decided
-    elsewhere. Retry-After is in whole seconds, rounded up and never 0 (RFC 9110 §10.2.3).
+    elsewhere.
     """
     body = error_body(error, show_detail=show_detail)
     headers = [
         (b"Content-Type", b"application/json"),
         (b"Content-Length", b"%d" % len(body)),
     ]
-    if error.retry_after is not None:
-        headers.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after))))
+    headers += retry_after(error)
     if error.status == HTTPStatus.UNAUTHORIZED:
         # RFC 9110 §15.5.2: a 401 names the scheme that would do.
         headers.append((b"WWW-Authenticate", b"Bearer"))
@@ -61,6 +60,13 @@ def render(error: LauncherError, *, show_detail: bool) -> tuple[int, bytes, RawH
         # RFC 9110 §15.5.6: a 405 names the methods that would do.
         headers.append((b"Allow", ", ".join(error.allow).encode()))
     return error.status, HTTPStatus(error.status).phrase.encode(), tuple(headers), body
+
+
+def retry_after(error: LauncherError) -> RawHeaders:
+    """When to come back, in whole seconds, rounded up and never 0 (RFC 9110 §10.2.3)."""
+    if error.retry_after is None:
+        return ()
+    return ((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after))),)
 
 
 def _printable(text: str) -> str:

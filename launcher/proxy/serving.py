@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -27,6 +28,7 @@ from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Resolved
 from launcher.proxy.timing import timing_headers
+from launcher.proxy.waiting import Guest, WaitingRoom, opens_a_page
 from launcher.proxy.wishes import wishes
 from launcher.runtime.admission import Admission, Ask, Gate, Grant
 from launcher.runtime.asking import ask_for
@@ -84,8 +86,10 @@ class Serving:
         gate: Gate,
         pool: UpstreamPool,
         resolver: Resolver,
+        waiting: WaitingRoom,
     ) -> None:
         self._gate = gate
+        self._waiting = waiting
         self._pool = pool
         self._resolver = resolver
         self._config = config
@@ -98,10 +102,10 @@ class Serving:
         ask = self._ask(visit, found)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ask.queue_timeout
-        if not await self._once(visit, found, ask, again=False):
-            visit.record.retried = True
+        again = False
+        while not await self._once(visit, found, ask, again=again):
+            again = visit.record.retried = True
             ask = replace(ask, queue_timeout=max(0.0, deadline - loop.time()))
-            await self._once(visit, found, ask, again=True)
 
     def _ask(self, visit: Visit, found: Resolved) -> Ask:
         """What is asked of the gate: as the key or else the route says, or meeker where the
@@ -117,18 +121,17 @@ class Serving:
 
     async def _once(self, visit: Visit, found: Resolved, ask: Ask, *, again: bool) -> bool:
         """Ask for a place and use it; False where it has to be done once more."""
-        if ask.quiet or found.asked or not opened_by_own_page(visit.exchange.head):
-            return await self._placed(visit, found, ask, again=again)
-        # Held besides the place proper: it is refused where that would wake somebody.
-        with self._gate.admit(Ask(ask.backends, quiet=True)) as first:
-            if first.grant is None:
-                await first.granted()
-            return await self._placed(visit, found, ask, again=again)
-
-    async def _placed(self, visit: Visit, found: Resolved, ask: Ask, *, again: bool) -> bool:
         record = visit.record
-        with self._gate.admit(ask) as admission:
-            grant = admission.grant or await self._granted(admission, visit, found)
+        with ExitStack() as held:
+            if not ask.quiet and not found.asked and opened_by_own_page(visit.exchange.head):
+                # Held besides the place proper: it is refused where that would wake somebody.
+                first = held.enter_context(self._gate.admit(Ask(ask.backends, quiet=True)))
+                if first.grant is None:
+                    await first.granted()
+            admission = held.enter_context(self._gate.admit(ask))
+            grant = admission.grant or await self._awaited(admission, visit, found, held)
+            if grant is None:
+                return True
             found.settle(grant.backend)
             record.route, record.backend = found.route.name, grant.backend
             record.cold = record.cold or grant.cold
@@ -150,6 +153,16 @@ class Serving:
                 self._note(record, carried)
                 admission.ok = carried.complete and carried.status < 500
         return True
+
+    async def _awaited(
+        self, admission: Admission, visit: Visit, found: Resolved, held: ExitStack
+    ) -> Grant | None:
+        """Wait as the client can; None where that was a browser, which looks at a page now."""
+        if opens_a_page(visit.exchange.head, found):
+            details = visit.caller.sees_details()
+            guest = Guest(visit.exchange, visit.record, found.first.name, details)
+            return await self._waiting.receive(guest, admission, held)
+        return await self._granted(admission, visit, found)
 
     async def _granted(self, admission: Admission, visit: Visit, found: Resolved) -> Grant:
         """Wait, with heartbeats where the client asked for a stream."""

@@ -50,6 +50,13 @@ class Outputs:
         found = await self._driver_of(backend).log_tail(backend, lines)
         return [self._redact(line) for line in found]
 
+    async def last_line(self, backend: BackendId) -> str:
+        """The last line, for who waits for it; empty where there is none to be had."""
+        try:
+            return "".join(await self.tail(backend, 1))
+        except LauncherError:
+            return ""
+
     async def follow(self, backend: BackendId, lines: int) -> AsyncGenerator[list[str], None]:
         """The last lines, then what is printed, each time some: also by the starts to come,
         until it is closed."""

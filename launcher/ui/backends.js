@@ -35,7 +35,7 @@ export class Backends {
     const button = (act, text, more = "") =>
       el("button", { type: "button", "data-act": act, class: more, "aria-label": `${text} ${one.backend}` }, text);
     const fact = (name, key, wide = "") =>
-      el("div", { class: wide }, el("dt", {}, name), el("dd", { "data-fact": key }));
+      el("div", { class: wide }, el("dt", {}, name), el("dd", { "data-fact": key }, el("span"), " ", el("small")));
     const node = el(
       "article",
       { class: "card", "aria-label": one.backend },
@@ -81,11 +81,16 @@ export class Backends {
       badge.replaceChildren(sign(one.state), el("span", { class: "word" }));
     }
     this.chips(node.querySelector(".chips"), one, routes, lease);
-    const fact = (key, text) => setText(node.querySelector(`[data-fact="${key}"]`), text);
+    const fact = (key, text, more = "") => {
+      const place = node.querySelector(`[data-fact="${key}"]`);
+      setText(place.firstElementChild, text);
+      setText(place.lastElementChild, more);
+    };
     fact("flying", String(one.inFlight));
-    fact("queued", one.queued ? `${one.queued}, oldest ${ms(one.oldestWaitMs)}` : "0");
+    fact("queued", String(one.queued), one.queued ? `oldest ${ms(one.oldestWaitMs)}` : "");
     const wait = one.predictedWait;
-    fact("predicted", wait ? `${ms(wait.waitMs)} ± ${ms(wait.spreadMs)}` : one.state === "ready" ? "nothing" : "–");
+    if (wait) fact("predicted", ms(wait.waitMs), `± ${ms(wait.spreadMs)}`);
+    else fact("predicted", one.state === "ready" ? "nothing" : "–");
     fact("last", ms(one.startMetrics.lastDurationMs));
     fact("average", ms(one.startMetrics.averageDurationMs));
     fact("starts", String(one.startMetrics.startCount));

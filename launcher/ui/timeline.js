@@ -7,10 +7,10 @@ import { MEANING, PATTERNED, legend, patterns } from "./states.js";
 import { swapsOf } from "./swaps.js";
 import { Tip } from "./tip.js";
 
-const LANE = 38;
+const LANE = 42;
 const BAR = 26;
 const QUEUE = 54;
-const TOP = 6;
+const TOP = 8;
 const AXIS = 22;
 const TICKS = { 5: 1, 15: 3, 60: 10 };
 
@@ -147,7 +147,7 @@ export class Timeline {
     const most = Math.max(1, ...lane.samples.map((one) => one.flying));
     const points = steps(lane.samples, (one) => one.flying, this);
     if (!points.length) return;
-    const high = (value) => y + BAR - 1 - (value / most) * 6;
+    const high = (value) => y + BAR - (value && 2 + (value / most) * 6);
     this.put("path", {
       d: area(points, high, y + BAR),
       class: "flow",
@@ -191,7 +191,7 @@ export class Timeline {
     for (const swap of shown) {
       const x = this.x(swap.at);
       for (const from of swap.from.filter((id) => rows.has(id))) {
-        const [y1, y2] = [rows.get(from), rows.get(swap.to)];
+        const [y1, y2] = [rows.get(from), rows.get(swap.to) - BAR / 2];
         const bend = Math.min(26, 8 + Math.abs(y2 - y1) / 6);
         this.put("path", { d: `M${x} ${y1}C${x + bend} ${y1} ${x + bend} ${y2} ${x} ${y2}`, class: "swap" });
       }
@@ -207,7 +207,7 @@ export class Timeline {
       "g",
       {
         class: swap.bad ? "mark bad" : "mark",
-        transform: `translate(${x} ${y})`,
+        transform: `translate(${x} ${y - BAR / 2})`,
         tabindex: "-1",
         role: "img",
         "data-mark": swap.key,

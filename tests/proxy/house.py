@@ -23,6 +23,7 @@ from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.record import ExchangeRecord
+from launcher.proxy.waiting import WaitingRoom
 from tests.proxy import awkward
 from tests.proxy.fake_gate import FakeGate
 from tests.proxy.raw_client import RawClient, Response, connect
@@ -149,6 +150,11 @@ class House:
         return self.records[-1]
 
 
+async def last_line(backend: BackendId) -> str:
+    """What each backend printed last."""
+    return f"{backend} <b>loads</b>"
+
+
 @asynccontextmanager
 async def house(
     config: LauncherConfig, endpoint: Endpoint | None = None, *, ready: bool = True
@@ -169,6 +175,7 @@ async def house(
         on_done=lambda record: made[0].records.append(record),
         on_start=lambda record: made[0].started.append(record),
         meters=Meters(),
+        waiting=WaitingRoom(last_line),
     )
     try:
         async with serving(handler) as (front, address), connect(address) as client:
