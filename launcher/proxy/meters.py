@@ -6,6 +6,7 @@ nobody a minute anew.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from launcher.config import KeyConfig
@@ -72,3 +73,8 @@ class Meters:
     def of(self, name: str) -> Meter:
         """A key's meter; whoever has held it goes on to."""
         return self._meters.setdefault(name, Meter())
+
+    def forget_others(self, names: AbstractSet[str]) -> None:
+        """Of keys that are no more, nothing is kept."""
+        for name in self._meters.keys() - names:
+            del self._meters[name]

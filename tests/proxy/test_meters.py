@@ -88,7 +88,10 @@ class TestInFlight:
         assert refusal(meter, 1.0, **limits) is None
 
 
-def test_a_name_keeps_its_meter() -> None:
+def test_a_name_keeps_its_meter_for_as_long_as_there_is_a_key_of_it() -> None:
     meters = Meters()
-    assert meters.of("alice") is meters.of("alice")
-    assert meters.of("alice") is not meters.of("bob")
+    alice, bob = meters.of("alice"), meters.of("bob")
+    assert alice is not bob
+    meters.forget_others({"alice"})
+    assert meters.of("alice") is alice
+    assert meters.of("bob") is not bob
