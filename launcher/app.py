@@ -158,6 +158,7 @@ class App:
             capacity=config.capacity,
         )
         self.plane.reconfigure(config)
+        self.meters.keep({key.name for key in config.keys})
         self.metrics.reconfigure(config)
         self.history.reconfigure(config)
         self.budget.limit = config.max_buffered

@@ -176,7 +176,7 @@ def exchange_fields(record: ExchangeRecord) -> Fields:
 
 def _sentence(fields: Fields) -> str:
     """An exchange in one line for people."""
-    notes = [str(fields[key]) for key in ("backend", "model", "code") if key in fields]
+    notes = [str(fields[key]) for key in ("backend", "model", "key", "code") if key in fields]
     if "cold" in fields:
         notes.append("cold")
     if "queued" in fields:

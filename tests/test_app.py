@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import aiohttp
 import pytest
 
 from launcher import app, tasks
+from launcher.api.assembly import OwnApi
 from launcher.config import (
     AliasConfig,
     BackendConfig,
@@ -21,9 +24,15 @@ from launcher.config import (
     ModelSpec,
     RouteConfig,
 )
+from launcher.core.backend import Backend
+from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
+from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.meters import Meter
+from launcher.runtime.held import Held
+from launcher.timeline import Lane
 from tests.keyring import api
 
 BACKEND = Path(__file__).parent / "backend.py"
@@ -202,3 +211,40 @@ async def _text(session: aiohttp.ClientSession, url: str) -> str:
     async with session.get(url) as answer:
         assert answer.status == 200, await answer.text()
         return await answer.text()
+
+
+async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) -> None:
+    before = config(tmp_path)
+
+    def alive() -> dict[str, int]:
+        gc.collect()
+        kinds = (ProxyHandler, OwnApi, RouteTable, Held, Backend, Meter, Lane)
+        found = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
+        return dict(found)
+
+    async with app.running(before) as launcher:
+        at_rest = asyncio.all_tasks()
+        for number in range(1001):
+            name = f"c{number}"
+            one = BackendConfig(BackendId(name), ProcessSpec(("true",)), needs=())
+            route = RouteConfig(name, (one.id,), (f"/{name}",))
+            launcher.take(
+                replace(
+                    before,
+                    routes=(*before.routes, route),
+                    backends=(*before.backends, one),
+                    keys=api(f"sk-{number}"),
+                )
+            )
+            if number == 0:
+                first = alive()
+            if number % 20 == 0:
+                await asyncio.sleep(0)
+        launcher.take(before)
+        async with asyncio.timeout(30):
+            while (  # noqa: ASYNC110 - nobody tells when all of them are gone
+                len(launcher.dispatcher.snapshot().backends) > 2 or asyncio.all_tasks() - at_rest
+            ):
+                await asyncio.sleep(0.01)
+        last = alive()
+        assert {name: count for name, count in last.items() if count > first[name]} == {}

@@ -50,6 +50,14 @@ def test_an_exchange_in_json() -> None:
     }
 
 
+def test_whose_key_it_was_is_told() -> None:
+    record = ExchangeRecord("GET", "/coder/", "::1", "coder", "coder", status=200, key="alice")
+    (line,) = lines(lambda: log_exchange(record))
+    assert line["key"] == "alice"
+    text = written(lambda: log_exchange(record), log_format="human")
+    assert "(coder, alice)" in text
+
+
 def test_an_exchange_for_people() -> None:
     record = ExchangeRecord(
         *("GET", "/coder/v1/models", "::1", "coder", "coder"),

@@ -77,8 +77,10 @@ class History:
     def reconfigure(self, config: LauncherConfig) -> None:
         """Keep to these routes and backends from now on."""
         self.last_hits = {route.name: self.last_hits.get(route.name) for route in config.routes}
-        # What comes back counts on.
-        self._counted |= self.starts
+        # What comes back counts on; the latest stand last.
+        for id, starts in self.starts.items():
+            self._counted.pop(id, None)
+            self._counted[id] = starts
         for id in list(self._counted)[: -(REMEMBERED + len(config.backends))]:
             del self._counted[id]
         self.starts = {one.id: self._counted.get(one.id, Starts()) for one in config.backends}

@@ -33,7 +33,7 @@ KeyOption = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        help="One of its admin_keys (or api_keys, for `status` and `plan`). Default: "
+        help="A key with the scope admin (to look, observe will do). Default: "
         "LAUNCHER_ADMIN_KEY, else LAUNCHER_API_KEY.",
         show_default=False,
     ),

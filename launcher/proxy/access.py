@@ -40,6 +40,7 @@ class Access:
     def __init__(self, keys: Iterable[KeyConfig], meters: Meters) -> None:
         self._keys = tuple((key.digest, key) for key in keys)
         self._meters = {key.name: meters.of(key.name) for _, key in self._keys}
+        meters.forget_others(self._meters.keys())
         scopes = frozenset(scope for _, key in self._keys for scope in key.scopes)
         self.asks_users = "infer" in scopes
         self.asks_observers = not scopes.isdisjoint(("infer", "observe"))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from launcher import exposure
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendId
 from launcher.drivers.base import DriverSpec
@@ -80,7 +81,11 @@ class Reloader:
             except ConfigError as error:
                 _log_problems(asked_by, error.problems)
                 raise
-            done = Reloaded(difference, loaded.warnings, time.monotonic() - began)
+            # Doors that stood open before were told of then.
+            known = exposure.warnings(before)
+            opened = [one for one in exposure.warnings(self._running.config) if one not in known]
+            warnings = (*loaded.warnings, *opened)
+            done = Reloaded(difference, warnings, time.monotonic() - began)
         _log(asked_by, done)
         return done
 

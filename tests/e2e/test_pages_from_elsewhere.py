@@ -160,3 +160,11 @@ def test_operators_have_an_address_of_their_own(tmp_path: Path) -> None:
             chat = json.dumps({"model": "one", "messages": []}).encode()
             sent = {"Content-Type": JSON}
             assert launcher.request("POST", "/v1/chat/completions", chat, **sent)[0] == 200
+
+
+def test_a_start_says_what_strangers_may_and_may_not(tmp_path: Path) -> None:
+    with Launcher(tmp_path, process_route("one"), top='admin_listen = [":0"]\n') as launcher:
+        warned = [line["message"] for line in launcher.lines() if line["level"] == "warning"]
+    assert len(warned) == 2
+    assert "sees status, metrics and decisions" in warned[0]
+    assert "refused to callers from other machines" in warned[1]

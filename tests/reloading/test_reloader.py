@@ -17,6 +17,7 @@ from launcher.drivers.base import ContainerSpec, DriverSpec
 from launcher.errors import ConfigError
 from launcher.reloading.difference import Difference, Names
 from launcher.reloading.reloader import Reloader, sentence
+from tests.keyring import api
 
 A = BackendId("a")
 CONFIG = LauncherConfig(
@@ -77,6 +78,15 @@ async def test_what_differs_is_applied_and_told(
     assert told[1:] == ["reload: listen is as it was: it needs a restart", "it may surprise"]
     again = await reloader.reload("SIGHUP")
     assert again.difference == Difference(needs_restart=("listen",))
+
+
+async def test_a_door_that_opens_is_told_of_once(launcher: Launcher, reloader: Reloader) -> None:
+    launcher.config = replace(CONFIG, listen=(Listen("0.0.0.0", 80),), keys=api("k"))
+    launcher.file = replace(launcher.config, keys=())
+    first, second = (await reloader.reload("SIGHUP")).warnings
+    assert "may use every model" in first
+    assert "sees status" in second
+    assert (await reloader.reload("SIGHUP")).warnings == ()
 
 
 @pytest.mark.parametrize("where", ["file", "problem"])
