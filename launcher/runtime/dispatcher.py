@@ -53,6 +53,7 @@ from launcher.core.types import (
     Forecast,
     Needs,
     Snapshot,
+    Ticket,
 )
 from launcher.drivers.base import Driver, DriverSpec, Endpoint
 from launcher.redact import Redactor
@@ -197,6 +198,22 @@ class Dispatcher:
         """Where a ticket stands."""
         forecast = self._foresight.of(place.ticket.id)
         return progress(self.snapshot(), place.ticket.backends, place.asked_at, forecast)
+
+    def waiting(self, most: int) -> list[tuple[Ticket, Progress]]:
+        """The first so many of those who wait, and where each stands."""
+        shot = self.snapshot()
+        return [
+            (
+                place.ticket,
+                progress(
+                    shot,
+                    place.ticket.backends,
+                    place.asked_at,
+                    self._foresight.of(place.ticket.id),
+                ),
+            )
+            for place in self._places.waiting(most)
+        ]
 
     # -- operators
 

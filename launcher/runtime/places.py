@@ -59,6 +59,10 @@ class Places:
         place.refuse(LauncherError("backend_stopped", f"{names} is no longer configured."))
         return place
 
+    def waiting(self, most: int) -> list[Place]:
+        """The first so many that wait, in the order of their arrival."""
+        return list(itertools.islice((one for one in self._places.values() if one.waits_for), most))
+
     def waits(self, place: Place) -> None:
         """If it was neither granted nor refused, it waits: until it is, or leaves."""
         if place.grant is not None or place.refused:
