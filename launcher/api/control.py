@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from typing_extensions import TypedDict
@@ -159,7 +159,7 @@ class Switches:
         # Somebody waits for it, whatever the route's own requests may.
         priority = min(route.priority, Priority.NORMAL)
         ask = ask_for(self._config, route, priority=priority, wake=Wake.ALWAYS)
-        ask = replace(ask, operator=True)
+        ask = ask._replace(operator=True)
         if request.asked(StartQuery).wait:
             return self._started(route, await self._granted(ask))
         hold = self._holds.spawn(self._hold(ask), name=f"operator's start of {route.name}")

@@ -339,20 +339,15 @@ class Dispatcher:
         try:
             effects = self._scheduler.handle(event, now)
             for observer in self._observers:
-                self._tell(observer, event, effects, now)
+                try:
+                    observer(event, effects, now)
+                except Exception:
+                    # An observer's fault must not cost anybody an effect.
+                    log.exception("an observer failed on %r", event)
             for effect in effects:
                 self._carry_out(effect, now)
         finally:
             self._feeding = False
-
-    def _tell(
-        self, observer: Observer, event: Event, effects: Sequence[Effect], now: float
-    ) -> None:
-        try:
-            observer(event, effects, now)
-        except Exception:
-            # An observer's fault must not cost anybody an effect.
-            log.exception("an observer failed on %r", event)
 
     # -- effects
 

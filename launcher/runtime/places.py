@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from launcher.core.effects import Abort, Expired, Grant, Reject
 from launcher.core.events import Abandoned, Released
@@ -54,7 +53,7 @@ class Places:
         """It was resolved by a configuration that is no longer."""
         rest = tuple(id for id in ask.backends if id in self._held)
         if rest:
-            return self.enter(replace(ask, backends=rest), keeper, now)
+            return self.enter(ask._replace(backends=rest), keeper, now)
         place = Place(keeper, ticket_of(ask, TicketId(next(self._ids)), now), now)
         names = ", ".join(ask.backends)
         place.refuse(LauncherError("backend_stopped", f"{names} is no longer configured."))
