@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,6 +21,7 @@ from launcher.config import LauncherConfig
 from launcher.control.holders import why
 from launcher.control.leases import Leases
 from launcher.control.records import LeaseRecord, LeaseState
+from launcher.core.types import Needs
 from launcher.errors import LauncherError
 
 #: Seconds in which what is decided at once is told to those who don't wait.
@@ -37,8 +38,9 @@ class LeaseBody:
 
     route: str | None = None
     """Name of the route whose backend is held; null: none, `needs` says what is kept free."""
-    needs: dict[str, int] | None = None
-    """With no route: how much of each resource is kept free for work outside the launcher."""
+    needs: dict[str, int | str] | None = None
+    """With no route: how much of each resource is kept free for work outside the launcher, as
+    numbers or sizes such as `20GiB`."""
     ttl: Ttl | None = None
     """Seconds from the grant, or such as `45m`; `max_lease` where it isn't said, and at most."""
     note: Annotated[str, Limits(max_length=500)] = ""
@@ -165,7 +167,7 @@ class LeaseApi:
             self._leases,
             lambda: self._leases.take(
                 routes=routes,
-                needs=body.needs,
+                needs=None if body.needs is None else needs_of(body.needs),
                 ttl=None if body.pin else ttl,
                 note=body.note,
                 by=request.key or None,
@@ -245,6 +247,16 @@ def seconds_of(ttl: float | str) -> float:
         return units.seconds(ttl)
     except ValueError as error:
         raise LauncherError("invalid_request", f"`ttl`: {error}.", param="ttl") from None
+
+
+def needs_of(needs: Mapping[str, int | str]) -> Needs:
+    """What is to be reserved, as it was sent. Raises `invalid_request`."""
+    from launcher.loading import units
+
+    try:
+        return units.needs(needs)
+    except ValueError as error:
+        raise LauncherError("invalid_request", f"`needs`: {error}.", param="needs") from None
 
 
 def lease_view(leases: Leases, record: LeaseRecord, *, details: bool) -> LeaseView:

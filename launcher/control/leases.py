@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from launcher import tasks
@@ -20,8 +20,8 @@ from launcher.control.finding import find_route
 from launcher.control.gate import Gate
 from launcher.control.holders import Holders, reserved, why
 from launcher.control.records import LEASES, LeaseRecord, LeaseState
-from launcher.control.terms import check_term, needs_of
-from launcher.core.types import BackendId, Failure, Hold
+from launcher.control.terms import check_needs, check_term
+from launcher.core.types import BackendId, Failure, Hold, Needs
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Admission, Ask
 
@@ -100,7 +100,7 @@ class Leases:
         self,
         *,
         routes: tuple[str, ...] = (),
-        needs: Mapping[str, int] | None = None,
+        needs: Needs | None = None,
         ttl: float | None,
         note: str = "",
         by: str | None = None,
@@ -118,9 +118,10 @@ class Leases:
             find_route(self._config, name)
         if ttl is not None:
             check_term(self._config, ttl)
-        kept_free = () if needs is None else needs_of(self._config, needs)
+        if needs is not None:
+            check_needs(self._config, needs)
         record = LeaseRecord(
-            id=0, routes=routes, needs=kept_free, ttl=ttl, note=note, by=by, mode=mode,
+            id=0, routes=routes, needs=needs or (), ttl=ttl, note=note, by=by, mode=mode,
             asked_at=self._clocks.wall(), waited_for=waited_for,
             replaces=None if replaces is None else replaces.id,
         )  # fmt: skip

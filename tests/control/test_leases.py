@@ -147,7 +147,7 @@ async def test_who_holds_the_place_is_named() -> None:
         with pytest.raises(LauncherError, match="max_lease"):
             run.leases.renew(holder.id, 5400.1)
         with pytest.raises(LauncherError, match="the capacity is gpu = 1"):
-            run.leases.take(needs={"gpu": 2}, ttl=1.0)
+            run.leases.take(needs=TWO, ttl=1.0)
 
 
 @virtual
@@ -209,7 +209,7 @@ async def test_what_is_reserved_is_free_before_it_is_granted_and_kept_free() -> 
         run.driver.script(A).stop_takes = 5.0
         with run.house.asking(A) as stream:
             await stream.granted()
-            asked = run.leases.take(needs=dict(ONE), ttl=100.0, note="training")
+            asked = run.leases.take(needs=ONE, ttl=100.0, note="training")
             await asyncio.sleep(60)
             assert run.leases.get(asked.id).state is LeaseState.PENDING
         record = await run.leases.settled(asked.id)
@@ -230,7 +230,7 @@ async def test_what_is_reserved_is_free_before_it_is_granted_and_kept_free() -> 
 @virtual
 async def test_what_is_reserved_stays_so_over_a_kill() -> None:
     async with living(life()) as run:
-        asked = run.leases.take(needs=dict(ONE), ttl=100.0)
+        asked = run.leases.take(needs=ONE, ttl=100.0)
         await run.leases.settled(asked.id)
         await run.leases.durable()
         run.kill()
@@ -247,7 +247,7 @@ async def test_what_is_reserved_stays_so_over_a_kill() -> None:
 @virtual
 async def test_force_breaks_what_is_reserved() -> None:
     async with living(life()) as run:
-        asked = run.leases.take(needs=dict(ONE), ttl=100.0)
+        asked = run.leases.take(needs=ONE, ttl=100.0)
         await run.leases.settled(asked.id)
         done = await run.switched(A, force=True)
         assert done.broke == (asked.id,)
