@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import ssl
+import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import aiohttp
 import pytest
 
 from launcher import app, tasks
+from launcher.api.assembly import OwnApi
 from launcher.config import (
     AliasConfig,
     BackendConfig,
@@ -21,9 +26,15 @@ from launcher.config import (
     ModelSpec,
     RouteConfig,
 )
+from launcher.core.backend import Backend
+from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
+from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.meters import Meter
+from launcher.runtime.held import Held
+from launcher.timeline import Lane
 from tests.keyring import api
 
 BACKEND = Path(__file__).parent / "backend.py"
@@ -202,3 +213,80 @@ async def _text(session: aiohttp.ClientSession, url: str) -> str:
     async with session.get(url) as answer:
         assert answer.status == 200, await answer.text()
         return await answer.text()
+
+
+async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) -> None:
+    before = config(tmp_path)
+
+    def alive() -> dict[str, int]:
+        gc.collect()
+        kinds = (ProxyHandler, OwnApi, RouteTable, Held, Backend, Meter, Lane)
+        found = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
+        return dict(found)
+
+    async with app.running(before) as launcher:
+        at_rest = asyncio.all_tasks()
+        for number in range(1001):
+            name = f"c{number}"
+            one = BackendConfig(BackendId(name), ProcessSpec(("true",)), needs=())
+            route = RouteConfig(name, (one.id,), (f"/{name}",))
+            launcher.take(
+                replace(
+                    before,
+                    routes=(*before.routes, route),
+                    backends=(*before.backends, one),
+                    keys=api(f"sk-{number}"),
+                )
+            )
+            if number == 0:
+                first = alive()
+            if number % 20 == 0:
+                await asyncio.sleep(0)
+        launcher.take(before)
+        async with asyncio.timeout(30):
+            while (  # noqa: ASYNC110 - nobody tells when all of them are gone
+                len(launcher.dispatcher.snapshot().backends) > 2 or asyncio.all_tasks() - at_rest
+            ):
+                await asyncio.sleep(0.01)
+        last = alive()
+        assert {name: count for name, count in last.items() if count > first[name]} == {}
+
+
+def a_certificate(path: Path) -> str:
+    """A new key and its certificate, in one file; the path."""
+    made = subprocess.run(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        "-subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout - -out -".split(),
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(made.stdout)
+    return str(path)
+
+
+async def test_a_certificate_is_renewed(tmp_path: Path) -> None:
+    def trusting(path: str) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=path)
+
+    one = a_certificate(tmp_path / "one.pem")
+    other = a_certificate(tmp_path / "other.pem")
+    before = replace(config(tmp_path), tls_cert=one, tls_key=one)
+    async with app.running(before) as launcher, aiohttp.ClientSession() as session:
+        url = f"https://localhost:{launcher.front.addresses[0].port}/healthz"
+
+        async def answered(trusted: ssl.SSLContext) -> int:
+            headers = {"Connection": "close"}
+            async with session.get(url, ssl=trusted, headers=headers) as answer:
+                return answer.status
+
+        first, second = trusting(one), trusting(other)
+        assert await answered(first) == 200
+        launcher.take(replace(before, tls_cert=other, tls_key=other))
+        assert await answered(second) == 200
+        with pytest.raises(aiohttp.ClientSSLError):
+            await answered(first)
+        bad = replace(before, tls_cert=one, tls_key=other, max_buffered=7)
+        with pytest.raises(ConfigError, match=r"\[launcher\] tls_cert: "):
+            launcher.take(bad)
+        assert await answered(second) == 200
+        assert launcher.budget.limit != 7, "nothing was changed"

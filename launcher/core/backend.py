@@ -62,6 +62,8 @@ class Backend:
     """How far the last starts, stops and services were from what was expected; weighted."""
 
     ready_at: float = 0.0
+    resident_from: float = 0.0
+    """Its minimum residency counts from here: it became ready, or an order for it was served."""
     ready_from: int = 0
     """The number of the last arrival that waited for it to become ready."""
     last_used: float | None = None
@@ -115,7 +117,8 @@ class Backend:
 
     @property
     def wanted_needs(self) -> Needs:
-        """What it will occupy when it is started next."""
+        """What it will occupy when it is started next: other than `needs` only while it is about
+        to be replaced."""
         return self.spec.placements[0].needs
 
     @property

@@ -53,11 +53,14 @@ class Books:
         self.deadlines: list[tuple[float, TicketId]] = []
         self.lingering = False
         """Some resident keeps its place, idle, for so long as few enough wait for it."""
-        self.rebound = False
-        """A ticket waits for another backend than it did when the pass began."""
+        self.again = False
+        """Something that the pass went by is another since it began: which backend a ticket waits
+        for, whom leases leave no place."""
         self.closed = False
         self.drain_new = False
         """Backends that are added refuse new tickets from the beginning."""
+        self.first_epoch = 0
+        """Of a backend that is added: beyond that of any that had its name before."""
         self.prewarmed = False
         self.wake = math.inf
         """The time last asked for with WakeAt."""
@@ -108,9 +111,8 @@ class Books:
     def enqueue(self, backend: Backend, ticket: Ticket, since: float) -> None:
         """The ticket waits for this backend."""
         backend.queue.put(ticket, since)
-        for id in ticket.backends:
-            if id != backend.id:
-                self.elsewhere.setdefault(id, {})[ticket.id] = ticket
+        for id in _others(backend, ticket):
+            self.elsewhere.setdefault(id, {})[ticket.id] = ticket
         self.demand.changed(backend)
         self.queues[backend.id] = backend
         self.tickets[ticket.id] = backend
@@ -120,11 +122,10 @@ class Books:
 
     def _dequeue(self, backend: Backend, ticket: TicketId) -> Queued:
         queued = backend.queue.take(ticket)
-        for id in queued.ticket.backends:
-            if id != backend.id:
-                self.elsewhere[id].pop(ticket)
-                if not self.elsewhere[id]:
-                    del self.elsewhere[id]
+        for id in _others(backend, queued.ticket):
+            self.elsewhere[id].pop(ticket)
+            if not self.elsewhere[id]:
+                del self.elsewhere[id]
         self.demand.changed(backend)
         if not backend.queue:
             self.queues.pop(backend.id, None)
@@ -140,6 +141,8 @@ class Books:
             self.effects.append(Grant(ticket.id, backend.id, cold, until))
             self.review_leases()
             return
+        if ticket.urgent:
+            backend.resident_from = now
         if ticket.quiet:
             backend.silent.add(ticket.id)
             backend.mute.add(ticket.id)
@@ -241,14 +244,19 @@ class Books:
         queued = backend.queue[id]
         rest = tuple(other for other in queued.ticket.backends if other != backend.id)
         choice = [self.backends[other] for other in rest if other in self.backends]
-        choice = [other for other in choice if refusal(other, now) is None]
+        choice = [
+            other
+            for other in choice
+            if refusal(other, now) is None
+            and not (queued.ticket.hold is not None and self.leases.in_the_way(other))
+        ]
         if not choice or self.closed:
             return False
         self._dequeue(backend, id)
         other = choose(choice, now)
         self.enqueue(other, replace(queued.ticket, backends=rest), queued.since)
         self.serve(other, now)
-        self.rebound = True
+        self.again = True
         return True
 
     def abandon(self, ticket: TicketId, now: float) -> Backend:
@@ -263,9 +271,6 @@ class Books:
     def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
         """A granted ticket is done. Raises KeyError for one that isn't in flight."""
         backend = self.tickets[ticket]
-        if ticket in backend.holds:
-            self._end_lease(backend, ticket, now)
-            return backend
         granted = backend.in_flight.pop(ticket)
         del self.tickets[ticket]
         silent = ticket in backend.silent
@@ -281,41 +286,39 @@ class Books:
         elif ok:
             backend.backoff = 0.0
             backend.failure = None
-        if self._is_over(backend):
+        if backend.removed and not backend.in_flight and not backend.resident:
             self.forget(backend)
         return backend
 
     # -- leases
 
-    def expire(self, now: float) -> bool:
-        """End the leases whose time has come; whether there were any."""
-        over = self.leases.over(now)
-        for backend, ticket in over:
-            self._end_lease(backend, ticket, now)
+    def expire(self, now: float) -> None:
+        """End the leases whose time has come."""
+        for backend, ticket in self.leases.over(now):
+            self.end_lease(backend, ticket, now)
             self.effects.append(Expired(ticket, backend.id))
-        return bool(over)
 
     def break_leases(self, backend: Backend, now: float) -> None:
         """End all leases of a backend before their time."""
         for ticket in list(backend.holds):
-            self._end_lease(backend, ticket, now)
+            self.end_lease(backend, ticket, now)
             self.effects.append(Expired(ticket, backend.id, broken=True))
 
-    def _end_lease(self, backend: Backend, ticket: TicketId, now: float) -> None:
+    def end_lease(self, backend: Backend, ticket: TicketId, now: float) -> None:
+        """A lease is over; to have been leased is to have been of use."""
         self.leases.end(backend, ticket)
         del self.tickets[ticket]
-        if backend.resident:
-            backend.last_used = now
+        backend.last_used = now
+        if backend.state not in (BackendState.STARTING, BackendState.READY):
+            backend.stop_due = False
         self.review_leases()
-        if self._is_over(backend):
-            self.forget(backend)
 
     def review_leases(self) -> None:
         """Leases, needs or the capacity are others: note anew whom leases leave no place."""
         for backend in self.backends.values():
             blocked = not backend.holds and bool(self.leases.in_the_way(backend))
             if blocked is not backend.blocked:
-                backend.blocked = blocked
+                backend.blocked, self.again = blocked, True
                 self.demand.changed(backend)
 
     # -- time
@@ -339,15 +342,20 @@ class Books:
 
     # -- backends
 
-    def _is_over(self, backend: Backend) -> bool:
-        """Whether it is no longer configured, and nothing of it is left."""
-        return backend.removed and not backend.resident and not backend.in_flight
-
     def forget(self, backend: Backend) -> None:
         """It is no longer configured, and nothing of it is left."""
         self.backends.pop(backend.id, None)
+        self.first_epoch = max(self.first_epoch, backend.epoch + 1)
         self.unseen.pop(backend.id, None)
         self.effects.append(Forget(backend.id))
+
+
+def _others(backend: Backend, ticket: Ticket) -> tuple[BackendId, ...]:
+    """Which may serve it as well as the one that it waits for. A lease was found to fit beside
+    the others on the one that it was bound to."""
+    if len(ticket.backends) == 1 or ticket.hold is not None:
+        return ()
+    return tuple(id for id in ticket.backends if id != backend.id)
 
 
 def add(usage: dict[str, int], needs: Needs, sign: int = 1) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 from launcher.core.backend import Backend
 from launcher.core.books import add
 from launcher.core.eviction import fits
-from launcher.core.policy import Policy
+from launcher.core.policy import Policy, rank_of
 from launcher.core.types import BackendId, BackendState, Forecast, Needs, TicketId
 from launcher.core.world import World
 
@@ -64,12 +64,15 @@ class Outlook:
         self._used: dict[str, int] = {}
         self._freed: list[_Freed] = []
         self._ready: dict[BackendId, _Time] = {}
-        waiting = [b for b in world.queues.values() if not b.resident]
+        waiting = [b for b in world.queues.values() if not (b.resident or b.holds)]
         again = [b for b in world.queues.values() if b.state in _GOING and _behind(b)]
         self._line = _Line([*waiting, *again], world.capacity, self._policy, now)
         for backend in world.residents.values():
             add(self._used, backend.needs)
             heapq.heappush(self._freed, _Freed(self._free_at(backend), backend.id, backend.needs))
+        for backend in world.leases:
+            if not backend.resident:
+                self._keep(backend)
         while (first := self._line.next(self._next_free())) is not None:
             self._place(first)
 
@@ -117,6 +120,20 @@ class Outlook:
             backend.expected_start, backend.spread_of("start")
         )
 
+    def _keep(self, backend: Backend) -> None:
+        """One that is leased and down has its place, and is started in it as soon as it may be."""
+        again_at = max(backend.restart_at, backend.retry_at or 0.0, self._now)
+        self._ready[backend.id] = _Time(again_at - self._now).then(
+            backend.expected_start, backend.spread_of("start")
+        )
+        add(self._used, backend.needs)
+        end = self._leased(backend, _Time(0.0))
+        heapq.heappush(self._freed, _Freed(end, backend.id, backend.needs))
+
+    def _leased(self, backend: Backend, end: _Time) -> _Time:
+        """Not before the last of its leases ends."""
+        return max(end, _Time(backend.leased_until - self._now))
+
     def _place(self, backend: Backend) -> None:
         """It gets the first place that comes free, and keeps it for as long as it is used."""
         ready = self._earliest(backend, self._freed, self._used).then(
@@ -152,7 +169,7 @@ class Outlook:
         """When its place is free for somebody else."""
         now = self._now
         if backend.state is BackendState.STOPPING:
-            return _rest(backend, "stop", backend.expected_stop, now)
+            return self._leased(backend, _rest(backend, "stop", backend.expected_stop, now))
         if backend.state is BackendState.STARTING:
             end = self._stays(backend, _rest(backend, "start", backend.expected_start, now))
         elif backend.state is BackendState.DRAINING:
@@ -160,6 +177,7 @@ class Outlook:
             end = _served(backend, _left(backend, now), queued)
         else:
             end = self._given_up(backend)
+        end = self._leased(backend, end)
         return end.then(backend.expected_stop, backend.spread_of("stop"))
 
     def _stays(self, backend: Backend, ready: _Time) -> _Time:
@@ -175,6 +193,9 @@ class Outlook:
         served = served.then(0.0, more.seconds - served.seconds)
         usual = backend.habits.stays(self._policy.linger(backend, self._line.tickets))
         stays = self._at_most(backend, served, usual, ready.seconds)
+        for lease in backend.queue.leases.values():
+            assert lease.ticket.hold is not None
+            stays = max(stays, _Time(lease.ticket.hold.ttl))
         return ready.then(stays.seconds, stays.spread)
 
     def _given_up(self, backend: Backend) -> _Time:
@@ -185,7 +206,9 @@ class Outlook:
         # may well go on for as long as it has gone on.
         run, elapsed = backend.habits.stays(0.0), now - backend.ready_at
         usual = backend.habits.stays(linger) - min(elapsed, run) if run else elapsed
-        served = _served(backend, _left(backend, now), len(backend.queue))
+        # For an order only those are served to the end who are served already.
+        queued = 0 if self._line.ordered else len(backend.queue)
+        served = _served(backend, _left(backend, now), queued)
         if not backend.held(now) and usual < math.inf:
             idle_at = backend.habits.idle_at
             usual = 0.0 if idle_at is None else max(0.0, idle_at + linger - now)
@@ -213,10 +236,14 @@ class Outlook:
 
     def _latest(self, backend: Backend, ready: float) -> float:
         """After how long at most one that is ready in `ready` seconds begins to drain."""
+        if self._line.ordered:
+            return -ready
         cost = self._line.cost_beside(backend)
         if backend.state is BackendState.READY:
             overdue = backend.queue.overdue_at() <= self._now
-            until = backend.ready_at - self._now + self._policy.residency(cost, overdue=overdue)
+            until = (
+                backend.resident_from - self._now + self._policy.residency(cost, overdue=overdue)
+            )
         else:
             until = ready + self._policy.residency(cost, overdue=False)
         return max(0.0, self._line.urgent_at - self._now, until) - ready
@@ -231,13 +258,22 @@ class _Line:
         self._policy = policy
         self._now = now
         self._placed: set[BackendId] = set()
-        self._backends = {b.id: b for b in waiting}
-        self._by_rank = sorted(waiting, key=lambda b: (policy.rank(b, now), b.id), reverse=True)
-        self._by_due = sorted(waiting, key=lambda b: (policy.urgent_at(b), b.id), reverse=True)
-        self.tickets = sum(len(b.queue) for b in waiting)
+        # Those that leases leave no place are placed last, when the leases end: till then they
+        # are nobody's rivals.
+        rivals = [b for b in waiting if not b.blocked]
+        self._backends = {b.id: b for b in rivals}
+        by_rank = sorted(rivals, key=lambda b: (rank_of(policy, b, now), b.id), reverse=True)
+        by_due = sorted(rivals, key=lambda b: (policy.urgent_at(b), b.id), reverse=True)
+        self._blocked = sorted(
+            (b for b in waiting if b.blocked),
+            key=lambda b: (rank_of(policy, b, now), b.id),
+            reverse=True,
+        )
+        self._by_rank, self._by_due = by_rank, by_due
+        self.tickets = sum(len(b.queue) for b in rivals)
         self._capacity = capacity
         self._costs: dict[str, float] = {}
-        for backend in waiting:
+        for backend in rivals:
             for name, units in backend.needs:
                 self._costs[name] = self._costs.get(name, 0.0) + units * backend.swap_cost
 
@@ -246,6 +282,12 @@ class _Line:
         """From when somebody who has no place yet is overdue, or who may still come."""
         first = self._first(self._by_due)
         return self._now + PATIENCE if first is None else self._policy.urgent_at(first)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether an operator's order is among those who have no place yet."""
+        first = self._first(self._by_rank)
+        return first is not None and first.queue.order is not None
 
     def cost_beside(self, backend: Backend) -> float:
         """What the swaps of the others cost that wait for such a place; see `Demand.rivals`."""
@@ -263,9 +305,9 @@ class _Line:
         """Takes out who is the first in so many seconds, when some are overdue that aren't."""
         ranked, due = self._first(self._by_rank), self._first(self._by_due)
         if ranked is None or due is None:
-            return None
+            return self._blocked.pop() if self._blocked else None
         at = self._now + (after if after < math.inf else 0.0)
-        chosen = min(ranked, due, key=lambda b: (self._policy.rank(b, at), b.id))
+        chosen = min(ranked, due, key=lambda b: (rank_of(self._policy, b, at), b.id))
         self._placed.add(chosen.id)
         return chosen
 

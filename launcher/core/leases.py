@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from launcher.core.backend import Backend
 from launcher.core.eviction import fits
-from launcher.core.types import BackendId, Needs, TicketId
+from launcher.core.types import BackendId, TicketId
 
 
 class Leases:
@@ -71,7 +71,7 @@ class Leases:
             return []
         short = {n for n, units in wanted if used.get(n, 0) + units > self._capacity.get(n, 0)}
         names = sorted(others)
-        return [others[id] for id in names if any(n in short for n, _ in others[id].needs)]
+        return [others[id] for id in names if any(n in short for n, _ in others[id].wanted_needs)]
 
     def free_at(self, backend: Backend) -> float:
         """When enough leases of others will have ended for it to fit beside the rest."""
@@ -93,7 +93,6 @@ class Leases:
 def _sum(backends: Iterable[Backend]) -> dict[str, int]:
     used: dict[str, int] = {}
     for one in backends:
-        needs: Needs = one.needs
-        for name, units in needs:
+        for name, units in one.wanted_needs:
             used[name] = used.get(name, 0) + units
     return used

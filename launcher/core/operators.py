@@ -81,7 +81,9 @@ def specs_changed(world: World, event: SpecsChanged, now: float) -> bool:
 def _add(world: World, spec: BackendSpec, now: float) -> None:
     again = world.backends.get(spec.id)
     if again is None:
-        new = Backend(spec, spec.estimates, since=now, drained=world.drain_new)
+        new = Backend(
+            spec, spec.estimates, epoch=world.first_epoch, since=now, drained=world.drain_new
+        )
         world.backends[spec.id] = world.unseen[spec.id] = new
         return
     _change(world, again, spec, now)
@@ -91,7 +93,12 @@ def _change(world: World, backend: Backend, spec: BackendSpec, now: float) -> No
     """It is to be what it is, with another spec: had it been removed or replaced before, what
     runs stays."""
     backend.spec = spec
+    if backend.placement is not None:
+        # What runs is what was meant all along: what it is said to need counts at once.
+        backend.placement = spec.placements[0]
     backend.removed = backend.replaced = False
+    if backend.resident:
+        backend.placement = spec.placements[0]
     world.demand.changed(backend)
     going = backend.state is BackendState.DRAINING and backend.drain_reason in _CONFIGURED
     if going and backend.cut_at is None:
@@ -112,8 +119,8 @@ def _replace(world: World, backend: Backend, spec: BackendSpec, now: float) -> N
 
 
 def _remove(world: World, backend: Backend, now: float) -> None:
-    backend.removed = True
     world.break_leases(backend, now)
+    backend.removed = True
     world.reject_queue(backend, refusal.removed(backend), now)
     if backend.state in _UP:
         world.drain(backend, StopReason.REMOVED, now)

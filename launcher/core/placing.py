@@ -116,11 +116,13 @@ class _Pass:
                     add(self.future, backend.wanted_needs)
             elif not backend.known:
                 pass  # counted already, as it may run
-            elif backend.unreachable is None and (backend.queue or again_at <= now):
-                self._give(backend, Need.ORDERED)
-            else:
+            elif again_at > now and not backend.queue:
                 add(self.future, backend.wanted_needs)
                 self._wake_at(again_at)
+            elif backend.unreachable is not None or self._hopeless(backend):
+                add(self.future, backend.wanted_needs)
+            else:
+                self._give(backend, Need.ORDERED)
         self._due(world.leases.next_end)
 
     def _block(self) -> None:
@@ -194,9 +196,10 @@ class _Pass:
 
     def _ordered_before(self, id: BackendId, wanting: Backend) -> bool:
         """Whether an operator's order for this one came before whatever `wanting` is for."""
-        mine = self.world.backends[id].queue.ordered_at
-        theirs = -math.inf if wanting.holds else wanting.queue.ordered_at
-        return mine < math.inf and mine <= theirs
+        mine, theirs = self.world.backends[id].queue.order, wanting.queue.order
+        if mine is None or wanting.holds:
+            return False
+        return theirs is None or mine < theirs
 
     def _may_go(self, backend: Backend, need: Need) -> bool:
         """Whether its time is over; asks to be woken when it will be."""
@@ -208,7 +211,7 @@ class _Pass:
         until = math.inf
         if need:
             overdue = backend.queue.overdue_at() <= self.now
-            until = backend.ready_at + self.policy.residency(cost, overdue=overdue)
+            until = backend.resident_from + self.policy.residency(cost, overdue=overdue)
         if not busy and idle_at is not None:
             until = min(until, idle_at + self.policy.linger(backend, tickets))
             self.world.lingering = self.world.lingering or until > self.now
@@ -232,6 +235,8 @@ class _Pass:
                 and backend.id not in self.chosen
                 and (backend.drain_reason is not StopReason.SURPLUS or not self._over(backend))
             ):
+                # Once an order is served, others may have it go again.
+                self.world.again |= backend.queue.order is not None
                 self.world.undrain(backend, self.now)
 
     def _over(self, backend: Backend) -> bool:

@@ -154,15 +154,15 @@ class Collation:
 def rank_of(policy: Policy, wanting: Backend, now: float) -> Rank:
     """Its place among the cold backends that are waited for: what an operator ordered before
     all others, in the order of arrival; then as the policy says."""
-    ordered_at = wanting.queue.ordered_at
-    if ordered_at < math.inf:
-        return (0.0, ordered_at)
+    order = wanting.queue.order
+    if order is not None:
+        return (0.0, *order)
     return (1.0, *policy.rank(wanting, now))
 
 
 def need_of(policy: Policy, wanting: Backend, now: float) -> Need:
     """How badly a place is needed."""
-    if wanting.queue.ordered_at < math.inf:
+    if wanting.queue.order is not None:
         return Need.ORDERED
     if policy.urgent_at(wanting) > now:
         return Need.PATIENT

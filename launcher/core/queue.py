@@ -15,6 +15,10 @@ from launcher.core.types import Plain, Priority, Ticket, TicketId, Wake
 SPARE: Final = 64
 
 
+#: When an operator's order came, and its ticket: the least is the first.
+Order = tuple[float, TicketId]
+
+
 @dataclass(frozen=True, slots=True)
 class Queued(Plain):
     """A ticket in a queue, and since when."""
@@ -117,11 +121,11 @@ class Queue:
         return math.inf
 
     @property
-    def ordered_at(self) -> float:
-        """When the first came of those that an operator ordered; `inf` where none did."""
+    def order(self) -> Order | None:
+        """The first of those that an operator ordered."""
         for queued in self._urgent.values():
-            return queued.since
-        return math.inf
+            return queued.since, queued.ticket.id
+        return None
 
     def first(self, now: float, until: float = math.inf) -> Queued | None:
         """Who is served next, of those up to the arrival with the number `until`."""

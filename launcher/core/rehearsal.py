@@ -19,11 +19,12 @@ from launcher.core.effects import (
     Effect,
     Grant,
     Reject,
+    Replace,
     Start,
     Stop,
     WakeAt,
 )
-from launcher.core.events import Arrived, Busy, Event, Released, Started, Stopped, Tick
+from launcher.core.events import Arrived, Busy, Event, Observed, Released, Started, Stopped, Tick
 from launcher.core.types import BackendState, Ticket, TicketId
 
 #: Events after which nobody would read on.
@@ -106,6 +107,8 @@ class Rehearsal:
                 self._at(self._now, Busy(id, epoch, False))
             case Grant(ticket, id):
                 self._ends(self._books.backends[id], ticket)
+            case Replace(id):
+                self._at(self._now, Observed(id, self._books.backends[id].epoch, running=False))
             case WakeAt(at):
                 self._tick = at
             case _:

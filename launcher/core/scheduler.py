@@ -73,12 +73,13 @@ class Scheduler:
         world = self._world
         world.effects = []
         again = self._take(event, now)
-        if not world.closed and world.expire(now):
+        if now >= world.leases.next_end and not world.closed:
+            world.expire(now)
             again = True
         while again and not world.closed:
-            world.rebound = False
+            world.again = False
             placing.place(world, now)
-            again = world.rebound
+            again = world.again
         return world.effects
 
     def snapshot(self, now: float) -> Snapshot:
@@ -108,7 +109,7 @@ class Scheduler:
             case Arrived(ticket):
                 return self._arrived(ticket, now)
             case Released(ticket_id, ok):
-                return self._released(self._world.release(ticket_id, ok, now), now)
+                return self._released(ticket_id, ok, now)
             case Abandoned(ticket_id):
                 return self._abandoned(ticket_id, now)
             case Silenced():
@@ -149,6 +150,8 @@ class Scheduler:
             return False
         if ticket.urgent or ticket.hold is not None:
             return self._ordered(backend, ticket, now)
+        if ticket.operator:
+            backend.stop_due = False
         state = backend.state
         if state is BackendState.READY and not backend.drained:
             if ticket.quiet:
@@ -162,26 +165,33 @@ class Scheduler:
             refused = drained(backend) if backend.drained else not_resident(backend)
             world.reject(backend, ticket.id, refused, now)
             return False
-        if backend.blocked and ticket.on_lease is OnLease.REJECT:
+        if backend.blocked and ticket.on_lease is OnLease.REJECT and state not in _HERE:
             world.reject_leased(backend, ticket.id, now)
             return False
         return self._enqueue(backend, ticket, now)
 
     def _ordered(self, backend: Backend, ticket: Ticket, now: float) -> bool:
-        """What an operator ordered: a switch, a lease."""
+        """What an operator ordered: a switch, a lease. Nobody waits for the end of a lease here:
+        those granted, and those that wait themselves, leave it a place, or it is refused."""
         world, hold = self._world, ticket.hold
         coming = [other for other in world.queues.values() if other.queue.leases]
-        if (hold is not None or backend.state not in _HERE) and world.leases.in_the_way(
-            backend, coming
-        ):
+        choice = [
+            other
+            for other in map(world.backends.__getitem__, ticket.backends)
+            if (hold is None and other.state in _HERE) or not world.leases.in_the_way(other, coming)
+        ]
+        if not choice:
             world.reject_leased(backend, ticket.id, now, coming)
             return False
+        backend = binding.choose(choice, now)
         backend.stop_due = False
-        if hold is not None and hold.until is not None:
+        if hold is not None and hold.until is not None and not backend.removed:
+            if backend.drain_reason in SOFT:
+                world.undrain(backend, now, "leased")
             world.grant(backend, ticket, now, cold=False)
             return True
         here = backend.state is BackendState.READY and not backend.drained
-        if here and (hold is not None or self._serves(backend, now)):
+        if here and (hold is not None or backend.room):
             world.grant(backend, ticket, now, cold=False)
             return hold is not None
         return self._enqueue(backend, ticket, now)
@@ -196,7 +206,7 @@ class Scheduler:
         if refused is not None:
             failure, retry_after = refused
             world.reject(backend, ticket.id, failure, now, retry_after)
-            return False
+            return bool(backend.holds)  # which may be started at once, if that was in its way
         if ticket.hold is None:
             backend.habits.arrived(now)
         queue = backend.queue
@@ -223,9 +233,14 @@ class Scheduler:
             return True
         return ticket.wake is Wake.IF_IDLE and not backend.resident
 
-    def _released(self, backend: Backend, now: float) -> bool:
+    def _released(self, ticket: TicketId, ok: bool, now: float) -> bool:
         """Whether a release matters to anyone but itself."""
         world = self._world
+        backend = world.tickets[ticket]
+        if ticket in backend.holds:
+            world.end_lease(backend, ticket, now)
+            return True
+        world.release(ticket, ok, now)
         # A residency that overdue tickets of its own prolonged may be over now.
         prolonged = backend.queue.overdue_at() <= now
         if backend.queue or world.elsewhere:
@@ -241,10 +256,12 @@ class Scheduler:
 
     def _abandoned(self, ticket: TicketId, now: float) -> bool:
         world = self._world
+        ordered = world.tickets[ticket].queue.order is not None
         backend = world.abandon(ticket, now)
         # Only a drain may have been for its sake alone, or a residency prolonged.
         return (
-            not backend.queue.pressing
+            ordered
+            or not backend.queue.pressing
             or backend.state is BackendState.READY
             or any(b.state is BackendState.DRAINING for b in world.residents.values())
         )

@@ -75,7 +75,7 @@ class World(Books):
             backend.measured(start=now - backend.since)
         self._move(backend, Cause.READY, now)
         backend.instance = instance
-        backend.ready_at = now
+        backend.ready_at = backend.resident_from = now
         backend.ready_from = backend.queue.arrivals
         backend.deadline = math.inf
         self.serve(backend, now)

@@ -101,13 +101,17 @@ class ProcessDriver:
 
     async def list(self) -> Mapping[BackendId, Observation]:
         """Every configured backend."""
-        return {backend: await self.inspect(backend) for backend in tuple(self._specs)}
+        # Its specs may be others before this is through.
+        return {b: await self._look(b, spec) for b, spec in tuple(self._specs.items())}
 
     async def inspect(self, backend: BackendId) -> Observation:
         """From the child's state; `exists` says whether the program could be started."""
+        return await self._look(backend, self._spec(backend))
+
+    async def _look(self, backend: BackendId, spec: ProcessSpec) -> Observation:
         run = self._runs.get(backend)
         if run is None:
-            return Observation(exists=await self._program(self._spec(backend)) is not None)
+            return Observation(exists=await self._program(spec) is not None)
         return _observe(run.child)
 
     async def start(self, backend: BackendId) -> Observation:

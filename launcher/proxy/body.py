@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO, Final, Protocol
 
 import orjson
@@ -81,6 +81,10 @@ class StreamedBody:
 
     def rewind(self) -> None:
         """There is nothing to go back over."""
+
+    def at_once(self) -> bytes | None:
+        """It has still to come."""
+        return None
 
     async def read(self) -> bytes:
         """The next piece from the client."""
@@ -167,9 +171,9 @@ class KeptBody:
     async def read(self) -> bytes:
         """The next piece. Raises ValueError where it was let go before that."""
         if self._closed and self._handed < self.length:
-            raise ValueError("a body that was let go is read")
+            raise _let_go()
         if self._parts is None:
-            self._parts = self._cut()
+            self._parts = self._in_memory() if self._file is None else self._in_file()
         if self._next >= len(self._parts):
             return b""
         part = self._parts[self._next]
@@ -184,8 +188,18 @@ class KeptBody:
         self._handed += len(piece)
         return piece
 
+    def at_once(self) -> bytes | None:
+        """All of it, unless it stands in a file. Raises as `read` does."""
+        if self._file is not None:
+            return None
+        if self._closed:
+            raise _let_go()
+        self._handed = self.length
+        parts = self._pieces if self._instead is None else self._in_memory()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     async def whole(self) -> bytes:
-        """All of it at once, as it will be sent; for small ones."""
+        """All of it, as it will be sent, wherever it stands; for small ones."""
         pieces = []
         while piece := await self.read():
             pieces.append(piece)
@@ -211,23 +225,34 @@ class KeptBody:
         self._budget.give(self._held)
         self._held = 0
 
-    def _cut(self) -> Sequence[bytes | tuple[int, int]]:
+    def _in_memory(self) -> list[bytes]:
         if self._instead is None:
-            return self._between(0, self._stored)
+            return self._pieces
         start, end = self._span
-        return [*self._between(0, start), self._instead, *self._between(end, self._stored)]
-
-    def _between(self, start: int, end: int) -> Sequence[bytes | tuple[int, int]]:
-        if self._file is not None:
-            return [(at, min(_BLOCK, end - at)) for at in range(start, end, _BLOCK)]
         at = 0
-        found = []
+        before, behind = [], []
         for piece in self._pieces:
-            first, last = max(start - at, 0), min(end - at, len(piece))
-            if first < last:
-                found.append(piece[first:last])
+            if at < start:
+                before.append(piece[: start - at])
+            if end < at + len(piece):
+                behind.append(piece[max(end - at, 0) :])
             at += len(piece)
-        return found
+        return [*before, self._instead, *behind]
+
+    def _in_file(self) -> list[bytes | tuple[int, int]]:
+        if self._instead is None:
+            return [*_blocks(0, self._stored)]
+        start, end = self._span
+        return [*_blocks(0, start), self._instead, *_blocks(end, self._stored)]
+
+
+def _blocks(start: int, end: int) -> Iterator[tuple[int, int]]:
+    for at in range(start, end, _BLOCK):
+        yield at, min(_BLOCK, end - at)
+
+
+def _let_go() -> ValueError:
+    return ValueError("a body that was let go is read")
 
 
 def _read_at(file: IO[bytes], at: int, count: int) -> bytes:
@@ -264,7 +289,8 @@ async def keep(
             if not body.take(piece):
                 await body.spool(piece)
         if isinstance(scanner, JsonScan) and total <= _PARSED:
-            _parse(await body.whole())
+            _parse(body.at_once() or await body.whole())
+            body.rewind()
     except BaseException:
         # Cancelled, too: what it holds of the budget goes with it.
         body.close()

@@ -7,6 +7,7 @@ parsed, how connections are kept, or anything of aiohttp but its stream of the b
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import StreamReader
@@ -21,6 +22,16 @@ PIECE = 256 * 1024
 SMALL_REST = 64 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may ask of the front. Seconds and bytes."""
+
+    head_timeout: float
+    body_timeout: float
+    keepalive: float
+    max_head: int
+
+
 class Link(Protocol):
     """What an exchange needs of the connection it came on."""
 
@@ -28,9 +39,7 @@ class Link(Protocol):
     """None when the client is gone, or the connection is no longer ours."""
 
     @property
-    def body_timeout(self) -> float:
-        """Seconds that a request's body may stall."""
-        ...
+    def limits(self) -> Limits: ...
 
     @property
     def writing_paused(self) -> bool: ...
@@ -54,7 +63,6 @@ class ClientExchange:
     __slots__ = (
         "_body",
         "_continue_due",
-        "_head",
         "_held",
         "_loop",
         "aborted",
@@ -62,6 +70,7 @@ class ClientExchange:
         "detached",
         "finished",
         "gone",
+        "head",
         "link",
         "outgoing",
         "problem",
@@ -72,13 +81,14 @@ class ClientExchange:
     def __init__(
         self,
         link: Link,
-        head: RequestHead | None,
+        head: RequestHead,
         body: StreamReader,
         outgoing: Outgoing,
         problem: LauncherError | None = None,
     ) -> None:
         self.link = link
-        self._head = head
+        self.head = head
+        """Checked; of a refused request NO_HEAD."""
         self._body = body
         self._loop = loop = asyncio.get_running_loop()
         self._held = b""
@@ -107,14 +117,7 @@ class ClientExchange:
             if self.responded
             else "received"
         )
-        method = self._head.method if self._head else "?"
-        return f"<ClientExchange {method} {state}{' gone' if self.gone else ''}>"
-
-    @property
-    def head(self) -> RequestHead:
-        """The head, checked. Only a refused request has none, and no handler sees that."""
-        assert self._head is not None
-        return self._head
+        return f"<ClientExchange {self.head.method} {state}{' gone' if self.gone else ''}>"
 
     @property
     def ended(self) -> bool:
@@ -131,13 +134,13 @@ class ClientExchange:
             data = self._body.read_nowait(PIECE)
             if not data and not self._body.at_eof():
                 self._send_continue()
-                async with asyncio.timeout(self.link.body_timeout):
+                async with asyncio.timeout(self.link.limits.body_timeout):
                     data = await self._body.read(PIECE)
         except TimeoutError:
             self.outgoing.keep_alive = False
             raise LauncherError(
                 "request_timeout",
-                f"Nothing more of the request's body came for {self.link.body_timeout:g} s; "
+                f"Nothing more of the request's body came for {self.link.limits.body_timeout:g} s; "
                 "send it again.",
             ) from None
         except (RuntimeError, ConnectionError) as error:
@@ -165,8 +168,8 @@ class ClientExchange:
         since the client still waits for its 100 Continue."""
         if self._body.is_eof():
             return 0
-        head = self._head
-        if head is None or head.content_length is None:
+        head = self.head
+        if head.content_length is None:
             return None
         if self._continue_due is None and expects_continue(head) and not self._body.total_bytes:
             return None

@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, cast
 
 from aiohttp import StreamReader, web
@@ -24,55 +21,37 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from launcher.errors import LauncherError
-from launcher.proxy.client import ClientExchange
+from launcher.proxy.client import ClientExchange, Limits
 from launcher.proxy.exchange import Detached
-from launcher.proxy.framing import too_large
-from launcher.proxy.hangup import LOOK, Allowance, hung_up
-from launcher.proxy.problem import RequestLine, problem_of
+from launcher.proxy.hangup import Allowance, Watch
+from launcher.proxy.head_end import HeadEnd
+from launcher.proxy.problem import problem_of
+from launcher.proxy.upstream import reset as reset_connection
 
 #: How long a client may go on sending after a response that ends its connection, or take to
 #: fetch the last of one that was cut. Seconds.
 LINGER: Final = 5.0
-_HEAD_END: Final = b"\r\n\r\n"
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-
 
 log = logging.getLogger(__name__)
 
-Carry = Callable[
-    [RawRequestMessage | LauncherError, StreamReader, "ClientConnection"], Awaitable[bool]
-]
-"""Carries one request, or the error in the place of one that couldn't be read, to its end;
-returns whether the connection can carry another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may ask of the front. Seconds and bytes."""
-
-    head_timeout: float
-    body_timeout: float
-    keepalive: float
-    max_head: int
+Request = RawRequestMessage | LauncherError
+"""As aiohttp parsed it, or what is wrong with one that couldn't be read."""
+Carry = Callable[[Request, StreamReader, "ClientConnection"], Awaitable[bool]]
+"""Carries one to its end; returns whether the connection can carry another."""
 
 
 class ClientConnection(RequestHandler):
     """One connection, its requests one after the other."""
 
     __slots__ = (
-        "_ahead",
-        "_allowance",
         "_body",
         "_broken",
         "_carry",
         "_cut_timer",
-        "_edge",
-        "_head_seen",
+        "_head",
         "_head_timer",
-        "_line",
         "_lingering",
-        "_look_timer",
-        "_read_at_look",
+        "_watch",
         "exchange",
         "limits",
         "operators",
@@ -107,7 +86,6 @@ class ClientConnection(RequestHandler):
         self.limits = limits
         self.operators = operators
         """It came in at an address where operators' endpoints answer."""
-        self._allowance = allowance
         self.wire: asyncio.Transport | None = None
         """The transport, also when aiohttp has let go of it."""
         self.peer = ""
@@ -121,17 +99,11 @@ class ClientConnection(RequestHandler):
         """Of the request parsed last."""
         self._broken = False
         """Where the next request begins can't be known: what comes is dropped."""
-        self._head_seen = 0
-        """Bytes of a head whose end hasn't come; 0 between requests."""
-        self._line = RequestLine()
-        """Of that head."""
-        self._edge = b""
-        """The last three of them, since its end may come in two parts."""
+        self._head = HeadEnd(limits.max_head)
+        """Of what comes."""
         self._head_timer: asyncio.TimerHandle | None = None
-        self._look_timer: asyncio.TimerHandle | None = None
+        self._watch = Watch(loop, allowance)
         self._cut_timer: asyncio.TimerHandle | None = None
-        self._read_at_look = -1
-        self._ahead = 0
         self._lingering: asyncio.Future[None] | None = None
 
     # -- the connection's life ---------------------------------------------------------
@@ -148,14 +120,15 @@ class ClientConnection(RequestHandler):
         """The client won't send any more: it has left, if an answer is still under way."""
         if self._lingering is not None and not self._lingering.done():
             self._lingering.set_result(None)
-        self._client_left()
+        self.client_left()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone, whoever ended it. Cancels the handler, unless there is
         nothing left for it to send: then it may put its things in order."""
-        for timer in (self._head_timer, self._look_timer, self._cut_timer):
+        for timer in (self._head_timer, self._cut_timer):
             if timer is not None:
                 timer.cancel()
+        self._watch.end()
         if self._lingering is not None and not self._lingering.done():
             self._lingering.set_result(None)
         exchange = self.exchange
@@ -166,7 +139,8 @@ class ClientConnection(RequestHandler):
         super().connection_lost(exc)
         self._body = EMPTY_PAYLOAD  # what it holds would wait for the garbage collector
 
-    def _client_left(self) -> None:
+    def client_left(self) -> None:
+        """It hung up: what is under way for it ends."""
         exchange = self.exchange
         if exchange is not None and not exchange.ended:
             exchange.gone = True
@@ -195,25 +169,17 @@ class ClientConnection(RequestHandler):
         if self._broken or self._lingering is not None:
             return
         while data and self._between_requests():
-            if not self._head_seen:
+            if not self._head.seen:
                 # RFC 9112 §2.2: empty lines before a request line are ignored.
                 data = data.lstrip(b"\r\n")
                 if not data:
                     return
-                self._line = RequestLine()
             try:
-                self._line.check(data)
+                cut = self._head.find(data)
             except LauncherError as error:
                 self._break(error)
                 return
-            at = (self._edge + data).find(_HEAD_END)
-            cut = at + len(_HEAD_END) - len(self._edge) if at >= 0 else len(data)
-            self._head_seen += cut
-            if self._head_seen > self.limits.max_head:
-                self._break(too_large(self.limits.max_head))
-                return
-            if at < 0:
-                self._edge = (self._edge + data[-3:])[-3:]
+            if cut is None:
                 self._feed(data, whole_head=False)
                 if self._head_timer is None and not self._broken:
                     self._head_timer = self._loop.call_later(
@@ -261,8 +227,7 @@ class ClientConnection(RequestHandler):
                 )
 
     def _head_complete(self) -> None:
-        self._head_seen = 0
-        self._edge = b""
+        self._head.forget()
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -288,8 +253,7 @@ class ClientConnection(RequestHandler):
             self._waiter.set_result(None)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """What a body's reader asks for after every piece; only where it is paused is there
-        something to do."""
+        """Asked for by a body's reader after every piece: seldom is there anything to do."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
@@ -300,56 +264,62 @@ class ClientConnection(RequestHandler):
 
     def _process_keepalive(self) -> None:
         # A head that is coming in has a deadline of its own.
-        if self._head_seen:
+        if self._head.seen:
             self._keepalive_handle = None
             return
         super()._process_keepalive()
 
-    # -- a client that leaves while nobody reads -----------------------------------------
+    # -- a client that leaves while nobody reads (`hangup.Deaf`) ---------------------------
 
     def _pause_transport_reading(self) -> None:
         super()._pause_transport_reading()
-        if self._look_timer is None:
-            self._look_timer = self._loop.call_later(LOOK, self._look)
+        self._watch.begin(self)
 
-    def _look(self) -> None:
-        self._look_timer = None
-        wire = self._wire
-        if wire.is_closing() or not (self._reading_paused or self._buffer_paused):
-            return
-        if hung_up(wire):
-            self._client_left()
-            return
-        exchange = self.exchange
-        read = exchange.body_read if exchange is not None else -1
-        if self._reading_paused and not self._ahead and read == self._read_at_look:
-            self._ahead = self._allowance.take()
-            if self._ahead:
-                self._body.set_read_chunk_size(self._ahead // 2)
-                self.resume_reading()
-        self._read_at_look = read
-        if self._look_timer is None:
-            self._look_timer = self._loop.call_later(LOOK, self._look)
+    @property
+    def deaf(self) -> bool:
+        """Open, and not reading."""
+        return not self._wire.is_closing() and (self._reading_paused or self._buffer_paused)
+
+    @property
+    def holds_body(self) -> bool:
+        """A body is here that nobody reads."""
+        return self._reading_paused
+
+    @property
+    def body_read(self) -> int:
+        """Bytes that the handler has read of it; -1: there is no handler."""
+        return -1 if self.exchange is None else self.exchange.body_read
+
+    def read_ahead(self, size: int) -> None:
+        """Read so many bytes more of it than anybody wants."""
+        self._body.set_read_chunk_size(size // 2)
+        self.resume_reading()
 
     # -- exchanges -----------------------------------------------------------------------
 
     def exchange_over(self) -> None:
         """The handler is done with the exchange; what it leaned on is free again."""
         self.exchange = None
-        self._allowance.give_back(self._ahead)
-        self._ahead = 0
-        self._read_at_look = -1
+        self._watch.forget()
 
     async def start(self) -> None:
         """Carry the requests in the order in which they came, until the connection ends."""
         self.task = asyncio.current_task()
         try:
             while not self._force_close:
-                message, body = await self._next_request()
+                if not self._messages:
+                    self._waiter = self._loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
+                message, body = self._take_request()
                 if not await self._carry(message, body, self):
                     break
                 self._stay_in_http()
-                self._await_next_request()
+                self._next_keepalive_close_time = at = self._loop.time() + self.limits.keepalive
+                if self._keepalive_handle is None:
+                    self._keepalive_handle = self._loop.call_at(at, self._process_keepalive)
         except asyncio.CancelledError:
             self.force_close()
             raise
@@ -362,26 +332,13 @@ class ClientConnection(RequestHandler):
             if self.transport is not None:
                 self.transport.close()
 
-    async def _next_request(self) -> tuple[RawRequestMessage | LauncherError, StreamReader]:
-        """What was parsed next; an error in the place of a request that couldn't be read."""
-        if not self._messages:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+    def _take_request(self) -> tuple[Request, StreamReader]:
         message, body = self._messages.popleft()
         if self._parser is not None:
             self._parser.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
         return problem_of(message.exc) if isinstance(message, _ErrInfo) else message, body
-
-    def _await_next_request(self) -> None:
-        """Begin the time that an idle connection is kept for."""
-        self._next_keepalive_close_time = at = self._loop.time() + self.limits.keepalive
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(at, self._process_keepalive)
 
     def _stay_in_http(self) -> None:
         """After the response to a request for an Upgrade that stayed in HTTP: what came behind
@@ -397,11 +354,6 @@ class ClientConnection(RequestHandler):
 
     # -- what an exchange asks of its connection (`client.Link`) ---------------------------
 
-    @property
-    def body_timeout(self) -> float:
-        """See `Limits`."""
-        return self.limits.body_timeout
-
     async def drained(self) -> None:
         """Wait until the client took enough of what was written."""
         await self._drain_helper()
@@ -410,15 +362,11 @@ class ClientConnection(RequestHandler):
         """End the connection. With `reset` at once, and so that even HTTP/1.0 clients, for whom
         the end of the connection is the end of the body, see an error. Else the missing end of
         the body says it, and what was written may still arrive."""
-        wire = self._wire
-        if not reset:
-            wire.close()
-            self._cut_timer = self._loop.call_later(LINGER, wire.abort)
-            return
-        sock = wire.get_extra_info("socket")
-        if sock is not None and not wire.is_closing():
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        wire.abort()
+        if reset:
+            reset_connection(self._wire)
+        else:
+            self._wire.close()
+            self._cut_timer = self._loop.call_later(LINGER, self._wire.abort)
 
     def take_over(self) -> Detached:
         """Take the transport out of HTTP: aiohttp forgets it and never touches it again."""
@@ -426,9 +374,10 @@ class ClientConnection(RequestHandler):
         leftover, self._message_tail = self._message_tail, b""
         if self._buffer_paused or self._reading_paused:
             self._resume_transport_reading()
-        for timer in (self._head_timer, self._look_timer, self._keepalive_handle):
+        for timer in (self._head_timer, self._keepalive_handle):
             if timer is not None:
                 timer.cancel()
+        self._watch.end()
         assert self._manager is not None
         self._manager.connection_lost(self)
         self._manager = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from launcher import tasks
 from launcher.errors import LauncherError
@@ -34,14 +35,14 @@ class _TooSlow(Exception):
     """No first byte within the plan's `response_timeout`."""
 
 
-async def forward(
+def forward(
     exchange: Exchange,
     body: RequestBody,
     plan: Plan,
     pool: UpstreamPool,
     *,
     silence: float = SILENCE,
-) -> Carried:
+) -> Coroutine[Any, Any, Carried]:
     """Send the request, and its response back, as it comes.
 
     Sends a request again, once, where a kept-alive connection turned out dead and the retry
@@ -49,7 +50,7 @@ async def forward(
     responses aside), LauncherError (`loop_detected`, `bad_request`, `bad_target`, or what the
     body's `read` raised), ClientGone. Cancelled, it closes the backend's connection at once.
     """
-    return await _Forwarding(exchange, body, plan, pool, silence).run()
+    return _Forwarding(exchange, body, plan, pool, silence).run()
 
 
 def request_head(exchange: Exchange, body: RequestBody, plan: Plan, upgrade: bytes | None) -> bytes:
@@ -62,11 +63,9 @@ def request_head(exchange: Exchange, body: RequestBody, plan: Plan, upgrade: byt
     if _NOT_IN_TARGET.search(target) or not target.startswith((b"/", b"*")):
         raise LauncherError("bad_target", "The request target has characters that HTTP forbids.")
     head = exchange.head
-    parts = [head.method.encode(), b" ", target, b" HTTP/1.1\r\n"]
-    for name, value in request_headers(head, plan, length=body.length, upgrade=upgrade):
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n")
-    return b"".join(parts)
+    headers = request_headers(head, plan, length=body.length, upgrade=upgrade)
+    first = b"%b %b HTTP/1.1" % (head.method.encode(), target)
+    return b"\r\n".join((first, *map(b": ".join, headers), b"", b""))
 
 
 class _Forwarding:
@@ -166,8 +165,11 @@ class _Forwarding:
                 self._upload = None
 
     async def _connect(self, fresh: bool) -> UpstreamConnection:
+        endpoint = self._plan.endpoint
         try:
-            connection = await self._pool.acquire(self._plan.endpoint, fresh=fresh)
+            connection = None if fresh else self._pool.idle(endpoint)
+            if connection is None:
+                connection = await self._pool.acquire(endpoint, fresh=True)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             raise self._failed(
@@ -179,7 +181,7 @@ class _Forwarding:
     async def _attempt(self, connection: UpstreamConnection) -> ResponseHead:
         exchange = self._exchange
         connection.begin(exchange.head.method, upgrade=self._upgrade is not None)
-        await self._send(connection)
+        self._send(connection)
         self._watch()
         head = await connection.next_head()
         while not head.final:
@@ -191,33 +193,25 @@ class _Forwarding:
             self._timer = None
         return head
 
-    async def _send(self, connection: UpstreamConnection) -> None:
+    def _send(self, connection: UpstreamConnection) -> None:
         """The head, and as much of the body as takes no waiting for the backend."""
         body, length = self._body, self._body.length
         data = self._head
         if length != 0:
             if body.replayable:
                 body.rewind()
-                if length is not None and length <= INLINE:
-                    data += await self._whole(length)
-                    length = 0
-            if length != 0:
+            whole = body.at_once() if length is not None and length <= INLINE else None
+            if whole is None:
                 connection.sending = True
+            elif len(whole) != length:
+                raise _wrong_length()
+            else:
+                data += whole
         connection.send(data)
         self._sent = True
         if connection.sending:
             self._taken = True
             self._upload = tasks.spawn(self._stream(connection), name="upload")
-
-    async def _whole(self, length: int) -> bytes:
-        pieces: list[bytes] = []
-        missing = length
-        while missing > 0 and (piece := await self._body.read()):
-            pieces.append(piece)
-            missing -= len(piece)
-        if missing:
-            raise _wrong_length()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _stream(self, connection: UpstreamConnection) -> None:
         """The task of an upload. Whatever ends it early is told to who reads the response."""

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import cast
 
 from aiohttp import StreamReader, web
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
@@ -21,9 +20,9 @@ from launcher import tasks
 from launcher.config import Listen
 from launcher.errors import LauncherError
 from launcher.proxy import listening
-from launcher.proxy.client import ClientExchange, answer
-from launcher.proxy.connection import LINGER, Carry, ClientConnection, Limits
-from launcher.proxy.exchange import ClientGone, Handler, RequestHead
+from launcher.proxy.client import ClientExchange, Limits, answer
+from launcher.proxy.connection import LINGER, Carry, ClientConnection, Request
+from launcher.proxy.exchange import NO_HEAD, ClientGone, Handler, RequestHead
 from launcher.proxy.framing import check_head
 from launcher.proxy.hangup import Allowance
 from launcher.proxy.outgoing import Outgoing
@@ -61,12 +60,12 @@ async def _no_handler(request: web.BaseRequest) -> web.StreamResponse:
 
 
 def make_exchange(
-    message: RawRequestMessage | LauncherError, body: StreamReader, connection: ClientConnection
+    message: Request, body: StreamReader, connection: ClientConnection
 ) -> ClientExchange:
     """The exchange for a parsed request, or for what took a request's place. A head that breaks
     a rule makes one with a `problem` instead of a head."""
     if isinstance(message, LauncherError):
-        return _refused(connection, body, message, "GET")
+        return _refused(connection, body, message, NO_HEAD)
     keep_alive = not message.should_close
     try:
         head = check_head(
@@ -80,10 +79,10 @@ def make_exchange(
             operators=connection.operators,
         )
     except LauncherError as error:
-        return _refused(connection, body, error, message.method)
+        return _refused(connection, body, error, NO_HEAD._replace(method=message.method))
     if isinstance(fault := body.exception(), LauncherError):
         # What came of the body with the head is malformed already: nothing is started for it.
-        return _refused(connection, body, fault, message.method, head)
+        return _refused(connection, body, fault, head)
     if message.chunked or (message.upgrade and body is not EMPTY_PAYLOAD):
         # aiohttp takes the last trailer for a header of the next request, which may be
         # another client's where a proxy stands in front; and it loses what follows the body
@@ -97,11 +96,10 @@ def _refused(
     connection: ClientConnection,
     body: StreamReader,
     problem: LauncherError,
-    method: str,
-    head: RequestHead | None = None,
+    head: RequestHead,
 ) -> ClientExchange:
     """An exchange that the handler won't see; the last one of its connection."""
-    outgoing = Outgoing(method, head.version if head else (1, 1), keep_alive=False)
+    outgoing = Outgoing(head.method, head.version, keep_alive=False)
     return ClientExchange(connection, head, body, outgoing, problem)
 
 
@@ -216,7 +214,7 @@ class Front:
 
     async def _serve(
         self,
-        message: RawRequestMessage | LauncherError,
+        message: Request,
         body: StreamReader,
         connection: ClientConnection,
     ) -> bool:
@@ -231,7 +229,11 @@ class Front:
         finally:
             self._running.discard(connection)
             connection.exchange_over()
-        return await self._reusable(exchange, connection)
+        if not exchange.finished or exchange.gone:
+            return False
+        if exchange.body_rest == 0 and exchange.problem is None:
+            return exchange.outgoing.keep_alive and not self._closing
+        return await self._settle_body(exchange, connection)
 
     async def _carry(self, exchange: ClientExchange) -> None:
         """Run the handler; whatever it does, the exchange has an end the client can trust."""
@@ -264,16 +266,14 @@ class Front:
         except ClientGone:
             exchange.abort()
 
-    async def _reusable(self, exchange: ClientExchange, connection: ClientConnection) -> bool:
-        """Whether the connection can carry another request; where it can't, the client gets
-        time to read the answer before the connection closes."""
-        if not exchange.finished or exchange.gone:
-            return False
+    async def _settle_body(self, exchange: ClientExchange, connection: ClientConnection) -> bool:
+        """After an answer that came before the body's end: whether the connection can carry
+        another request; where it can't, the client gets time to read the answer before the
+        connection closes."""
         keep = exchange.outgoing.keep_alive and not self._closing
-        if keep and (exchange.body_rest == 0 or await exchange.skip_body(LINGER)):
+        if keep and await exchange.skip_body(LINGER):
             return True
-        if exchange.body_rest != 0 or exchange.problem is not None:
-            await connection.linger()
+        await connection.linger()
         return False
 
 

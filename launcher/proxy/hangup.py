@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import Final
+from typing import Final, Protocol
 
 #: How often to look while reading is paused. Seconds.
 LOOK: Final = 1.0
@@ -40,6 +40,83 @@ class Allowance:
     def give_back(self, size: int) -> None:
         """What `take` gave isn't needed any more."""
         self.left += size
+
+
+class Deaf(Protocol):
+    """A connection that may not be reading."""
+
+    @property
+    def deaf(self) -> bool:
+        """It is open, and its reading is paused: it says nothing of a hang-up."""
+        ...
+
+    @property
+    def holds_body(self) -> bool:
+        """It is paused for a body that its handler doesn't read."""
+        ...
+
+    @property
+    def body_read(self) -> int:
+        """Bytes of that body which the handler has read; -1: there is no handler."""
+        ...
+
+    @property
+    def wire(self) -> asyncio.Transport | None: ...
+
+    def read_ahead(self, size: int) -> None:
+        """Read on, so many bytes more."""
+        ...
+
+    def client_left(self) -> None:
+        """The client hung up."""
+        ...
+
+
+class Watch:
+    """Looks after a connection while that is deaf, once every LOOK seconds."""
+
+    __slots__ = ("_ahead", "_allowance", "_loop", "_read", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, allowance: Allowance) -> None:
+        self._loop = loop
+        self._allowance = allowance
+        self._timer: asyncio.TimerHandle | None = None
+        self._read = -1
+        self._ahead = 0
+
+    def begin(self, connection: Deaf) -> None:
+        """It has become deaf."""
+        if self._timer is None:
+            # Not kept: the two would wait for the garbage collector.
+            self._timer = self._loop.call_later(LOOK, self._look, connection)
+
+    def end(self) -> None:
+        """Nothing more is looked at."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def forget(self) -> None:
+        """The exchange is over: what was read ahead for it is given back."""
+        if self._ahead:
+            self._allowance.give_back(self._ahead)
+            self._ahead = 0
+        self._read = -1
+
+    def _look(self, connection: Deaf) -> None:
+        self._timer = None
+        if not connection.deaf or connection.wire is None:
+            return
+        if hung_up(connection.wire):
+            connection.client_left()
+            return
+        read = connection.body_read
+        if connection.holds_body and not self._ahead and read == self._read:
+            self._ahead = self._allowance.take()
+            if self._ahead:
+                connection.read_ahead(self._ahead)
+        self._read = read
+        self.begin(connection)
 
 
 def hung_up(transport: asyncio.BaseTransport) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from itertools import chain
+from typing import Final, NamedTuple
 
 from launcher.errors import LauncherError
 from launcher.proxy.exchange import RawHeaders, RequestHead
@@ -145,8 +145,7 @@ def _times_here(via: bytes) -> int:
     return times
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseFields:
+class ResponseFields(NamedTuple):
     """A backend's headers, read once: what goes on, and what concerns its connection alone."""
 
     headers: RawHeaders
@@ -164,7 +163,7 @@ def response_headers(raw: list[tuple[bytes, bytes]], reason: bytes = b"") -> Res
     Raises LauncherError (`bad_upstream`) for control characters in them or in `reason`:
     passed on they would be somebody else's header lines.
     """
-    if _CONTROL.search(b"%b %b" % (reason, b" ".join([part for line in raw for part in line]))):
+    if _CONTROL.search(b" ".join(chain((reason,), *raw))):
         raise LauncherError("bad_upstream", "The backend sent control characters in its headers.")
     connections: list[bytes] = []
     codings: list[bytes] = []

@@ -6,6 +6,7 @@ nobody a minute anew.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -73,6 +74,12 @@ class Meters:
     def of(self, name: str) -> Meter:
         """A key's meter; whoever has held it goes on to."""
         return self._meters.setdefault(name, Meter())
+
+    def keep(self, names: Collection[str]) -> None:
+        """Only these keys are there now; what others still have under way is counted on."""
+        gone = [n for n, one in self._meters.items() if n not in names and not one.in_flight]
+        for name in gone:
+            del self._meters[name]
 
     def forget_others(self, names: AbstractSet[str]) -> None:
         """Of keys that are no more, nothing is kept."""

@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import orjson
 
@@ -64,8 +63,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _CLOSING: Final = {0x7B: 0x7D, 0x5B: 0x5D}
 
 
-@dataclass(frozen=True, slots=True)
-class Scanned:
+class Scanned(NamedTuple):
     """What a scan found."""
 
     model: str | None = None

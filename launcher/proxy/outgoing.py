@@ -141,7 +141,5 @@ def http_date() -> bytes:
 
 def _lines(status: int, reason: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     # RFC 9110 §2.5: our own version, also to an HTTP/1.0 client.
-    head = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-    head += [b"%b: %b\r\n" % line for line in headers]
-    head.append(b"\r\n")
-    return b"".join(head)
+    first = b"HTTP/1.1 %d %b" % (status, reason)
+    return b"\r\n".join((first, *map(b": ".join, headers), b"", b""))

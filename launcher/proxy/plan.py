@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from launcher.drivers.base import Endpoint
 from launcher.proxy.exchange import RawHeaders
@@ -27,13 +26,16 @@ class RequestBody(Protocol):
         """Begin anew; only where replayable."""
         ...
 
+    def at_once(self) -> bytes | None:
+        """All of it, where it is at hand in memory; else it is for `read`."""
+        ...
+
     async def read(self) -> bytes:
         """The next piece, b"" at the end."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything about one forwarding that was decided before it begins."""
 
     endpoint: Endpoint
@@ -69,8 +71,7 @@ class Plan:
     body (or of the tunnel) that had come for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(NamedTuple):
     """How a forwarding ended that got as far as a final response head."""
 
     status: int

@@ -39,7 +39,7 @@ class UpstreamPool:
         connect_timeout: float = CONNECT_TIMEOUT,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._idle = idle
+        self._keep_for = idle
         self._connect_timeout = connect_timeout
         self._tls = tls
         self._shelves: dict[Endpoint, _Shelf] = {}
@@ -67,21 +67,29 @@ class UpstreamPool:
         backend that keeps them for a shorter time than we do; it takes an idle one's place.
         Raises OSError (TimeoutError included) where the backend can't be reached.
         """
+        connection = None if fresh else self.idle(endpoint)
+        if connection is not None:
+            return connection
         shelf = self._shelves.get(endpoint)
         if shelf is None:
             shelf = self._shelves[endpoint] = _Shelf()
-        if fresh:
-            if shelf.idle:
-                self.discard(shelf.idle.popleft())
-        else:
-            oldest = asyncio.get_running_loop().time() - self._idle
-            while shelf.idle:
-                # The one used last: the others may grow old.
-                connection = shelf.idle.pop()
-                if connection.idle_since > oldest and not connection.stale():
-                    return connection
-                self.discard(connection)
+        if shelf.idle:
+            self.discard(shelf.idle.popleft())
         return await self._connect(endpoint, shelf)
+
+    def idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
+        """A kept connection, for the caller alone as with `acquire`; None where there is none."""
+        shelf = self._shelves.get(endpoint)
+        if shelf is None:
+            return None
+        oldest = asyncio.get_running_loop().time() - self._keep_for
+        while shelf.idle:
+            # The one used last: the others may grow old.
+            connection = shelf.idle.pop()
+            if connection.idle_since > oldest and not connection.stale():
+                return connection
+            self.discard(connection)
+        return None
 
     def release(self, connection: UpstreamConnection) -> None:
         """The exchange is over: keep the connection if it can carry another, else close it."""
@@ -89,7 +97,7 @@ class UpstreamPool:
         if (
             shelf is None
             or not connection.reusable
-            or self._idle <= 0
+            or self._keep_for <= 0
             or self._shelves.get(connection.endpoint) is not shelf
         ):
             self.discard(connection)
@@ -98,7 +106,7 @@ class UpstreamPool:
         connection.rest(loop.time())
         shelf.idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._idle, self._sweep)
+            self._sweeper = loop.call_later(self._keep_for, self._sweep)
 
     def discard(self, connection: UpstreamConnection) -> None:
         """Close it at once."""
@@ -136,10 +144,10 @@ class UpstreamPool:
         now = loop.time()
         next_at: float | None = None
         for shelf in list(self._shelves.values()):
-            while shelf.idle and now - shelf.idle[0].idle_since >= self._idle:
+            while shelf.idle and now - shelf.idle[0].idle_since >= self._keep_for:
                 self.discard(shelf.idle.popleft())
             if shelf.idle:
-                at = shelf.idle[0].idle_since + self._idle
+                at = shelf.idle[0].idle_since + self._keep_for
                 next_at = at if next_at is None else min(next_at, at)
         if next_at is not None:
             self._sweeper = loop.call_at(next_at, self._sweep)

@@ -225,9 +225,11 @@ def _is_json(media: str) -> bool:
 
 def _model_in_query(query: bytes | None) -> tuple[str, InQuery] | None:
     """The `model` of a query and where it stands."""
+    if not query:
+        return None
     found = None
     at = 0
-    for pair in (query or b"").split(b"&"):
+    for pair in query.split(b"&"):
         name, equals, value = pair.partition(b"=")
         if equals and _decoded(name) == "model":
             if found is not None:
@@ -235,7 +237,7 @@ def _model_in_query(query: bytes | None) -> tuple[str, InQuery] | None:
                     "bad_request", "The query has more than one `model`.", param="model"
                 )
             start = at + len(name) + 1
-            found = _decoded(value), InQuery(query or b"", start, start + len(value))
+            found = _decoded(value), InQuery(query, start, start + len(value))
         at += len(pair) + 1
     return found
 

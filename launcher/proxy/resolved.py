@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import quote
 
 from launcher.config import ModelSpec, RouteConfig
@@ -26,8 +27,7 @@ class Candidate:
     """None: on the route's own path, nobody asks for a model."""
 
 
-@dataclass(frozen=True, slots=True)
-class InQuery:
+class InQuery(NamedTuple):
     """The model stands in the query, its raw value from `start` to `end`."""
 
     query: bytes
@@ -39,8 +39,7 @@ class InQuery:
         return self.query[: self.start] + quote(name, safe="").encode() + self.query[self.end :]
 
 
-@dataclass(frozen=True, slots=True)
-class InBody:
+class InBody(NamedTuple):
     """The model stands in a kept body, its raw value in `span`."""
 
     body: KeptBody
@@ -93,7 +92,10 @@ class Resolved:
 
     def settle(self, backend: BackendId) -> None:
         """This backend was granted. May be called again, for another, before it is sent again."""
-        self.chosen = next(one for one in self.candidates if backend in one.route.backends)
+        for one in self.candidates:
+            if backend in one.route.backends:
+                self.chosen = one
+                break
         model = self.chosen.model
         if model is None or (model.upstream is None and model.id == self.asked):
             return  # it stands there as it should

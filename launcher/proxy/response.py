@@ -6,8 +6,7 @@ owns the connection feeds it and asks what has come.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -27,8 +26,7 @@ class Truncated(ConnectionError):
     """The connection ended before the response did."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """An interim or final head, without hop-by-hop headers."""
 
     status: int

@@ -115,7 +115,9 @@ def test_another_configuration() -> None:
 
 def test_it_does_not_grow() -> None:
     history = History(CONFIG)
+    history.fact(ended(3.0))
     for n in range(3 * REMEMBERED):
         one = BackendConfig(BackendId(f"b{n}"), ContainerSpec("x", 1))
-        history.reconfigure(replace(CONFIG, backends=(one,)))
-    assert len(history._counted) <= REMEMBERED + 1
+        history.reconfigure(replace(CONFIG, backends=(*CONFIG.backends, one)))
+    assert len(history._counted) <= REMEMBERED + len(CONFIG.backends) + 1
+    assert history.starts[CODER].count == 1, "what stays is not forgotten"

@@ -13,7 +13,7 @@ from random import Random
 
 from launcher.core import events as ev
 from launcher.core.effects import Adopt, Start, Stop, WakeAt
-from launcher.core.types import BackendId, Priority, Wake
+from launcher.core.types import BackendId, BackendSpec, Hold, OnLease, Priority, Wake, needs
 from tests.core.stage import Broken, Make, Stage, spec
 
 NAMES = ("a", "b", "c", "d")
@@ -22,35 +22,41 @@ NAMES = ("a", "b", "c", "d")
 class Chance:
     """One random run."""
 
-    def __init__(self, make: Make, rng: Random, *, settled: bool = False) -> None:
-        """`settled`: see to it after each event that a Tick would change nothing."""
+    def __init__(
+        self, make: Make, rng: Random, *, settled: bool = False, operators: bool = True
+    ) -> None:
+        """`settled`: see to it after each event that a Tick would change nothing. `operators`:
+        there are some, who switch, lease, reserve, drain and configure."""
         self.rng = rng
         self.settled = settled
-        gpu, ram = rng.choice((1, 2, 3)), rng.choice((0, 0, 2))
-        specs = [
-            spec(
-                name,
-                gpu=rng.randint(0, gpu),
-                ram=rng.randint(0, ram),
-                idle_timeout=rng.choice((20.0, 120.0)),
-                start_timeout=rng.choice((30.0, 100.0)),
-                max_queue=rng.choice((2, 50)),
-                prewarm=rng.choice((None, None, rng.randint(0, 3))),
-                asks_busy=rng.random() < 0.3,
-                start_guess=rng.choice((1.0, 20.0)),
-                max_in_flight=rng.choice((None, None, 1, 2)),
-                linger=rng.choice((0.0, 10.0, math.inf)),
-            )
-            for name in NAMES[: rng.randint(1, len(NAMES))]
-        ]
-        self.stage = Stage(make, specs, gpu=gpu, ram=ram, seen=False)
+        self.operators = operators
+        self.gpu, self.ram = rng.choice((1, 2, 3)), rng.choice((0, 0, 2))
+        specs = [self._spec(name) for name in NAMES[: rng.randint(1, len(NAMES))]]
+        self.stage = Stage(make, specs, gpu=self.gpu, ram=self.ram, seen=False)
         self.names = [str(one.id) for one in specs]
+        self.reserved = 0
         self.past: list[ev.Event] = []
         self.away = False
         for name in self.names:
             if rng.random() < 0.2:
                 self.stage.somebody_starts(name)
         rng.shuffle(self.names)
+
+    def _spec(self, name: str) -> BackendSpec:
+        rng = self.rng
+        return spec(
+            name,
+            gpu=rng.randint(0, self.gpu),
+            ram=rng.randint(0, self.ram),
+            idle_timeout=rng.choice((20.0, 120.0)),
+            start_timeout=rng.choice((30.0, 100.0)),
+            max_queue=rng.choice((2, 50)),
+            prewarm=rng.choice((None, None, rng.randint(0, 3))),
+            asks_busy=rng.random() < 0.3,
+            start_guess=rng.choice((1.0, 20.0)),
+            max_in_flight=rng.choice((None, None, 1, 2)),
+            linger=rng.choice((0.0, 10.0, math.inf)),
+        )
 
     def run(self, steps: int) -> None:
         """Some steps of chance, then peace."""
@@ -63,6 +69,9 @@ class Chance:
             + [self._abandon, self._silence, self._stranger, self._death, self._repeat]
             + [self._busy, self._operator, self._hang, self._engine]
         )
+        if self.operators:
+            moves += [self._order, self._lease, self._lease, self._unlease, self._renew]
+            moves += [self._drain, self._configure, self._reserve]
         for _ in range(steps):
             self.rng.choice(moves)()
             if self.settled:
@@ -83,7 +92,75 @@ class Chance:
             deadline=rng.choice((math.inf, s.now + 15, s.now + 200)),
             quiet=rng.random() < 0.1,
             operator=rng.random() < 0.1,
+            on_lease=rng.choice(list(OnLease)),
         )
+
+    def _order(self) -> None:
+        self.stage.order(self.rng.choice(self.names))
+
+    def _lease(self) -> None:
+        rng, now = self.rng, self.stage.now
+        until = rng.choice((None, None, None, now - 1.0, now + 50.0))
+        hold = Hold(rng.choice((5.0, 60.0, 400.0, math.inf)), until)
+        backends = rng.sample(self.names, rng.choice((1, 1, 1, min(2, len(self.names)))))
+        self.stage.lease(*backends, hold=hold, urgent=rng.random() < 0.8)
+
+    def _unlease(self) -> None:
+        if self.stage.leases:
+            self.stage.unlease(self.rng.choice(sorted(self.stage.leases)))
+
+    def _renew(self) -> None:
+        s = self.stage
+        if s.leases:
+            ticket = self.rng.choice(sorted(s.leases))
+            s.renew(ticket, s.now + self.rng.choice((-1.0, 3.0, 100.0, math.inf)))
+
+    def _drain(self) -> None:
+        some = self.rng.sample(self.names, self.rng.randint(0, len(self.names)))
+        self.stage.drain(*some, on=self.rng.random() < 0.4)
+
+    def _reserve(self) -> None:
+        """A lease on nothing: a backend that is there for as long as the lease."""
+        s, rng = self.stage, self.rng
+        here = [name for name in self.names if name.startswith("r")]
+        if here:
+            self.names.remove(here[0])
+            s.configure(removed=(BackendId(here[0]),))
+            return
+        self.reserved += 1
+        name = f"r{self.reserved}"
+        one = spec(name, gpu=rng.randint(0, self.gpu), idle_timeout=0.0)
+        s.configure(added=(one,))
+        s.observe(name)
+        self.names.append(name)
+        s.lease(name, ttl=rng.choice((60.0, math.inf)))
+
+    def _configure(self) -> None:
+        """A reload: something is changed, replaced, taken away, or put back."""
+        s, rng = self.stage, self.rng
+        known = {str(id) for id in s.specs}
+        here = [name for name in self.names if name in NAMES]
+        gone = [name for name in NAMES if name not in self.names and rng.random() < 0.9]
+        what = rng.choice(("changed", "replaced", "removed", "added", "added", "capacity"))
+        if what == "added" and gone:
+            name = rng.choice(gone)
+            if name in known and rng.random() < 0.5:
+                s.configure(replaced=(self._spec(name),))
+            else:
+                s.configure(added=(self._spec(name),))
+            self.names.append(name)
+        elif what == "removed" and len(here) > 1:
+            name = rng.choice(here)
+            self.names.remove(name)
+            s.configure(removed=(BackendId(name),))
+        elif what == "capacity":
+            self.gpu = rng.choice((1, 2, 3))
+            s.configure(capacity=needs(gpu=self.gpu, ram=self.ram))
+        elif what in ("changed", "replaced"):
+            s.configure(**{what: (self._spec(rng.choice(self.names)),)})
+        if rng.random() < 0.5 and not self.away:
+            for name in sorted(s.to_inspect & set(s.specs) - set(s.operations)):
+                s.observe(name)
 
     def _release(self) -> None:
         if self.stage.flying:
@@ -151,7 +228,8 @@ class Chance:
         if self.past:
             event = self.rng.choice(self.past)
             assert isinstance(event, ev.Started | ev.Stopped | ev.Observed)
-            if event.epoch != self.stage.scheduler.epoch(event.backend):
+            here = event.backend in self.stage.specs
+            if not here or event.epoch != self.stage.scheduler.epoch(event.backend):
                 self.stage.feed(event)
 
     def _busy(self) -> None:
@@ -187,9 +265,20 @@ class Chance:
         s = self.stage
         if self.away:
             self._engine()
+        s.drain(on=False)
+        self._rest(leased=True)
+        for ticket in sorted(s.leases):
+            s.unlease(ticket)
+        self._rest(leased=False)
+        if set(s.ended) != set(range(1, s.next_ticket + 1)):
+            raise Broken("a ticket has no end")
+
+    def _rest(self, *, leased: bool) -> None:
+        """Until everybody was answered, and nothing runs but what is leased: that does."""
+        s = self.stage
         for _ in range(400):
-            for name in self.names:
-                if name not in s.operations:
+            for name in [*s.specs]:
+                if name not in s.operations and name in s.specs:
                     s.observe(name)
             for name, operation in sorted(s.operations.items()):
                 if s.operations.get(name) is not operation:
@@ -204,10 +293,18 @@ class Chance:
             for ticket in sorted(s.flying):
                 s.release(ticket)
             s.pass_time(5.0)
-            resting = set(s.states().values()) <= {"stopped", "failed"}
-            if resting and not (s.queued or s.flying or s.operations or s.running):
-                break
-        else:
-            raise Broken(f"no peace: {s.scheduler.snapshot(s.now)}")
-        if set(s.ended) != set(range(1, s.next_ticket + 1)):
-            raise Broken("a ticket has no end")
+            kept = {on for on, _ in s.leases.values()}
+            if not leased and kept:
+                raise Broken(f"{kept} are still leased")
+            resting = {s.states()[name] for name in s.states() if name not in kept}
+            # What a reload made too much for all of them can't all be up.
+            up = all(s.states()[name] == "ready" or not s.fits(name, kept) for name in kept)
+            patient = [
+                ticket
+                for ticket in s.queued.values()
+                if not all(s.behind_a_lease(id) for id in ticket.backends if id in s.specs)
+            ]
+            left = patient or s.flying or s.operations or set(s.running) - kept
+            if not left and up and resting <= {"stopped", "failed"}:
+                return
+        raise Broken(f"no peace: {s.scheduler.snapshot(s.now)}")

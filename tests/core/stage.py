@@ -7,7 +7,7 @@ and after every event checks the core's invariants. It never decides anything it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from launcher.core import events as ev
@@ -16,9 +16,12 @@ from launcher.core.effects import (
     Adopt,
     AskBusy,
     Effect,
+    Expired,
+    Forget,
     Grant,
     Inspect,
     Reject,
+    Replace,
     Start,
     Stop,
     WakeAt,
@@ -28,7 +31,9 @@ from launcher.core.types import (
     BackendSpec,
     BackendState,
     Failure,
+    Hold,
     Needs,
+    OnLease,
     Placement,
     Snapshot,
     Ticket,
@@ -83,6 +88,8 @@ class Stage:
         self.cut: dict[BackendId, float] = {}
         self.queued: dict[TicketId, Ticket] = {}
         self.flying: dict[TicketId, BackendId] = {}
+        self.leases: dict[TicketId, tuple[BackendId, float]] = {}
+        """In force: on what, and until when."""
         self.silent: set[TicketId] = set()
         self.stale: set[TicketId] = set()
         """In flight on something that died since."""
@@ -93,6 +100,12 @@ class Stage:
         self.rejected: dict[TicketId, Reject] = {}
         self.starts: list[BackendId] = []
         self.stops: list[tuple[BackendId, str]] = []
+        self.ending: set[BackendId] = set()
+        """Leased when an operator had it stopped already."""
+        self.shrunk: set[BackendId] = set()
+        """Whose bound was another when it was reached."""
+        self.reshaped = False
+        """What backends need, or what there is, was changed."""
         self.wake = math.inf
         self.next_ticket = 0
         self.instances = 0
@@ -128,21 +141,28 @@ class Stage:
                 if isinstance(self.operations.get(backend), Start | Adopt):
                     raise Broken(f"two starts of {backend} under way")
                 self._check_room(backend)
+                self.ending.discard(backend)
                 self.operations[backend] = effect
                 self.starts.append(backend)
             case Adopt(backend):
                 self.operations[backend] = effect
             case Stop(backend, _, reason):
-                self._check_stop(backend)
+                self._check_stop(backend, reason.value)
                 self.operations[backend] = effect
                 self.stops.append((backend, reason.value))
             case Grant(ticket, backend, cold):
                 if ticket not in self.queued:
                     raise Broken(f"{ticket} granted, which doesn't wait")
-                quiet = self.queued.pop(ticket).quiet
-                if quiet:
+                asked = self.queued.pop(ticket)
+                if asked.quiet:
                     self.silent.add(ticket)
-                self.flying[ticket] = backend
+                if asked.hold is None:
+                    self.flying[ticket] = backend
+                else:
+                    assert effect.until is not None
+                    if self.state(backend) in ("draining", "stopping"):
+                        self.ending.add(backend)
+                    self.leases[ticket] = (backend, effect.until)
                 self.granted.append((ticket, backend, cold))
             case Reject(ticket):
                 if ticket not in self.queued:
@@ -150,6 +170,23 @@ class Stage:
                 del self.queued[ticket]
                 self.ended[ticket] = effect.code
                 self.rejected[ticket] = effect
+            case Expired(ticket, backend, broken):
+                on, until = self.leases.pop(ticket)
+                if on != backend or (until > self.now and not broken):
+                    raise Broken(f"{ticket} expires on {backend}, which was until {until} on {on}")
+                self.ended[ticket] = "broken" if broken else "expired"
+            case Replace(backend):
+                if backend in self.operations:
+                    raise Broken(f"{backend} is replaced under an operation")
+                self.running.pop(backend, None)
+                self.to_inspect.add(backend)
+            case Forget(backend):
+                if backend in self.operations or backend in self.flying.values():
+                    raise Broken(f"{backend} is forgotten, and something of it is left")
+                self.specs.pop(backend)
+                self.running.pop(backend, None)
+                self.to_inspect.discard(backend)
+                self.asked.pop(backend, None)
             case AskBusy(backend):
                 self.asked[backend] = effect
             case Abort(backend):
@@ -179,9 +216,16 @@ class Stage:
             if total > self.capacity[name]:
                 raise Broken(f"{starting} was started over the capacity ({name}: {total})")
 
-    def _check_stop(self, backend: BackendId) -> None:
+    def _check_stop(self, backend: BackendId, reason: str) -> None:
         """2: no Stop with tickets in flight, unless those were cut and had their time, or what
-        they were granted died before."""
+        they were granted died before. What is leased is only restarted, or stopped by force."""
+        leased = any(on == backend for on, _ in self.leases.values())
+        if (
+            leased
+            and backend not in self.ending
+            and reason in ("idle", "evicted", "surplus", "operator", "removed")
+        ):
+            raise Broken(f"{backend} is stopped ({reason}) although it is leased")
         held = [t for t, b in self.flying.items() if b == backend and t not in self.stale]
         if held and not (backend in self.cut and self.now >= self.cut[backend] + 4.9):
             raise Broken(f"{backend} is stopped under {held}")
@@ -193,6 +237,9 @@ class Stage:
         if queued != len(self.queued):
             raise Broken(f"the core counts {queued} waiting tickets, there are {len(self.queued)}")
         for id, b in shot.backends.items():
+            ends = [until for on, until in self.leases.values() if on == id]
+            if (b.leased, b.leased_until) != (bool(ends), max(ends, default=None)):
+                raise Broken(f"{id}: leased {b.leased} until {b.leased_until}, by count {ends}")
             flying = sum(1 for x in self.flying.values() if x == id)
             if b.in_flight != flying:
                 raise Broken(f"{id}: {b.in_flight} in flight by the core, {flying} by count")
@@ -202,10 +249,41 @@ class Stage:
                 raise Broken(f"{id} serves {holding}, {most} are allowed")
             if b.queued and b.state is BackendState.READY and (most is None or holding < most):
                 raise Broken(f"{id} is ready, has room, and {b.queued} wait for it")
+        self._check_leases(shot)
+
+    def _check_leases(self, shot: Snapshot) -> None:
+        """What is leased can be resident together; who isn't to wait for a lease doesn't; none
+        lasts beyond its end."""
+        leased = {on for on, _ in self.leases.values()}
+        if not self.reshaped and not all(self.fits(name, leased) for name in leased):
+            raise Broken(f"{sorted(leased)} are leased, and don't fit together")
+        for ticket in self.queued.values():
+            if len(ticket.backends) == 1:
+                state = shot.backends[ticket.backends[0]].state
+                up = state in (BackendState.READY, BackendState.STARTING)
+                impatient = ticket.urgent or ticket.hold or ticket.on_lease is OnLease.REJECT
+                if impatient and not up and self.behind_a_lease(ticket.backends[0]):
+                    raise Broken(f"{ticket} waits for the end of a lease")
+        late = [ticket for ticket, (_, until) in self.leases.items() if until < self.now]
+        if late:
+            raise Broken(f"{late} should have ended")
+
+    def fits(self, name: BackendId, beside: Iterable[BackendId]) -> bool:
+        """Whether there is room for one and some others at a time, as far as it has a say."""
+        return all(
+            self.capacity[what]
+            >= sum(dict(self.specs[id].placements[0].needs).get(what, 0) for id in {name, *beside})
+            for what, _ in self.specs[name].placements[0].needs
+        )
+
+    def behind_a_lease(self, name: BackendId) -> bool:
+        """Whether nothing but leases of others leaves it no place."""
+        leased = {on for on, _ in self.leases.values()}
+        return name not in leased and self.fits(name, ()) and not self.fits(name, leased)
 
     def overfull(self, backend: BackendId) -> bool:
-        """A silent tunnel that speaks again may make it one too many."""
-        return backend in self.spoke
+        """A silent tunnel that speaks again, or a reload, may make it one too many."""
+        return backend in self.spoke or backend in self.shrunk
 
     # -- the world's moves
 
@@ -224,6 +302,43 @@ class Stage:
         self.silent.discard(ticket)
         self.ended[ticket] = "released"
         self.feed(ev.Released(ticket, ok))
+
+    def order(self, backend: str, **rest: object) -> TicketId:
+        """An operator's ticket: a switch."""
+        return self.arrive(backend, urgent=True, operator=True, **rest)
+
+    def lease(self, *backends: str, ttl: float = 100.0, **rest: object) -> TicketId:
+        """An operator's ticket that is a lease."""
+        rest.setdefault("hold", Hold(ttl))
+        rest.setdefault("urgent", True)
+        return self.arrive(*backends, **rest)
+
+    def unlease(self, ticket: TicketId) -> None:
+        """A lease is let go."""
+        del self.leases[ticket]
+        self.ended[ticket] = "released"
+        self.feed(ev.Released(ticket))
+
+    def renew(self, ticket: TicketId, until: float) -> None:
+        """A lease ends at another time."""
+        on, _ = self.leases[ticket]
+        self.leases[ticket] = (on, until)
+        self.feed(ev.Renewed(ticket, until))
+
+    def configure(self, **what: object) -> None:
+        """Another configuration."""
+        event = ev.SpecsChanged(**what)  # type: ignore[arg-type]
+        for one in (*event.added, *event.changed, *event.replaced):
+            self.specs[one.id] = one
+            self.shrunk.add(one.id)
+        self.reshaped = self.reshaped or bool(event.changed or event.replaced or event.capacity)
+        if event.capacity is not None:
+            self.capacity = dict.fromkeys(self.capacity, 0) | dict(event.capacity)
+        self.feed(event)
+
+    def drain(self, *backends: str, on: bool = True) -> None:
+        """New tickets are refused; of all where none is named."""
+        self.feed(ev.Drained(tuple(map(BackendId, backends)) or None, on))
 
     def abandon(self, ticket: TicketId) -> None:
         """A waiting ticket leaves."""
@@ -320,6 +435,11 @@ class Stage:
     def code(self, ticket: TicketId) -> str | None:
         """How a ticket ended: an error code, `released`, `abandoned`; None: it hasn't."""
         return self.ended.get(ticket)
+
+    def look_where_asked(self) -> None:
+        """Every look that was asked for is taken."""
+        for id in sorted(self.to_inspect):
+            self.observe(id)
 
     def up(self, backend: str) -> None:
         """Bring a stopped backend up, with nothing in flight."""

@@ -9,7 +9,7 @@ import pytest
 from launcher.core.lifecycle import IllegalTransition
 from tests.core.broken import MUTANTS, Mutant, load
 from tests.core.chance import Chance
-from tests.core.policy_scenarios import SCENARIOS
+from tests.core.operator_scenarios import SCENARIOS
 from tests.core.stage import Make
 
 
@@ -19,6 +19,8 @@ def survives(make: Make) -> bool:
         for scenario in SCENARIOS:
             scenario(make)
         for seed in range(60):
+            Chance(make, Random(seed), operators=False).run(100)
+        for seed in range(30):
             Chance(make, Random(seed)).run(100)
     except (AssertionError, KeyError, IndexError, IllegalTransition):
         return False

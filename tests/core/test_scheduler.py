@@ -7,7 +7,7 @@ import pytest
 from launcher.core.events import Abandoned, Released
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import TicketId
-from tests.core.policy_scenarios import SCENARIOS
+from tests.core.operator_scenarios import SCENARIOS
 from tests.core.scenarios import Scenario
 from tests.core.stage import Stage, spec
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher import tasks
 from launcher.core.types import BackendId
 from launcher.drivers import orphans
 from launcher.drivers.base import ContainerSpec, Endpoint, ProcessSpec
@@ -293,3 +294,30 @@ async def test_warnings_name_missing_programs(driver: ProcessDriver) -> None:
     driver.configure({X: ProcessSpec(("no-such-program-here",)), SERVES: spec()})
     (warning,) = await driver.warnings()
     assert "no-such-program-here" in warning
+
+
+async def test_what_is_no_longer_held_while_it_is_listed_is_no_failure() -> None:
+    driver = ProcessDriver()
+    specs = {BackendId(f"b{n}"): ProcessSpec(("true",)) for n in range(20)}
+    driver.configure(specs)
+    listing = tasks.spawn(driver.list(), name="list")
+    await asyncio.sleep(0)
+    driver.configure({})
+    assert (await listing).keys() == specs.keys()
+
+
+async def test_what_has_ended_and_is_no_longer_held_leaves_nothing() -> None:
+    driver = ProcessDriver()
+    backend = BackendId("b")
+    driver.configure({backend: ProcessSpec(("sleep", "60"))})
+    await driver.open()
+    await driver.start(backend)
+    before = len(os.listdir("/proc/self/fd"))
+    driver.configure({})
+    assert (await driver.endpoints(backend)) != (), "it runs, and is to be stopped"
+    await driver.stop(backend)
+    driver.configure({})
+    await driver._burials.join()
+    assert (driver._runs, dict(driver._turns)) == ({}, {})
+    assert len(os.listdir("/proc/self/fd")) < before
+    await driver.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import Any
 
 from launcher.drivers.base import Endpoint
@@ -60,6 +59,9 @@ class Kept:
     def rewind(self) -> None:
         self._at = 0
 
+    def at_once(self) -> bytes | None:
+        return b"".join(self._pieces)
+
     async def read(self) -> bytes:
         if self._at == len(self._pieces):
             return b""
@@ -81,6 +83,9 @@ class Streamed:
 
     def rewind(self) -> None:
         raise AssertionError("a stream can't be rewound")
+
+    def at_once(self) -> bytes | None:
+        return None
 
     async def read(self) -> bytes:
         self.reads += 1
@@ -172,4 +177,4 @@ class FakeExchange:
 
 def changed(plan: Plan, **fields: Any) -> Plan:
     """The plan with other fields."""
-    return dataclasses.replace(plan, **fields)
+    return plan._replace(**fields)

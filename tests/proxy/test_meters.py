@@ -95,3 +95,12 @@ def test_a_name_keeps_its_meter_for_as_long_as_there_is_a_key_of_it() -> None:
     meters.forget_others({"alice"})
     assert meters.of("alice") is alice
     assert meters.of("bob") is not bob
+
+
+def test_those_of_keys_that_are_gone_go() -> None:
+    meters = Meters()
+    stays, used = meters.of("stays"), meters.of("used")
+    meters.of("unused")
+    used.in_flight = 1
+    meters.keep({"stays"})
+    assert meters._meters == {"stays": stays, "used": used}
