@@ -125,6 +125,7 @@ class App:
             self.history,
             self.decisions,
             self.reloader,
+            plane=self.plane,
             watched=Watched(self.journal, self.timeline, self.outputs),
             holds=self.holds,
             redact=self._redactor.text,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import overload
 
 import orjson
 
 from launcher import printable
 from launcher.api.contract import ApiResponse
+from launcher.errors import LauncherError
+from launcher.proxy.render import render
 
 
 def json_answer(
@@ -18,6 +21,18 @@ def json_answer(
         orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE),
         status,
         headers=(("Cache-Control", "no-store"), *headers),
+    )
+
+
+def error_answer(error: LauncherError, beside: Mapping[str, object]) -> ApiResponse:
+    """An error in its envelope, for operators, with more beside it: what was asked for failed, and
+    there is something to tell of it all the same."""
+    status, _, headers, body = render(error, show_detail=True)
+    more = [(name, value) for name, value in headers if name == b"Retry-After"]
+    return json_answer(
+        orjson.loads(body) | beside,
+        status,
+        tuple((name.decode(), value.decode()) for name, value in more),
     )
 
 

@@ -10,23 +10,29 @@ from typing import Protocol
 from launcher.api.contract import Need
 from launcher.api.control import Control, Switches
 from launcher.api.decisions import Decisions
+from launcher.api.drain import DrainApi
 from launcher.api.endpoint import Endpoint, Found
 from launcher.api.health import Health
+from launcher.api.leases import LeaseApi
 from launcher.api.live import Live
 from launcher.api.logs import Logs, Printed
 from launcher.api.metrics import Exposition, Scrape
 from launcher.api.models import Models
+from launcher.api.modes import ModeApi
 from launcher.api.openapi import OpenApi
 from launcher.api.page import Page
 from launcher.api.plan import Plans
 from launcher.api.pointer import Pointer
+from launcher.api.queue import QueueApi
 from launcher.api.reload import Reload, Reloads
 from launcher.api.router import Router
 from launcher.api.routes import Routes
 from launcher.api.stats import History, Stats
 from launcher.api.status import Status
+from launcher.api.switch import SwitchApi
 from launcher.api.timeline import Timelines
 from launcher.config import LauncherConfig
+from launcher.control.plane import ControlPlane
 from launcher.decisions import DecisionLog
 from launcher.journal import Journal
 from launcher.tasks import Group
@@ -56,7 +62,12 @@ CONCERNS: tuple[type[Api], ...] = (
     Logs,
     Decisions,
     Plans,
+    QueueApi,
     Switches,
+    SwitchApi,
+    LeaseApi,
+    ModeApi,
+    DrainApi,
     Reload,
     Page,
 )
@@ -102,6 +113,7 @@ class OwnApi:
         decisions: DecisionLog,
         reloader: Reloads,
         *,
+        plane: ControlPlane,
         watched: Watched,
         holds: Group | None = None,
         redact: Callable[[str], str] = lambda text: text,
@@ -115,13 +127,18 @@ class OwnApi:
             Routes(config, redact),
             Stats(config, control, history, wall),
             Exposition(metrics),
-            Status(config, control, history, redact, wall),
+            Status(config, control, plane, history, redact, wall),
             Timelines(watched.timeline, wall),
             Live(control, watched.journal, wall),
             Logs(control, watched.outputs),
             Decisions(config, decisions, wall),
             Plans(config, control),
+            QueueApi(control),
             Switches(config, control, holds),
+            SwitchApi(config, plane.switches),
+            LeaseApi(config, plane.leases),
+            ModeApi(plane.modes, plane.leases),
+            DrainApi(control, plane.drains),
             Reload(reloader),
             Page(),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from typing_extensions import TypedDict
@@ -19,6 +19,7 @@ from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import Flag, shape
 from launcher.config import LauncherConfig, RouteConfig
+from launcher.control.gate import Gate
 from launcher.core.rehearsal import Step
 from launcher.core.types import (
     RESIDENT,
@@ -27,27 +28,23 @@ from launcher.core.types import (
     BackendState,
     Forecast,
     Priority,
-    Snapshot,
+    Ticket,
     Wake,
 )
 from launcher.drivers.base import Endpoint as Address
 from launcher.errors import LauncherError
-from launcher.runtime.admission import Admission, Ask, Grant
+from launcher.runtime.admission import Ask, Grant, Progress
 from launcher.runtime.asking import ask_for
 
 #: Seconds between two looks at a backend whose stop somebody waits for.
 LOOK_EVERY = 0.05
 
 
-class Control(Protocol):
+class Control(Gate, Protocol):
     """What the endpoints use of the dispatcher."""
 
-    def snapshot(self) -> Snapshot:
-        """Everything at this moment."""
-        ...
-
-    def admit(self, ask: Ask) -> Admission:
-        """A ticket at the gate."""
+    def waiting(self, most: int) -> list[tuple[Ticket, Progress]]:
+        """The first so many of those who wait, and where each stands."""
         ...
 
     def forecasts(self) -> Mapping[BackendId, Forecast]:
@@ -162,7 +159,7 @@ class Switches:
         # Somebody waits for it, whatever the route's own requests may.
         priority = min(route.priority, Priority.NORMAL)
         ask = ask_for(self._config, route, priority=priority, wake=Wake.ALWAYS)
-        ask = replace(ask, operator=True)
+        ask = ask._replace(operator=True)
         if request.asked(StartQuery).wait:
             return self._started(route, await self._granted(ask))
         hold = self._holds.spawn(self._hold(ask), name=f"operator's start of {route.name}")

@@ -61,6 +61,9 @@ def problems(control: Control, snapshot: Snapshot) -> list[Problem]:
     found: list[Problem] = []
     if snapshot.closed:
         found.append({"code": "draining", "message": "The launcher is shutting down."})
+    elif snapshot.backends and all(one.drained for one in snapshot.backends.values()):
+        message = "Everything is drained: new requests are refused until it is resumed."
+        found.append({"code": "draining", "message": message})
     for driver, reason in sorted(control.driver_health().items()):
         if reason is not None:
             found.append(

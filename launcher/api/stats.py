@@ -14,9 +14,9 @@ from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import shape
 from launcher.api.view import Described, describe
 from launcher.config import LauncherConfig
-from launcher.core.types import RESIDENT, BackendId
+from launcher.core.types import RESIDENT, BackendId, Failure
 from launcher.drivers.base import ContainerSpec
-from launcher.facts import Fact, StartEnded
+from launcher.facts import Fact, StartEnded, StopStuck
 from launcher.proxy.record import ExchangeRecord
 from launcher.state.measured import Starts
 
@@ -70,6 +70,8 @@ class History:
         self.last_hits: dict[str, float | None] = {}
         self.starts: dict[BackendId, Starts] = {}
         self._counted = dict(starts or {})
+        self.errors: dict[BackendId, tuple[Failure, float]] = {}
+        """The last failure of each backend, and when that was (seconds since 1970)."""
         self.reconfigure(config)
         self._save = save
         self._wall = wall
@@ -84,6 +86,7 @@ class History:
         for id in list(self._counted)[: -(REMEMBERED + len(config.backends))]:
             del self._counted[id]
         self.starts = {one.id: self._counted.get(one.id, Starts()) for one in config.backends}
+        self.errors = {id: told for id, told in self.errors.items() if id in self.starts}
 
     def exchange_started(self, record: ExchangeRecord) -> None:
         """A request for a route came in."""
@@ -92,11 +95,15 @@ class History:
 
     def fact(self, fact: Fact) -> None:
         """Counts the starts that led to a ready backend; adoptions aren't starts."""
-        if not isinstance(fact, StartEnded) or fact.adopted or fact.outcome != "ready":
+        if not isinstance(fact, StartEnded | StopStuck):
             return
         known = self.starts.get(fact.backend)
         if known is None:
             return  # a backend that a reload has taken away
+        if fact.failure is not None:
+            self.errors[fact.backend] = (fact.failure, self._wall())
+        if isinstance(fact, StopStuck) or fact.adopted or fact.outcome != "ready":
+            return
         self.starts[fact.backend] = counted = known.plus(fact.seconds, self._wall())
         if self._save is not None:
             self._save(fact.backend, counted)

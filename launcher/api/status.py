@@ -13,13 +13,34 @@ from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.control import Control
 from launcher.api.endpoint import Endpoint
 from launcher.api.health import Problem, problems
+from launcher.api.leases import LeaseView, lease_view
 from launcher.api.routes import Held, held
 from launcher.api.shapes import shape
 from launcher.api.stats import History, StartMetrics, start_metrics
-from launcher.api.view import Described, describe, failure
+from launcher.api.switch import SwitchView, switch_view
+from launcher.api.view import Described, Failed, describe, failure
 from launcher.config import BackendConfig, LauncherConfig
+from launcher.control.plane import ControlPlane
 from launcher.core.types import BackendId, Snapshot
 from launcher.state.measured import Starts
+
+
+@shape
+class LastError(Failed):
+    """A failure, and when that was."""
+
+    at: str
+
+
+@shape
+class HomeStatus(TypedDict):
+    """The route that becomes resident again when the last lease has ended."""
+
+    route: str
+    owed: bool
+    """It is to become resident, and isn't yet."""
+    error: Failed | None
+    """Why it didn't, the last time."""
 
 
 @shape
@@ -31,6 +52,8 @@ class BackendStatus(Held, Described):
     endpoint: str | None
     """Where it answers, while it is ready."""
     startMetrics: StartMetrics
+    lastError: LastError | None
+    """What failed last, also where it runs again; null: nothing since the launcher is up."""
 
 
 @shape
@@ -59,6 +82,16 @@ class StatusAnswer(TypedDict):
     used: dict[str, int]
     backends: list[BackendStatus]
     routes: list[RouteStatus]
+    switches: list[SwitchView]
+    """The one that is under way, and those that wait for their turn."""
+    leases: list[LeaseView]
+    mode: str | None
+    """The mode that is in force."""
+    home: HomeStatus | None
+    drained: list[str]
+    """Routes whose new requests are refused."""
+    stateKept: bool
+    """Leases, drains and what was measured outlive this run; else the log says why not."""
 
 
 class Status:
@@ -68,12 +101,14 @@ class Status:
         self,
         config: LauncherConfig,
         control: Control,
+        plane: ControlPlane,
         history: History,
         redact: Callable[[str], str],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._control = control
+        self._plane = plane
         self._history = history
         self._redact = redact
         self._wall = wall
@@ -93,7 +128,8 @@ class Status:
 
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /api/status"""
-        snapshot, wall = self._control.snapshot(), self._wall()
+        snapshot, wall, plane = self._control.snapshot(), self._wall(), self._plane
+        mode = plane.modes.active()
         details = request.admin or self._open
         wrong = problems(self._control, snapshot)
         return json_answer(
@@ -120,6 +156,18 @@ class Status:
                     )
                     for route in self._config.routes
                 ],
+                switches=[
+                    switch_view(plane.switches, one, details=details)
+                    for one in plane.switches.open_ones()
+                ],
+                leases=[
+                    lease_view(plane.leases, one, details=details)
+                    for one in plane.leases.open_ones()
+                ],
+                mode=None if mode is None else mode.mode,
+                home=self._home(details),
+                drained=list(plane.drains.routes),
+                stateKept=plane.kept,
             )
         )
 
@@ -138,7 +186,21 @@ class Status:
             "stopFailure": failure(one.stop_failure, detail=details),
             "endpoint": None if endpoint is None else str(endpoint),
             "startMetrics": start_metrics(self._history.starts.get(config.id, Starts())),
+            "lastError": self._last_error(config.id, details),
         }
+
+    def _home(self, details: bool) -> HomeStatus | None:
+        home = self._plane.home
+        if home.route is None:
+            return None
+        return HomeStatus(
+            route=home.route, owed=home.owed, error=failure(home.error, detail=details)
+        )
+
+    def _last_error(self, backend: BackendId, details: bool) -> LastError | None:
+        found = self._history.errors.get(backend)
+        told = None if found is None else failure(found[0], detail=details)
+        return None if found is None or told is None else {**told, "at": timestamp(found[1])}
 
     def _routes_of(self, backend: BackendId) -> list[str]:
         return [route.name for route in self._config.routes if backend in route.backends]

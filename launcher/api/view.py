@@ -57,6 +57,11 @@ class Described(TypedDict):
     lastUsedAt: str | None
     idleStopAt: str | None
     """When it is stopped if nobody asks."""
+    leased: bool
+    leasedUntil: str | None
+    """When the last of its leases ends; null: there is none, or one is a pin."""
+    drained: bool
+    """New requests are refused."""
     retryAt: str | None
     """Before then a failed start isn't repeated for a request."""
     failure: Failed | None
@@ -109,6 +114,9 @@ def describe(one: BackendSnapshot, now: float, wall: float, forecast: Forecast |
         "needs": dict(one.needs),
         "lastUsedAt": at(one.last_used),
         "idleStopAt": at(one.idle_stop_at),
+        "leased": one.leased,
+        "leasedUntil": at(one.leased_until),
+        "drained": one.drained,
         "retryAt": at(one.retry_at),
         "failure": failure(one.failure),
         "stopFailure": failure(one.stop_failure),

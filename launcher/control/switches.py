@@ -148,6 +148,10 @@ class Switchboard:
             return None
         return waiting[-1].progress().forecast
 
+    def wall(self) -> float:
+        """Seconds since 1970, on the clock that the records' times are on."""
+        return self._clocks.wall()
+
     # -- one after the other
 
     def _run(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Final
@@ -105,7 +104,7 @@ class Serving:
         again = False
         while not await self._once(visit, found, ask, again=again):
             again = visit.record.retried = True
-            ask = replace(ask, queue_timeout=max(0.0, deadline - loop.time()))
+            ask = ask._replace(queue_timeout=max(0.0, deadline - loop.time()))
 
     def _ask(self, visit: Visit, found: Resolved) -> Ask:
         """What is asked of the gate: as the key or else the route says, or meeker where the
@@ -117,7 +116,7 @@ class Serving:
             wake = wake if key.wake is None else key.wake
         priority, wake = wishes(visit.exchange.head, priority, wake)
         ask = ask_for(self._config, route, backends=found.backends, priority=priority, wake=wake)
-        return replace(ask, quiet=True) if _is_quiet(found) else ask
+        return ask._replace(quiet=True) if _is_quiet(found) else ask
 
     async def _once(self, visit: Visit, found: Resolved, ask: Ask, *, again: bool) -> bool:
         """Ask for a place and use it; False where it has to be done once more."""

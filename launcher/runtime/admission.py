@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from launcher.config import Secret
 from launcher.core.types import BackendId, Forecast, Hold, OnLease, Priority, Wake
@@ -22,8 +22,7 @@ from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a caller wants of the gate. Durations in seconds."""
 
     backends: tuple[BackendId, ...]
@@ -41,8 +40,7 @@ class Ask:
     on_lease: OnLease = OnLease.WAIT
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The right to use a ready backend, and where it answers."""
 
     backend: BackendId

@@ -53,6 +53,7 @@ from launcher.core.types import (
     Forecast,
     Needs,
     Snapshot,
+    Ticket,
 )
 from launcher.drivers.base import Driver, DriverSpec, Endpoint
 from launcher.redact import Redactor
@@ -198,6 +199,22 @@ class Dispatcher:
         forecast = self._foresight.of(place.ticket.id)
         return progress(self.snapshot(), place.ticket.backends, place.asked_at, forecast)
 
+    def waiting(self, most: int) -> list[tuple[Ticket, Progress]]:
+        """The first so many of those who wait, and where each stands."""
+        shot = self.snapshot()
+        return [
+            (
+                place.ticket,
+                progress(
+                    shot,
+                    place.ticket.backends,
+                    place.asked_at,
+                    self._foresight.of(place.ticket.id),
+                ),
+            )
+            for place in self._places.waiting(most)
+        ]
+
     # -- operators
 
     def request_stop(self, backend: BackendId, force: bool = False) -> None:
@@ -322,20 +339,15 @@ class Dispatcher:
         try:
             effects = self._scheduler.handle(event, now)
             for observer in self._observers:
-                self._tell(observer, event, effects, now)
+                try:
+                    observer(event, effects, now)
+                except Exception:
+                    # An observer's fault must not cost anybody an effect.
+                    log.exception("an observer failed on %r", event)
             for effect in effects:
                 self._carry_out(effect, now)
         finally:
             self._feeding = False
-
-    def _tell(
-        self, observer: Observer, event: Event, effects: Sequence[Effect], now: float
-    ) -> None:
-        try:
-            observer(event, effects, now)
-        except Exception:
-            # An observer's fault must not cost anybody an effect.
-            log.exception("an observer failed on %r", event)
 
     # -- effects
 

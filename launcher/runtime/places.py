@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from launcher.core.effects import Abort, Expired, Grant, Reject
 from launcher.core.events import Abandoned, Released
@@ -54,11 +53,15 @@ class Places:
         """It was resolved by a configuration that is no longer."""
         rest = tuple(id for id in ask.backends if id in self._held)
         if rest:
-            return self.enter(replace(ask, backends=rest), keeper, now)
+            return self.enter(ask._replace(backends=rest), keeper, now)
         place = Place(keeper, ticket_of(ask, TicketId(next(self._ids)), now), now)
         names = ", ".join(ask.backends)
         place.refuse(LauncherError("backend_stopped", f"{names} is no longer configured."))
         return place
+
+    def waiting(self, most: int) -> list[Place]:
+        """The first so many that wait, in the order of their arrival."""
+        return list(itertools.islice((one for one in self._places.values() if one.waits_for), most))
 
     def waits(self, place: Place) -> None:
         """If it was neither granted nor refused, it waits: until it is, or leaves."""

@@ -14,7 +14,7 @@ from launcher.api.stats import History
 from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
-from tests.api.world import CONFIG, FakeControl, FakeReloads, read, request, watched
+from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, read, request, watched
 
 
 async def nobody(request: ApiRequest) -> ApiResponse:
@@ -36,6 +36,7 @@ def api(control: FakeControl) -> OwnApi:
         History(CONFIG),
         DecisionLog(),
         FakeReloads(),
+        plane=plane(control),
         watched=watched(control),
     )
 

@@ -10,14 +10,17 @@ from launcher.api.status import Status
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendState, Failure
 from launcher.drivers.base import Endpoint
-from tests.api.world import CODER, CONFIG, FakeControl, read, request
+from launcher.facts import StopStuck
+from tests.api.world import CODER, CONFIG, WALL, FakeControl, plane, read, request
 from tests.keyring import api
 
 FAILURE = Failure("backend_start_failed", "exit code 1", "CUDA out of memory")
 
 
 def status(control: FakeControl, config: LauncherConfig = CONFIG) -> Status:
-    return Status(config, control, History(config), lambda text: text, lambda: 1_800_000_000.0)
+    return Status(
+        config, control, plane(control, config), History(config), lambda text: text, lambda: WALL
+    )
 
 
 async def test_everything_at_a_glance() -> None:
@@ -85,3 +88,25 @@ async def test_a_backend_on_its_way_out_of_the_configuration_is_no_error() -> No
     body = read(await status(control).show(request()))
 
     assert [one["backend"] for one in body["backends"]] == ["chat", "tiny"]
+
+
+async def test_what_operators_hold_and_what_failed_last() -> None:
+    control, history = FakeControl(), History(CONFIG, wall=lambda: WALL)
+    held = plane(control)
+    held.drains.drain("chat")
+    lease = held.leases.take(routes=("coder",), ttl=60.0, note="render")
+    switch = held.switches.begin("chat")
+    history.fact(StopStuck(CODER, FAILURE))
+    shown = Status(CONFIG, control, held, history, lambda text: text, lambda: WALL)
+
+    body = read(await shown.show(request()))
+
+    assert [(one["id"], one["state"]) for one in body["leases"]] == [(lease.id, "pending")]
+    assert [one["switch_id"] for one in body["switches"]] == [switch.id]
+    assert (body["drained"], body["mode"], body["home"]) == (["chat"], None, None)
+    assert body["stateKept"] is False
+    coder, chat, _ = body["backends"]
+    assert coder["lastError"]["code"] == "backend_start_failed"
+    assert coder["lastError"]["at"] == "2027-01-15T08:00:00.000Z"
+    assert (chat["drained"], chat["lastError"], chat["leased"]) == (True, None, False)
+    await held.close()

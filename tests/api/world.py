@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +13,7 @@ import orjson
 from launcher.api.assembly import Watched
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
+from launcher.control.plane import ControlPlane
 from launcher.core.rehearsal import Step
 from launcher.core.types import (
     BackendId,
@@ -20,7 +21,9 @@ from launcher.core.types import (
     BackendState,
     Estimates,
     Forecast,
+    Needs,
     Snapshot,
+    Ticket,
 )
 from launcher.drivers.base import ContainerSpec, Endpoint, ProcessSpec
 from launcher.errors import ConfigError, LauncherError
@@ -28,7 +31,10 @@ from launcher.journal import Journal
 from launcher.reloading.difference import Difference
 from launcher.reloading.reloader import Reloaded
 from launcher.runtime.admission import Ask, Grant, Progress
+from launcher.state.store import StateStore
 from launcher.timeline import Timeline
+
+WALL = 1_800_000_000.0
 
 CODER, CHAT, TINY = BackendId("coder"), BackendId("chat"), BackendId("tiny")
 
@@ -90,6 +96,8 @@ class FakeAdmission:
         self.ok = False
         self.starting = 0.0
         self.on_abort: Callable[[LauncherError], None] | None = None
+        self.on_expired: Callable[[], None] | None = None
+        self.broken = False
         self.left = False
         self.loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[Grant] = self.loop.create_future()
@@ -109,6 +117,9 @@ class FakeAdmission:
 
     def progress(self) -> Progress:
         return Progress(self.ask.backends[0], "queued", 0.0, forecast=None)
+
+    def renew(self, until: float) -> None:
+        raise AssertionError("no lease here")
 
     def silence(self, silent: bool) -> None:
         raise AssertionError("no tunnel here")
@@ -144,6 +155,7 @@ class FakeControl:
         """What `plan` answers."""
         self.stops: list[tuple[BackendId, bool]] = []
         self.on_stop: Callable[[BackendId], None] = lambda backend: None
+        self.queue: list[tuple[Ticket, Progress]] = []
 
     def put(self, id: BackendId, state: BackendState | None = None, **changes: Any) -> None:
         """Change what is known of a backend."""
@@ -178,6 +190,19 @@ class FakeControl:
         self.stops.append((backend, force))
         self.on_stop(backend)
 
+    def waiting(self, most: int) -> list[tuple[Ticket, Progress]]:
+        return self.queue[:most]
+
+    def drain(self, backends: Sequence[BackendId] | None, on: bool) -> None:
+        for id in self.backends if backends is None else backends:
+            self.put(id, drained=on)
+
+    def reserve(self, backend: BackendId, needs: Needs, *, held: bool = False) -> None:
+        self.backends[backend] = replace(globals()["backend"](backend), needs=needs)
+
+    def unreserve(self, backend: BackendId) -> None:
+        del self.backends[backend]
+
     def endpoint(self, backend: BackendId) -> Endpoint | None:
         return self.endpoints.get(backend)
 
@@ -201,6 +226,12 @@ class FakeOutputs:
             await asyncio.get_running_loop().create_future()
         finally:
             self.closed.append(backend)
+
+
+def plane(control: FakeControl, config: LauncherConfig = CONFIG) -> ControlPlane:
+    """What operators do, of which nothing outlives the test."""
+    store = StateStore(None)
+    return ControlPlane(config, control, store, now=lambda: control.now, wall=lambda: WALL)
 
 
 def watched(control: FakeControl) -> Watched:

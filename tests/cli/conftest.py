@@ -15,7 +15,7 @@ from launcher.decisions import DecisionLog
 from launcher.journal import Journal
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl, FakeReloads, watched
+from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
 
 
 class Told:
@@ -49,7 +49,14 @@ def url(control: FakeControl, told: Told) -> Iterator[str]:
         metrics, history = Metrics(CONFIG, control.snapshot), History(CONFIG)
         live = replace(watched(control), journal=told.journal)
         return OwnApi(
-            CONFIG, control, metrics, history, told.decisions, FakeReloads(), watched=live
+            CONFIG,
+            control,
+            metrics,
+            history,
+            told.decisions,
+            FakeReloads(),
+            plane=plane(control),
+            watched=live,
         )
 
     with served(make) as where:

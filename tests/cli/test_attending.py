@@ -15,7 +15,7 @@ from launcher.client.transport import Call, ClientError
 from launcher.decisions import DecisionLog
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl, FakeReloads, watched
+from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
 
 
 def ended(caught: pytest.ExceptionInfo[typer.Exit]) -> int:
@@ -85,6 +85,7 @@ def test_a_look_that_fails_does_not_end_the_wait(
             History(CONFIG),
             DecisionLog(),
             FakeReloads(),
+            plane=plane(control),
             watched=watched(control),
         )
 
@@ -113,6 +114,7 @@ def test_an_interruption_hangs_up(
             History(CONFIG),
             DecisionLog(),
             FakeReloads(),
+            plane=plane(control),
             watched=watched(control),
         )
 

@@ -17,7 +17,7 @@ from launcher.decisions import DecisionLog
 from launcher.metrics import Metrics
 from launcher.runtime.asking import PLANNED
 from tests.api.serving import served
-from tests.api.world import CHAT, CODER, CONFIG, FakeControl, FakeReloads, watched
+from tests.api.world import CHAT, CODER, CONFIG, FakeControl, FakeReloads, plane, watched
 from tests.cli.running import run
 
 
@@ -86,6 +86,7 @@ class TestStatus:
                 History(CONFIG),
                 DecisionLog(),
                 FakeReloads(),
+                plane=plane(control),
                 watched=watched(control),
             )
 

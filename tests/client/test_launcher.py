@@ -18,7 +18,7 @@ from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
 from launcher.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CODER, CONFIG, FakeControl, FakeReloads, watched
+from tests.api.world import CODER, CONFIG, FakeControl, FakeReloads, plane, watched
 from tests.client.answering import answering
 
 
@@ -35,6 +35,7 @@ def api(control: FakeControl) -> OwnApi:
         History(CONFIG),
         DecisionLog(),
         FakeReloads(),
+        plane=plane(control),
         watched=watched(control),
     )
 
