@@ -41,6 +41,8 @@ class _Live:
     asking: asyncio.Task[None] | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """It was granted or has ended."""
+    reserves: bool = False
+    """The backend that stands for what it reserves is there."""
     lent: bool = False
     """Another lease is about to take its place: it holds nothing meanwhile."""
 
@@ -220,6 +222,7 @@ class Leases:
         if live.record.needs:
             held = live.record.state is LeaseState.ACTIVE
             self._gate.reserve(reserved(live.record.id), live.record.needs, held=held)
+            live.reserves = True
         for ask in asks:
             if ask.backends[0] not in live.places:
                 place = live.places[ask.backends[0]] = self._gate.admit(ask)
@@ -341,7 +344,7 @@ class Leases:
             live.asking.cancel()
         self._give_back(live)
         self._let_go(live)
-        if live.record.needs:
+        if live.reserves:
             self._gate.unreserve(reserved(live.record.id))
         live.record = self._book.put(
             replace(

@@ -164,6 +164,11 @@ class Switchboard:
                 self._current = found.id
                 try:
                     await self._turn(found)
+                except Exception as error:
+                    # A bug: those who wait, and the next in line, must not wait for ever.
+                    log.error("switch %d failed", found.id, exc_info=error)
+                    failure = Failure("internal_error", "The launcher failed; its log says how.")
+                    self._finish(self.get(found.id), SwitchState.FAILED, error=failure)
                 finally:
                     self._current = self._story = None
                 if not self.get(found.id).over:

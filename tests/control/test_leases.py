@@ -245,6 +245,28 @@ async def test_what_is_reserved_stays_so_over_a_kill() -> None:
 
 
 @virtual
+async def test_what_was_reserved_and_is_over_is_not_there_in_the_next_life() -> None:
+    async with living(life(capacity=TWO, needs=ONE)) as run:
+        with run.house.asking(A) as one, run.house.asking(B) as other:
+            await one.granted()
+            await other.granted()
+            pending = run.leases.take(needs=ONE, ttl=10.0, waited_for=True)
+            await run.leases.durable()
+            run.kill()
+    async with living(after(run)) as again:
+        assert again.leases.get(pending.id).state is LeaseState.RELEASED
+        brief = again.leases.take(needs=ONE, ttl=10.0)
+        assert (await again.leases.settled(brief.id)).state is LeaseState.ACTIVE
+        await again.leases.durable()
+        again.kill()
+    await asyncio.sleep(20)
+    async with living(after(again)) as third:
+        assert third.leases.get(brief.id).state is LeaseState.EXPIRED
+        await third.up(C)
+    third.house.nobody_left()
+
+
+@virtual
 async def test_force_breaks_what_is_reserved() -> None:
     async with living(life()) as run:
         asked = run.leases.take(needs=ONE, ttl=100.0)
