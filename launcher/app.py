@@ -30,6 +30,7 @@ from launcher.decisions import DecisionLog
 from launcher.drivers.base import ContainerSpec, Driver, DriverSpec, Endpoint
 from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
+from launcher.errors import ConfigError
 from launcher.facts import Fact, Narrator, StartEnded, StopBegan
 from launcher.journal import Journal
 from launcher.metrics import Metrics
@@ -65,9 +66,12 @@ class App:
         store: StateStore,
         load: Load | None = None,
         redactor: Redactor | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`load` reads the configuration again, for a reload; without it there is nothing new
-        to read. `redactor` is who takes secrets out of the log as well."""
+        to read. `redactor` is who takes secrets out of the log as well; `tls` is what clients'
+        connections are taken with."""
+        self._tls = tls
         self._redactor = redactor = redactor or Redactor()
         redactor.learn(secrets_of(config))
         scheduler = Scheduler(config.capacity, POLICIES[config.policy]())
@@ -149,7 +153,12 @@ class App:
 
     def take(self, config: LauncherConfig) -> None:
         """Be what this configuration says from the next request on. Those that are under way
-        keep to the one they came with. Nothing is awaited: nobody sees half of it."""
+        keep to the one they came with. Nothing is awaited: nobody sees half of it.
+
+        Raises ConfigError, before anything is changed, for a certificate that can't be used.
+        """
+        if self._tls is not None:
+            _renew(self._tls, config)
         handler = self._handler(config)
         self._redactor.learn(secrets_of(config))
         self.dispatcher.reconfigure(
@@ -226,6 +235,18 @@ def _tls(config: LauncherConfig) -> ssl.SSLContext | None:
     return context
 
 
+def _renew(context: ssl.SSLContext, config: LauncherConfig) -> None:
+    """The certificate of the connections to come: what its files hold now."""
+    if config.tls_cert is None:
+        return
+    try:
+        _tls(config)  # so that half of a bad pair is never in use
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ConfigError([f"{config.source}: [launcher] tls_cert: {why}"]) from error
+
+
 @asynccontextmanager
 async def running(
     config: LauncherConfig, load: Load | None = None, redactor: Redactor | None = None
@@ -240,7 +261,7 @@ async def running(
     store = await StateStore.open(path_for(config.state_file, os.environ), TABLES)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        app = App(config, store, load, redactor)
+        app = App(config, store, load, redactor, tls)
         stack.push_async_callback(app.pool.close)
         # Before anything is listed, cleaned up or started: a second launcher that can't have
         # its address must not touch what belongs to the first.

@@ -89,7 +89,7 @@ async def serve(
     takes secrets out of the log.
     """
     loop = asyncio.get_running_loop()
-    served = False
+    app: App | None = None
     ended, told, reloads = asyncio.Event(), asyncio.Event(), Group()
     task = asyncio.current_task()
 
@@ -98,7 +98,8 @@ async def serve(
             log.warning("%s again: not waiting any longer", name)
             task.cancel()
         else:
-            log.info("%s: finishing what runs", name)
+            at_most = (config if app is None else app.config).drain_timeout
+            log.info("%s: finishing what runs, at most %.0f s", name, at_most)
             ended.set()
 
     signals = [signal.SIGTERM, signal.SIGINT]
@@ -109,7 +110,6 @@ async def serve(
         loop.add_signal_handler(signal.SIGHUP, told.set)
     try:
         async with running(config, load, redactor) as app:
-            served = True
             where = _listed(app.front.addresses)
             routes = len(config.routes)
             log.info("launcher %s serves %d routes at %s", __version__, routes, where)
@@ -130,5 +130,5 @@ async def serve(
     finally:
         for one in signals:
             loop.remove_signal_handler(one)
-        if served:
+        if app is not None:
             log.info("launcher has ended")

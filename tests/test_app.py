@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import ssl
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -248,3 +250,43 @@ async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) ->
                 await asyncio.sleep(0.01)
         last = alive()
         assert {name: count for name, count in last.items() if count > first[name]} == {}
+
+
+def a_certificate(path: Path) -> str:
+    """A new key and its certificate, in one file; the path."""
+    made = subprocess.run(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        "-subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout - -out -".split(),
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(made.stdout)
+    return str(path)
+
+
+async def test_a_certificate_is_renewed(tmp_path: Path) -> None:
+    def trusting(path: str) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=path)
+
+    one = a_certificate(tmp_path / "one.pem")
+    other = a_certificate(tmp_path / "other.pem")
+    before = replace(config(tmp_path), tls_cert=one, tls_key=one)
+    async with app.running(before) as launcher, aiohttp.ClientSession() as session:
+        url = f"https://localhost:{launcher.front.addresses[0].port}/healthz"
+
+        async def answered(trusted: ssl.SSLContext) -> int:
+            headers = {"Connection": "close"}
+            async with session.get(url, ssl=trusted, headers=headers) as answer:
+                return answer.status
+
+        first, second = trusting(one), trusting(other)
+        assert await answered(first) == 200
+        launcher.take(replace(before, tls_cert=other, tls_key=other))
+        assert await answered(second) == 200
+        with pytest.raises(aiohttp.ClientSSLError):
+            await answered(first)
+        bad = replace(before, tls_cert=one, tls_key=other, max_buffered=7)
+        with pytest.raises(ConfigError, match=r"\[launcher\] tls_cert: "):
+            launcher.take(bad)
+        assert await answered(second) == 200
+        assert launcher.budget.limit != 7, "nothing was changed"

@@ -15,15 +15,12 @@ from launcher.runtime.roster import same_start
 
 #: What was chosen once, when the launcher came up.
 FIXED = (
-    "listen",
-    "admin_listen",
-    "tls_cert",
-    "tls_key",
-    "policy",
-    "docker_host",
-    "compose_project",
-    "state_file",
+    *("listen", "admin_listen", "tls_cert", "tls_key", "policy", "docker_host"),
+    *("compose_project", "state_file"),
 )
+
+#: Of these, what may change for the connections to come, where it was and stays in use.
+_CERTIFICATE = ("tls_cert", "tls_key")
 
 #: Of a configuration, what is told of elsewhere or is no setting.
 _APART = frozenset({"routes", "backends", "source", "warnings"})
@@ -66,7 +63,13 @@ class Difference:
 
 def applicable(running: LauncherConfig, new: LauncherConfig) -> LauncherConfig:
     """The new configuration, but for what can't change while the launcher runs."""
-    return replace(new, **{name: getattr(running, name) for name in FIXED})
+    return replace(new, **{name: getattr(running, name) for name in _fixed(running, new)})
+
+
+def _fixed(running: LauncherConfig, new: LauncherConfig) -> tuple[str, ...]:
+    if running.tls_cert is None or new.tls_cert is None:
+        return FIXED
+    return tuple(name for name in FIXED if name not in _CERTIFICATE)
 
 
 def compare(running: LauncherConfig, new: LauncherConfig) -> Difference:
@@ -77,6 +80,7 @@ def compare(running: LauncherConfig, new: LauncherConfig) -> Difference:
         for one in new.backends
         if one.id in before and not same_start(before[one.id].driver, one.driver)
     )
+    fixed = _fixed(running, new)
     differing = [
         one.name
         for one in fields(LauncherConfig)
@@ -93,8 +97,8 @@ def compare(running: LauncherConfig, new: LauncherConfig) -> Difference:
             but=replaced,
         ),
         replaced=replaced,
-        settings=tuple(name for name in differing if name not in FIXED),
-        needs_restart=tuple(name for name in differing if name in FIXED),
+        settings=tuple(name for name in differing if name not in fixed),
+        needs_restart=tuple(name for name in differing if name in fixed),
     )
 
 

@@ -33,3 +33,14 @@ def test_a_drained_backend_refuses_and_serves_what_it_has() -> None:
     assert stage.code(stage.arrive("a")) == "draining"
     stage.feed(ev.Drained((A,), False))
     assert stage.code(stage.arrive("a")) is None
+
+
+def test_what_a_running_backend_is_said_to_need_counts_at_once() -> None:
+    stage = Stage(Scheduler, [spec("a", gpu=2), spec("b", gpu=1)], gpu=2)
+    stage.arrive("a")
+    stage.started("a")
+    stage.arrive("b")
+    assert stage.state("b") == "stopped"
+    stage.feed(ev.SpecsChanged(changed=(spec("a", gpu=1),)))
+    assert stage.scheduler.snapshot(stage.now).used == (("gpu", 2),)
+    assert (stage.state("a"), stage.state("b")) == ("ready", "starting")

@@ -57,9 +57,19 @@ class Launcher:
     """One `launcher serve`, on a port of its own."""
 
     def __init__(
-        self, folder: Path, routes: str, *, top: str = "", env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        routes: str,
+        *,
+        top: str = "",
+        env: Mapping[str, str] | None = None,
+        options: tuple[str, ...] = (),
+        before: tuple[str, ...] = (),
     ) -> None:
+        """`options` of `serve`; `before` is what starts it, such as nohup."""
         self.folder = folder
+        self.options = options
+        self.before = before
         self.file = folder / "routes.toml"
         self.file.write_text(f'[launcher]\nlisten = ["127.0.0.1:0"]\n{top}\n{routes}')
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("LAUNCHER_", "MAP__"))}
@@ -87,8 +97,8 @@ class Launcher:
     def start(self) -> None:
         """Start it and wait until it accepts requests."""
         mark = len(self.log())
-        options = ["--config", str(self.file), "--log-format", "json"]
-        command = [sys.executable, "-m", "launcher", "serve", *options]
+        options = ["--config", str(self.file), "--log-format", "json", *self.options]
+        command = [*self.before, sys.executable, "-m", "launcher", "serve", *options]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

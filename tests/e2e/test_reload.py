@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import statistics
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,3 +214,98 @@ def spread(times: Iterable[float]) -> str:
     found = sorted(times)
     at = found[int(len(found) * 0.99)]
     return f"{statistics.median(found):.0f} (99 %: {at:.0f}, most: {found[-1]:.0f})"
+
+
+def configure(launcher: Launcher, text: str) -> None:
+    """Another configuration, written as most editors do."""
+    new = launcher.file.with_suffix(".new")
+    new.write_text(f'[launcher]\nlisten = ["127.0.0.1:0"]\n{text}')
+    new.replace(launcher.file)
+
+
+def told(launcher: Launcher, part: str) -> bool:
+    """Whether the log has a line like this about a reload."""
+    lines = [line for line in launcher.lines() if line["logger"] == "launcher.reloading.reloader"]
+    return any(part in line["message"] or part in line.get("detail", "") for line in lines)
+
+
+def test_sighup(tmp_path: Path) -> None:
+    with Launcher(tmp_path, process_route("one")) as launcher:
+        assert launcher.get("/one/v1/models")[0] == 200
+        configure(launcher, process_route("one") + process_route("two", lines="needs = {}"))
+        os.kill(launcher.pid, signal.SIGHUP)
+        until(lambda: told(launcher, "added route two; added backend two"))
+        assert launcher.get("/two/v1/models")[0] == 200
+        configure(launcher, process_route("one") + "[routes.three]\nport = 3\n[route]\n")
+        os.kill(launcher.pid, signal.SIGHUP)
+        until(lambda: told(launcher, "nothing was changed: 2 problems"))
+        assert told(launcher, "[routes.three]: names nothing to start")
+        assert launcher.get("/two/v1/models")[0] == 200
+        status, body = launcher.request("POST", "/api/reload")
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (422, "bad_configuration")
+        configure(launcher, process_route("one"))
+        os.kill(launcher.pid, signal.SIGHUP)
+        until(lambda: told(launcher, "removed route two; removed backend two"))
+        assert launcher.get("/two/v1/models")[0] == 404
+        assert launcher.backend("one")["startMetrics"]["startCount"] == 1
+
+
+def test_nohup(tmp_path: Path) -> None:
+    with Launcher(tmp_path, process_route("one"), before=("nohup",)) as launcher:
+        os.kill(launcher.pid, signal.SIGHUP)
+        assert launcher.request("POST", "/api/reload")[0] == 200
+        until(lambda: told(launcher, "reload (POST /api/reload)"))
+        assert not told(launcher, "SIGHUP")
+
+
+def test_watched(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("sk-one")
+    text = f'api_keys = ["file:{secret}"]\n'
+    with Launcher(tmp_path, process_route("one"), top=text, options=("--watch",)) as launcher:
+        assert launcher.get("/one/v1/models", **{"X-API-Key": "sk-one"})[0] == 200
+        secret.write_text("sk-two")
+        until(lambda: told(launcher, "reload (a file has changed)"))
+        assert launcher.get("/one/v1/models", **{"X-API-Key": "sk-one"})[0] == 403
+        assert launcher.get("/one/v1/models", **{"X-API-Key": "sk-two"})[0] == 200
+        configure(launcher, text + process_route("one") + process_route("two"))
+        until(lambda: told(launcher, "added route two"))
+        assert "sk-two" not in launcher.log()
+
+
+@pytest.mark.docker
+def test_a_container_that_is_replaced_serves_what_runs_and_then_who_waits(
+    tmp_path: Path, container: Make
+) -> None:
+    old, new = container("old"), container("new")
+    with Launcher(tmp_path, container_route("one", old, lines='models = ["m"]')) as launcher:
+        stream = json.dumps(question("m", stream=True, x_tokens=60, x_delay=0.05)).encode()
+        short = json.dumps(question("m")).encode()
+        kind = {"Content-Type": "application/json"}
+
+        def ask(body: bytes) -> str:
+            status, text = launcher.request("POST", "/v1/chat/completions", body, **kind)
+            assert status == 200, text
+            return text.decode()
+
+        assert "old-0" in ask(short)
+        with ThreadPoolExecutor(8) as pool:
+            running = pool.submit(ask, stream)
+            until(lambda: launcher.backend("one")["inFlight"] == 1, "a stream runs")
+            configure(launcher, container_route("one", new, lines='models = ["m"]'))
+            status, body = launcher.request("POST", "/api/reload")
+            assert (status, json.loads(body)["backends"]["replaced"]) == (200, ["one"])
+            waiting = [pool.submit(ask, short) for _ in range(5)]
+            text = running.result()
+            assert text.rstrip().endswith("data: [DONE]")
+            assert "old-59" in text
+            assert all("new-0" in one.result() for one in waiting)
+        assert not images.show(old)["State"]["Running"]
+        # A table under another name is the same container still.
+        configure(launcher, container_route("renamed", new, lines='models = ["m"]'))
+        since = images.show(new)["State"]["StartedAt"]
+        said = json.loads(launcher.request("POST", "/api/reload")[1])
+        assert said["routes"] == {"added": ["renamed"], "removed": ["one"], "changed": {}}
+        assert "new-0" in ask(short)
+        assert images.show(new)["State"]["StartedAt"] == since

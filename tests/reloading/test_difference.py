@@ -84,3 +84,13 @@ def test_what_can_be_applied() -> None:
 
 def test_what_is_fixed_is_there() -> None:
     assert set(FIXED) <= {one.name for one in fields(LauncherConfig)}
+
+
+def test_a_certificate_may_move_and_not_come_or_go() -> None:
+    tls = replace(BEFORE, tls_cert="a.pem", tls_key="a.key")
+    moved = replace(tls, tls_cert="b.pem")
+    assert compare(tls, moved) == Difference(settings=("tls_cert",))
+    assert applicable(tls, moved).tls_cert == "b.pem"
+    for one, other in ((BEFORE, tls), (tls, BEFORE)):
+        assert compare(one, other) == Difference(needs_restart=("tls_cert", "tls_key"))
+        assert applicable(one, other).tls_cert == one.tls_cert
