@@ -183,6 +183,8 @@ class Switchboard:
         again = record.state is SwitchState.RUNNING
         targets = self._targets(record.route)
         self._story = Story(targets, self._clocks.wall, record.steps)
+        if record.restoring:
+            self._story.restore(record.stopped)
         self._on_begin()
         if not again:
             record = self._put(
@@ -198,14 +200,17 @@ class Switchboard:
             record = self.get(record.id)
             if record.over or error is None or self._ending:
                 return
-            # What an earlier run stopped, it may not have come to write down.
-            gone = [one for one in record.before if again or one in record.stopped]
             up = self._resident(())
-            gone = [one for one in gone if one not in up]
+            # What an earlier run stopped, it may not have come to write down.
+            gone = [
+                one for one in record.before if one in record.stopped or (again and one not in up)
+            ]
             if not gone:
                 self._finish(record, SwitchState.FAILED, error=_failure(error))
                 return
             record = self._put(record, restoring=True, stopped=tuple(gone), error=_failure(error))
+            # Those who wait for it may bring it back before this switch does.
+            self._story.restore(gone)
             await self._book.durable()
         await self._restore(record)
 
@@ -232,8 +237,6 @@ class Switchboard:
 
     async def _restore(self, record: SwitchRecord) -> None:
         """Start again what was resident before, the last used first."""
-        assert self._story is not None
-        self._story.restore(record.stopped)
         known = self._gate.snapshot().backends
         asks = [_ask((one,), RESTORE_TIMEOUT) for one in record.stopped if one in known]
         log.warning("switch %d to %s %s", record.id, record.route, outcome(record))
