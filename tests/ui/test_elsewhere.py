@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +10,8 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.serving import Launcher, process_route
+from tests.ui.conftest import installed
 
-#: Under what names distributions have it.
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: Names of a stranger's, all of them pointed at this machine; and none of the browser's own
 #: guards of the local network, which other browsers don't have.
 STRANGERS = [
@@ -70,11 +67,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"no browser here: none of {', '.join(NAMES)}")
-        pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is here")
+    program = installed()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=STRANGERS)
         yield browser
