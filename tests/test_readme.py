@@ -38,6 +38,7 @@ def test_every_example_of_routes_toml_loads(number: int, tmp_path: Path) -> None
 
 def test_every_command_of_the_launcher_is_one() -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    known |= {group.typer_instance.info.name or "" for group in app.registered_groups}
     shown = {words[1] for words in commands() if words[0] == "launcher"}
     assert shown <= known
     assert shown >= {"check", "serve", "status", "start", "stop", "demo"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from launcher.config import LauncherConfig
@@ -83,8 +83,8 @@ class Guard:
 
     def __init__(self, allowed: tuple[str, ...] | None, names: Iterable[str] = ()) -> None:
         self._strict = allowed is not None
-        self._allowed = frozenset((*(allowed or ()), *(name.lower() for name in names)))
-        self._is_ours = lru_cache(256)(self._look)
+        ours = frozenset((*(allowed or ()), *(name.lower() for name in names)))
+        self._is_ours = lru_cache(256)(partial(_is_ours, ours))
 
     def own(self, head: RequestHead) -> None:
         """For operators' endpoints. Raises `wrong_host`, `cross_origin`, and
@@ -122,19 +122,20 @@ class Guard:
                 " to allowed_hosts in [launcher].",
             )
 
-    def _look(self, host: bytes) -> bool:
-        name = host_name(host)
-        if name in self._allowed or "*" in self._allowed or _is_local(name):
-            return True
-        labels = name.split(".")
-        return any(f"*.{'.'.join(labels[at:])}" in self._allowed for at in range(1, len(labels)))
-
 
 def names_of(config: LauncherConfig) -> tuple[str, ...]:
     """What the machine is called, what it was told to listen on, and routes' own hosts."""
     listen = [one.host for one in (*config.listen, *config.admin_listen) if one.host is not None]
     hosts = [host for route in config.routes for host in route.hosts]
     return tuple(dict.fromkeys((socket.gethostname(), *listen, *hosts)))
+
+
+def _is_ours(allowed: frozenset[str], host: bytes) -> bool:
+    name = host_name(host)
+    if name in allowed or "*" in allowed or _is_local(name):
+        return True
+    labels = name.split(".")
+    return any(f"*.{'.'.join(labels[at:])}" in allowed for at in range(1, len(labels)))
 
 
 def _is_local(name: str) -> bool:
