@@ -10,7 +10,7 @@ BENCH ?= datapath
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine proxies demo demo-check test lint format bench clean
+.PHONY: help setup engine proxies demo demo-check test lint format bench clean browser
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -24,13 +24,16 @@ engine: ## see to it that a Docker Engine answers (installs it as root on Debian
 proxies: setup ## see to it that wrk, nginx and Caddy are there (installs them as root on Debian)
 	@$(BIN)/python -m bench.datapath.machine
 
+browser: ## see to it that there is a Chromium (installs it as root on Debian)
+	@scripts/browser.sh
+
 demo: setup ## two small models, one at a time (DEMO_CHECK=1 asks both and ends)
 	@exec $(BIN)/launcher demo $(if $(DEMO_CHECK),--check) $(DEMO_ARGS)
 
 demo-check: setup ## the demo, asked and ended by itself
 	@exec $(BIN)/launcher demo --check $(DEMO_ARGS)
 
-test: setup engine proxies ## run all tests (PYTEST_ARGS=…)
+test: setup engine proxies browser ## run all tests (PYTEST_ARGS=…)
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy, all of them whichever fails

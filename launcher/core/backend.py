@@ -39,8 +39,8 @@ class Backend:
     """What runs is what it was before it was replaced."""
     drained: bool = False
     """New tickets are refused."""
-    blocked: bool = False
-    """Leases of others leave it no place."""
+    blocked_by: tuple[BackendId, ...] = ()
+    """Those whose leases leave it no place."""
     stop_due: bool = False
     """An operator wants it stopped, once its leases have ended."""
     placement: Placement | None = None
@@ -114,6 +114,11 @@ class Backend:
     def needs(self) -> Needs:
         """What it occupies, or would where nothing was chosen yet."""
         return (self.placement or self.spec.placements[0]).needs
+
+    @property
+    def blocked(self) -> bool:
+        """Whether leases of others leave it no place."""
+        return bool(self.blocked_by)
 
     @property
     def wanted_needs(self) -> Needs:
@@ -237,6 +242,7 @@ class Backend:
             oldest_wait=self.oldest_wait(now),
             leased=bool(self.holds),
             leased_until=self.leased_until if self.holds else None,
+            blocked_by=self.blocked_by,
             drained=self.drained,
         )
 

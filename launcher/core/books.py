@@ -316,9 +316,11 @@ class Books:
     def review_leases(self) -> None:
         """Leases, needs or the capacity are others: note anew whom leases leave no place."""
         for backend in self.backends.values():
-            blocked = not backend.holds and bool(self.leases.in_the_way(backend))
-            if blocked is not backend.blocked:
-                backend.blocked, self.again = blocked, True
+            others = () if backend.holds else self.leases.in_the_way(backend)
+            before = backend.blocked
+            backend.blocked_by = tuple(other.id for other in others)
+            if backend.blocked is not before:
+                self.again = True
                 self.demand.changed(backend)
 
     # -- time

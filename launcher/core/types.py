@@ -226,6 +226,8 @@ class BackendSnapshot:
     """A lease keeps it: no eviction, no idle stop."""
     leased_until: float | None = None
     """The latest end of its leases; `inf`: a pin. None where it isn't leased."""
+    blocked_by: tuple[BackendId, ...] = ()
+    """Those whose leases leave it no place."""
     drained: bool = False
     """New tickets are refused."""
 

@@ -25,7 +25,7 @@ GOOD_FOR: Final = 0.5
 SOMEBODY: Final = 60.0
 
 #: Rejections after which waiting helps; the others know their own time, or none.
-_COME_BACK: Final = frozenset({"queue_full", "queue_timeout", "not_resident"})
+_COME_BACK: Final = frozenset({"queue_full", "queue_timeout", "not_resident", "leased"})
 
 
 class Foresight:
@@ -66,22 +66,26 @@ class Foresight:
         """When to come back, in seconds, where that is known."""
         if rejected.retry_after is not None or rejected.code not in _COME_BACK:
             return rejected.retry_after
+        if rejected.code == "leased":
+            return SOMEBODY  # a pin, which may be let go at any moment
         if rejected.code == "not_resident" and (free := self._free_in(rejected.backend)):
             return free
         forecast = self.all().get(rejected.backend)
         return None if forecast is None else forecast.seconds
 
     def _free_in(self, backend: BackendId) -> float | None:
-        """Seconds until the first of those in its place is stopped for being idle, which is
-        what somebody has to wait for who may not make them go; `SOMEBODY` at most."""
+        """Seconds until the first of those in its place is stopped for being idle, or its lease
+        ends, which is what somebody has to wait for who may not make them go; `SOMEBODY` at
+        most."""
         now = self._clock()
         shot = self._scheduler.snapshot(now)
         names = {name for name, _ in shot.backends[backend].needs}
         times = [
-            other.idle_stop_at
+            ends
             for other in shot.backends.values()
+            for ends in (other.idle_stop_at, other.leased_until)
             if other.id != backend
-            and other.idle_stop_at is not None
+            and ends is not None
             and not names.isdisjoint(name for name, _ in other.needs)
         ]
         return min(min(times) - now, SOMEBODY) if times else None

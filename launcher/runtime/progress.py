@@ -41,6 +41,8 @@ def _stage(snapshot: Snapshot, target: BackendSnapshot) -> str:
         return "starting"
     if target.state in _GOING:
         return f"waiting until {target.id} has stopped"
+    if target.blocked_by and target.state is not BackendState.READY:
+        return f"waiting for the lease on {', '.join(target.blocked_by)} to end"
     wanted = {name for name, _ in target.needs}
     in_the_way = [
         one

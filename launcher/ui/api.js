@@ -2,10 +2,15 @@
 // The key lives in this module's memory and nowhere else: no storage, no cookie, no URL.
 
 let key = "";
+/** What this key may not ask for. */
+const absent = new Set();
 let onDenied = () => {};
 
 export const hasKey = () => key !== "";
-export const setKey = (value) => { key = value.trim(); };
+export const setKey = (value) => {
+  key = value.trim();
+  absent.clear();
+};
 
 /** What to do when a key is missing or wrong: `onDenied(error)`. */
 export const whenDenied = (act) => { onDenied = act; };
@@ -55,18 +60,14 @@ export async function get(path) {
   return (await ask(path)).json();
 }
 
-const absent = new Set();
-
-/** GET, or null where this launcher has no such endpoint; it is asked for once. */
-export async function getIfThere(path) {
+/** GET, or null where that isn't for this key; it is asked for once. */
+export async function getIfMay(path) {
   if (absent.has(path)) return null;
-  try {
-    return await get(path);
-  } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 404) throw error;
-    absent.add(path);
-    return null;
-  }
+  const answer = await fetch(at(path), { cache: "no-store", credentials: "omit", headers: headers() });
+  if (answer.ok) return answer.json();
+  if (answer.status !== 403 && answer.status !== 404) throw await failure(answer);
+  absent.add(path);
+  return null;
 }
 
 export async function send(method, path, body) {

@@ -59,18 +59,16 @@ const look = new Looks();
 async function lookAtAll() {
   const [status, hour, operations] = await Promise.all([get("api/status"), get("api/timeline"), askOperations()]);
   skew = Date.parse(status.serverTime) - Date.now();
-  leases.update(operations.leases, status);
+  leases.update(status);
   $("main").hidden = false;
   health(status);
   timeline.update(hour, status.backends.map((one) => one.backend));
-  showCapacity(status, (id) => leases.of(id));
+  showCapacity(status, leases);
   backends.update(status, leases);
   operate.update(status, operations);
   tryit.showModels(status);
   setText($("foot"), `launcher ${status.version}, up since ${new Date(status.startedAt).toLocaleString()}`);
-  $("drain").hidden = !("drained" in status);
-  $("reload").hidden = !("drained" in status);
-  setText($("drain"), status.drained ? "Resume" : "Drain");
+  setText($("drain"), status.drained.length ? "Resume" : "Drain");
 }
 
 function health(status) {
@@ -138,12 +136,25 @@ $("drain").addEventListener("click", async () => {
 $("reload").addEventListener("click", async () => {
   try {
     const told = await send("POST", "api/reload", {});
-    toast("routes.toml was read anew.", "good", JSON.stringify(told, null, 1));
+    toast(reloaded(told), told.needs_restart.length ? "warn" : "good", told.warnings.join("\n"));
   } catch (error) {
     toast(error.message, "bad", error.detail);
   }
   refresh();
 });
+
+/** What a reload changed, in a sentence. */
+function reloaded(told) {
+  if (!told.changed) return "The configuration was read: nothing has changed.";
+  const parts = ["added", "removed", "replaced", "changed"].flatMap((how) => {
+    const names = (of) => (Array.isArray(of[how]) ? of[how] : Object.keys(of[how] ?? {}));
+    const all = [...new Set([...names(told.routes), ...names(told.backends)])];
+    return all.length ? [`${how}: ${all.join(", ")}`] : [];
+  });
+  if (told.settings.length) parts.push(`applied: ${told.settings.join(", ")}`);
+  if (told.needs_restart.length) parts.push(`needs a restart: ${told.needs_restart.join(", ")}`);
+  return `The configuration was read. ${parts.join("; ")}.`;
+}
 
 whenDenied(askForKey);
 tryit.setUp();

@@ -7,7 +7,7 @@ import { sign } from "./states.js";
 const RESIDENT = new Set(["starting", "ready", "draining", "stopping"]);
 
 /** Bars, one per resource; `status` as /api/status has it. */
-export function showCapacity(status, held) {
+export function showCapacity(status, leases) {
   const resources = Object.entries(status.capacity);
   $("capacity-section").hidden = resources.length === 0;
   keyed($("capacity"), resources, ([name]) => name, make, (node, [name, whole]) => {
@@ -18,6 +18,9 @@ export function showCapacity(status, held) {
     const told = takers.map((one) => `${one.backend} ${units(one.needs[name], whole)} (${one.state})`);
     tank.setAttribute("aria-label", `${name}: ${told.join(", ") || "all free"}`);
     const parts = takers.map((one) => ({ ...one, amount: one.needs[name] }));
+    for (const one of leases.reserved(name)) {
+      parts.push({ backend: `lease ${one.id}`, state: "reserved", amount: one.amount, note: one.note });
+    }
     const free = whole - used;
     if (free > 0) parts.push({ backend: "", state: "", amount: free });
     keyed(tank, parts, (one) => one.backend || "free", makeShare, (share, one) => {
@@ -26,7 +29,7 @@ export function showCapacity(status, held) {
       share.dataset.state = one.state;
       share.classList.toggle("over", used > whole);
       share.title = `${one.backend}: ${units(one.amount, whole)}, ${one.state}`;
-      const words = held(one.backend) ? `${one.backend} · held` : one.backend;
+      const words = leases.of(one.backend) ? `${one.backend} · held` : one.note || one.backend;
       setText(share.querySelector("span"), words);
       if (share.dataset.sign !== one.state) {
         share.dataset.sign = one.state;

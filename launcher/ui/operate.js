@@ -1,36 +1,50 @@
-// Switches, modes, leases: what an operator does over time. Each part shows itself where this
-// launcher has its endpoints.
+// Switches, modes, leases: what an operator does over time.
 
-import { getIfThere, send } from "./api.js";
+import { getIfMay, send } from "./api.js";
 import { $, announce, el, keyed, setText, sure, toast } from "./dom.js";
-import { clock, ms, time } from "./format.js";
+import { clock, duration, ms, time } from "./format.js";
 
 /** The leases as one list, and whose backend is held. */
 export class Leases {
   constructor() {
     this.all = [];
-    this.routes = new Map();
   }
 
-  update(told, status) {
-    this.all = told?.leases ?? status.leases ?? [];
-    this.routes = new Map(status.routes.map((one) => [one.route, one]));
+  update(status) {
+    this.all = status.leases;
   }
 
   /** The lease that holds a backend: `{id, pin, words}`. */
   of(backend) {
-    const holds = (one) =>
-      (one.backends ?? namesOf(one).flatMap((name) => this.routes.get(name)?.backends ?? [])).includes(backend);
-    const mine = this.all.filter(holds);
-    const lease = mine.find(isPin) ?? mine[0];
+    const mine = this.all.filter((one) => one.granted_at && one.backends.includes(backend));
+    const lease = mine.find((one) => one.pin) ?? mine[0];
     if (!lease) return null;
-    const until = isPin(lease) ? "pinned" : `held until ${time(lease.expires_at)}`;
-    return { id: lease.id, pin: isPin(lease), words: lease.note ? `${until}: ${lease.note}` : until };
+    const until = lease.pin ? "pinned" : `held until ${time(lease.expires_at)}`;
+    return { id: lease.id, pin: lease.pin, words: lease.note ? `${until}: ${lease.note}` : until };
+  }
+
+  /** What is kept free of a resource for work outside the launcher: `{id, amount, note}`. */
+  reserved(resource) {
+    return this.all
+      .filter((one) => one.granted_at && !one.routes.length && one.needs[resource])
+      .map((one) => ({ id: one.id, amount: one.needs[resource], note: one.note }));
   }
 }
 
-const namesOf = (lease) => lease.routes ?? (lease.route ? [lease.route] : []);
-const isPin = (lease) => lease.pin === true || (lease.state !== "pending" && lease.expires_at === null);
+/** What stands for "no route" among those that can be leased. */
+const NOTHING = "";
+const SIZES = { "": 1, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30, tib: 2 ** 40 };
+
+/** `vram 8GiB, gpu 1` as `{vram: 8589934592, gpu: 1}`; null where it can't be read. */
+export function needsOf(text) {
+  const found = {};
+  for (const part of text.split(",").map((one) => one.trim()).filter(Boolean)) {
+    const match = /^([\w-]+)\s*[=: ]\s*([\d.]+)\s*([kmgt]ib)?$/i.exec(part);
+    if (!match) return null;
+    found[match[1]] = Math.round(Number(match[2]) * SIZES[(match[3] ?? "").toLowerCase()]);
+  }
+  return Object.keys(found).length ? found : null;
+}
 
 export class Operate {
   constructor({ refresh, skew }) {
@@ -43,7 +57,7 @@ export class Operate {
   build() {
     this.route = el("select", { id: "switch-route" });
     this.steps = el("ol", { class: "steps" });
-    this.story = el("p", { class: "list quiet", role: "status" });
+    this.story = el("p", { class: "story-now", role: "status" });
     $("switching").append(
       el("h3", {}, "Switch now"),
       el("p", { class: "quiet" }, "Makes it resident ahead of the queue; streams in flight end first."),
@@ -59,16 +73,20 @@ export class Operate {
     this.modes = el("div", { class: "buttons" });
     $("modes").append(el("h3", {}, "Modes"), this.modes);
     this.list = el("ul", { class: "list" });
-    this.held = el("select", { id: "lease-route" });
+    this.held = el("select", { id: "lease-route", onchange: () => this.choose() });
     this.ttl = el("input", { id: "lease-ttl", value: "45m", autocomplete: "off" });
     this.note = el("input", { id: "lease-note", autocomplete: "off", maxlength: 200 });
+    this.needs = el("input", { id: "lease-needs", autocomplete: "off", placeholder: "vram 8GiB" });
+    this.needed = el("label", { hidden: true }, el("span", {}, "How much"), this.needs);
     $("leases").append(
       el("h3", {}, "Leases"),
+      el("p", { class: "quiet" }, "What is held is neither evicted nor stopped for being idle."),
       this.list,
       el(
         "form",
         { class: "row", onsubmit: (event) => this.lease(event) },
         el("label", {}, el("span", {}, "Hold"), this.held),
+        this.needed,
         el("label", { class: "small" }, el("span", {}, "for"), this.ttl),
         el("label", {}, el("span", {}, "Note"), this.note),
         el("button", { type: "submit" }, "Lease"),
@@ -76,54 +94,57 @@ export class Operate {
     );
   }
 
+  choose() {
+    this.needed.hidden = this.held.value !== NOTHING;
+  }
+
   update(status, told) {
-    const { leases, mode, switches } = told;
-    $("switching").hidden = switches === null;
-    $("leases").hidden = leases === null;
-    $("modes").hidden = mode === null || !modesOf(mode).length;
-    $("operate").hidden = switches === null && leases === null;
-    for (const list of [this.route, this.held]) {
-      keyed(list, status.routes, (one) => one.route, (one) => el("option", { value: one.route }, one.route), () => {});
+    const { mode, switches } = told;
+    const routes = status.routes.map((one) => ({ value: one.route, text: one.route }));
+    const free = { value: NOTHING, text: "no route: keep room free" };
+    for (const [list, choices] of [[this.route, routes], [this.held, [...routes, free]]]) {
+      keyed(list, choices, (one) => one.value, (one) => el("option", { value: one.value }, one.text), () => {});
     }
-    if (switches !== null) this.showSwitch((switches.switches ?? [])[0]);
+    $("switching").hidden = switches === null;
+    if (switches !== null) this.showSwitch(switches.switches[0]);
+    $("modes").hidden = !mode?.modes.length;
     if (mode !== null) this.showModes(mode);
-    if (leases !== null) this.showLeases(leases.leases ?? []);
+    this.showLeases(status.leases);
   }
 
   showSwitch(one) {
     this.steps.hidden = !one;
     if (!one) return setText(this.story, "");
-    const running = one.state === "running" || one.state === "queued";
-    const left = running && one.predicted_ms ? `, about ${ms(one.predicted_ms)} left` : "";
-    const took = running ? "" : ` after ${ms(one.duration_ms)}`;
-    const error = one.error ? `: ${one.error.message ?? one.error}` : "";
-    setText(this.story, `Switch ${one.switch_id ?? one.id} to ${one.to}: ${one.state}${took}${left}${error}`);
-    const signs = { true: "✓", false: "✕", null: "…", undefined: "…" };
+    const left = one.predicted_ms ? `, about ${ms(one.predicted_ms)} left` : "";
+    const took = one.finished_at ? `, after ${ms(one.duration_ms)}` : "";
+    setText(this.story, `To ${one.to}: ${one.state_text}${took}${left}`);
+    const signs = new Map([[true, "✓"], [false, "✕"], [null, "…"]]);
     keyed(
       this.steps,
-      one.steps.map((step, at) => ({ ...step, at })),
-      (step) => step.at,
+      one.steps.map((step, number) => ({ ...step, number })),
+      (step) => `${one.switch_id} ${step.number}`,
       () => el("li", {}, el("span"), el("span"), el("span", { class: "when" }), el("span", { class: "detail" })),
       (node, step) => {
         const [mark, name, when, detail] = node.children;
-        setText(mark, signs[String(step.ok)]);
+        setText(mark, signs.get(step.ok));
         setText(name, step.name);
-        setText(when, step.at_time ?? (step.time ? time(step.time) : ""));
+        setText(when, step.duration_ms === null ? time(step.time) : ms(step.duration_ms));
         setText(detail, step.detail ?? "");
       },
     );
+    return undefined;
   }
 
   showModes(told) {
-    const active = told.mode?.mode ?? told.mode ?? null;
+    this.mode = told.mode;
     keyed(
       this.modes,
-      modesOf(told),
-      (one) => one.name,
-      (one) => el("button", { type: "button", onclick: () => this.setMode(one.name) }, one.name),
+      told.modes,
+      (one) => one.mode,
+      (one) => el("button", { type: "button", onclick: () => this.setMode(one.mode) }, one.mode),
       (node, one) => {
-        node.setAttribute("aria-pressed", String(one.name === active));
-        node.title = (one.routes ?? []).join(", ");
+        node.setAttribute("aria-pressed", String(one.mode === told.mode));
+        node.title = `${one.routes.join(", ")} for ${duration(one.ttl_seconds)}`;
       },
     );
   }
@@ -139,15 +160,18 @@ export class Operate {
           "li",
           {},
           el("span", { class: "grow" }),
-          el("span", { class: "left", "data-until": "" }),
+          el("span", { class: "left" }),
           el("button", { type: "button", onclick: () => this.renew(one.id) }, "Renew"),
           el("button", { type: "button", onclick: () => this.release(one.id) }, "Release"),
         ),
       (node, one) => {
-        const what = namesOf(one).join(", ") || `nothing (${Object.keys(one.needs ?? {}).join(", ")})`;
-        const by = one.holder ? ` by ${one.holder}` : "";
-        setText(node.children[0], `${what}${by}${one.note ? `: ${one.note}` : ""}${one.state === "pending" ? " (waits for its place)" : ""}`);
-        node.children[2].hidden = isPin(one) || one.state === "pending";
+        const what = one.mode ? `mode ${one.mode}` : one.routes.join(", ") || "room kept free";
+        const by = one.by ? ` (${one.by})` : "";
+        const waits = one.granted_at ? "" : ` – ${one.state_text}`;
+        setText(node.children[0], `${what}${by}${one.note ? `: ${one.note}` : ""}${waits}`);
+        node.children[2].hidden = one.pin || !one.granted_at;
+        node.children[2].setAttribute("aria-label", `Renew lease on ${what}`);
+        node.children[3].setAttribute("aria-label", `Release lease on ${what}`);
       },
     );
     this.tick();
@@ -157,8 +181,8 @@ export class Operate {
     const now = Date.now() + this.skew();
     for (const one of this.leases) {
       const node = [...this.list.children].find((item) => item.dataset.key === String(one.id));
-      const text = one.state === "pending" ? "" : isPin(one) ? "no end" : clock((Date.parse(one.expires_at) - now) / 1000);
-      if (node) setText(node.children[1], text);
+      const left = one.granted_at && !one.pin ? clock((Date.parse(one.expires_at) - now) / 1000) : "";
+      if (node) setText(node.children[1], one.pin ? "no end" : left);
     }
   }
 
@@ -188,9 +212,11 @@ export class Operate {
 
   lease(event) {
     event.preventDefault();
-    const body = { route: this.held.value, ttl: this.ttl.value.trim(), wait: false };
-    if (this.note.value.trim()) body.note = this.note.value.trim();
-    return this.act(`lease on ${body.route}`, () => send("POST", "api/leases", body));
+    const body = { ttl: this.ttl.value.trim(), note: this.note.value.trim(), wait: false };
+    if (this.held.value !== NOTHING) body.route = this.held.value;
+    else body.needs = needsOf(this.needs.value);
+    if (body.needs === null) return toast("How much is to be kept free? Such as: vram 8GiB");
+    return this.act(`lease on ${body.route ?? "room"}`, () => send("POST", "api/leases", body));
   }
 
   renew(id) {
@@ -202,21 +228,13 @@ export class Operate {
   }
 
   setMode(name) {
-    const pressed = [...this.modes.children].find((one) => one.dataset.key === name)?.getAttribute("aria-pressed");
-    if (pressed === "true") return this.act(`end mode ${name}`, () => send("DELETE", "api/mode"));
-    return this.act(`mode ${name}`, () => send("POST", "api/mode", { mode: name }));
+    if (this.mode === name) return this.act(`end mode ${name}`, () => send("DELETE", "api/mode"));
+    return this.act(`mode ${name}`, () => send("POST", "api/mode", { mode: name, wait: false }));
   }
 }
 
-function modesOf(told) {
-  const modes = told.modes ?? [];
-  return Array.isArray(modes) ? modes.map((one) => (typeof one === "string" ? { name: one } : { name: one.name ?? one.mode, ...one })) : Object.entries(modes).map(([name, one]) => ({ name, ...one }));
-}
-
-/** What of all this the launcher has: null for what it hasn't. */
+/** What isn't in the status: null for what the key may not see. */
 export async function askOperations() {
-  const [leases, mode, switches] = await Promise.all(
-    ["api/leases", "api/mode", "api/switches"].map((path) => getIfThere(path)),
-  );
-  return { leases, mode, switches };
+  const [mode, switches] = await Promise.all(["api/mode", "api/switches"].map((path) => getIfMay(path)));
+  return { mode, switches };
 }

@@ -21,6 +21,7 @@ const SHAPES = {
   stopping: "M4 4h8v8H4z",
   failed: "M4 4l8 8M12 4l-8 8",
   stopped: "M4 8h8",
+  reserved: "M4 3h3v10H4zM9 3h3v10H9z",
 };
 const OUTLINES = new Set(["ready", "failed", "stopped"]);
 

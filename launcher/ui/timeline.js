@@ -18,6 +18,7 @@ export class Timeline {
   constructor() {
     this.box = $("timeline");
     this.minutes = 60;
+    this.picked = false;
     this.data = null;
     this.skew = 0;
     this.chosen = null;
@@ -25,6 +26,7 @@ export class Timeline {
     this.svg = svg("svg", { role: "group", "aria-labelledby": "timeline-title" });
     this.box.prepend(this.svg);
     $("reach").addEventListener("change", (event) => {
+      this.picked = true;
       this.minutes = Number(event.target.value);
       this.draw();
     });
@@ -40,7 +42,7 @@ export class Timeline {
     const since = at(data.since);
     this.skew = at(data.server_time) - Date.now();
     this.data = {
-      lanes: order.flatMap((id) => data.backends.filter((one) => one.backend === id)).map((one) => ({
+      lanes: ordered(data.backends, order).map((one) => ({
         id: one.backend,
         spans: one.states.map((span) => ({
           state: span.state,
@@ -52,8 +54,17 @@ export class Timeline {
       marks: data.marks.map((mark, number) => ({ ...mark, number, at: at(mark.at) })),
     };
     this.data.swaps = swapsOf(this.data.marks);
+    if (!this.picked) this.fit();
     this.draw();
     this.tell();
+  }
+
+  /** As far back as there is something to see, until somebody picks a reach. */
+  fit() {
+    const oldest = Math.min(...this.data.lanes.flatMap((lane) => lane.spans.map((span) => span.from)));
+    const age = (this.now() - oldest) / 60_000;
+    this.minutes = [5, 15].find((minutes) => age < minutes) ?? 60;
+    $("reach").querySelector(`[value="${this.minutes}"]`).checked = true;
   }
 
   /** The server's time now. */
@@ -254,7 +265,7 @@ export class Timeline {
     return lane.spans
       .map((span, at) => ({ span, next: lane.spans[at + 1] }))
       .filter(({ span, next }) => span.state === "starting" && next)
-      .map(({ span, next }) => ({ seconds: (span.to - span.from) / 1000, ok: next.state === "ready" }))
+      .map(({ span, next }) => ({ seconds: (span.to - span.from) / 1000, ok: next.state === "ready" || next.state === "draining" }))
       .slice(-16);
   }
 }
@@ -264,6 +275,12 @@ const GLYPHS = {
   start: "M-1.6-2.8v5.6L3 0z",
   stop: "M-2-2h4v4h-4z",
 };
+
+/** As the configuration has them; what it doesn't have (room kept free) behind those. */
+function ordered(lanes, order) {
+  const place = (one) => (order.includes(one.backend) ? order.indexOf(one.backend) : order.length);
+  return [...lanes].sort((one, other) => place(one) - place(other));
+}
 
 const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 

@@ -213,3 +213,69 @@ def test_where_nobody_is_ever_overdue_it_may_take_for_ever_and_is_no_error() -> 
         assert not math.isnan(found.seconds)
         assert not math.isnan(found.spread)
     scheduler(s).outlook(s.now).of_new()
+
+
+# -- leases and orders
+
+
+def test_who_waits_behind_a_lease_knows_its_end() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    s.lease("a", ttl=100.0)
+    s.pass_time(40.0)
+    ticket = s.arrive("b")
+    assert foreseen(s, ticket).seconds == pytest.approx(60.0 + 3.0 + 30.0, abs=2.0)
+    assert scheduler(s).outlook(s.now).of_new()[BackendId("b")].seconds >= 90.0
+
+
+def test_nobody_can_tell_when_a_pin_ends() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    s.lease("a", ttl=math.inf)
+    assert foreseen(s, s.arrive("b")).seconds == math.inf
+
+
+def test_who_fits_beside_a_pin_does_not_wait_for_who_does_not() -> None:
+    s = Stage(
+        Scheduler,
+        [spec("a"), spec("b", gpu=2), spec("c", estimates=MEASURED), spec("d", estimates=MEASURED)],
+        gpu=2,
+    )
+    s.up("a")
+    s.lease("a", ttl=math.inf)
+    s.up("d")
+    stream = s.arrive("d")
+    blocked = s.arrive("b", max_wait=0.0)
+    ticket = s.arrive("c", max_wait=0.0)
+    assert foreseen(s, blocked).seconds == math.inf
+    assert foreseen(s, ticket).seconds < 100.0
+    s.release(stream)
+
+
+def test_a_lease_that_waits_keeps_its_place_for_as_long_as_it_lasts() -> None:
+    s = stage("a", "b")
+    s.lease("a", ttl=1000.0)
+    assert foreseen(s, s.arrive("b")).seconds >= 1030.0
+
+
+def test_a_leased_one_that_died_is_back_before_anybody_else() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    s.lease("a", ttl=1000.0)
+    s.dies("a")
+    s.observe("a")
+    found = scheduler(s).outlook(s.now).of_new()
+    assert found[BackendId("a")].seconds < 40.0
+    assert found[BackendId("b")].seconds >= 1000.0
+
+
+def test_an_order_waits_for_what_runs_alone() -> None:
+    s = stage("a", "b", max_in_flight=1)
+    s.up("a")
+    for _ in range(20):
+        s.arrive("a")
+    ordinary = s.arrive("b", max_wait=1000.0)
+    long = foreseen(s, ordinary).seconds
+    ordered = s.order("b")
+    assert foreseen(s, ordered).place == 1
+    assert foreseen(s, ordered).seconds < 60.0 < long

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from launcher.core.effects import Decided, Grant, Reject
 from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
-from launcher.core.types import BackendId, Estimates, Ticket, TicketId
+from launcher.core.types import BackendId, Estimates, OnLease, Ticket, TicketId
 from tests.core.stage import Stage, spec
 
 MEASURED = Estimates(start=30.0, stop=4.0, service=10.0)
@@ -84,3 +86,41 @@ def test_a_refusal_is_the_end_of_it() -> None:
 def test_a_world_that_stands_still_has_no_end() -> None:
     s = Stage(Scheduler, [spec("a")], seen=False)
     assert plan(s, "a") == []
+
+
+def test_a_switch() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    s.arrive("a")
+    steps = plan(s, "b", urgent=True)
+    assert [what for _, *what in told(steps)] == [["drain", "a"], ["stop", "a"], ["start", "b"]]
+    assert isinstance(steps[-1].effect, Grant)
+
+
+def test_who_waits_behind_a_lease_is_led_to_its_end() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    s.lease("a", ttl=100.0)
+    steps = plan(s, "b")
+    assert steps[-1].after >= 130.0
+    assert isinstance(steps[-1].effect, Grant)
+    refused = plan(s, "b", on_lease=OnLease.REJECT)[-1].effect
+    assert isinstance(refused, Reject)
+    assert (refused.code, refused.retry_after) == ("leased", 100.0)
+
+
+def test_nobody_is_led_to_the_end_of_a_pin() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    s.lease("a", ttl=math.inf)
+    assert plan(s, "b") == []
+
+
+def test_what_is_about_to_be_replaced_is_taken_not_to_run() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    s.arrive("a")
+    s.configure(replaced=(spec("a", estimates=MEASURED),))
+    steps = plan(s, "a")
+    assert told(steps)[-1][1:] == ("start", "a")
+    assert isinstance(steps[-1].effect, Grant)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
 from launcher.core.effects import Decided, Deed, Grant, Reject
 from launcher.core.rehearsal import Step
-from launcher.core.types import TicketId
+from launcher.core.types import Hold, OnLease, TicketId, Wake
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Ask
 from launcher.runtime.asking import PLANNED
@@ -75,3 +76,20 @@ async def test_a_look_is_good_for_a_moment() -> None:
         await asyncio.sleep(1.0)
         house.dispatcher.forecasts()
         assert len(asked) == 2
+
+
+@virtual
+async def test_who_is_sent_away_for_a_lease_is_told_when_to_come_back() -> None:
+    house = House()
+    async with opened(house):
+        with house.asking(A, urgent=True, hold=Hold(20.0)) as lease:
+            await lease.granted()
+            for more in ({"on_lease": OnLease.REJECT}, {"wake": Wake.IF_IDLE}):
+                with house.asking(B, **more) as place, pytest.raises(LauncherError) as caught:
+                    await place.granted()
+                assert caught.value.retry_after == pytest.approx(20.0, abs=0.1)
+            lease.renew(math.inf)
+            with house.asking(B, on_lease=OnLease.REJECT) as place:
+                with pytest.raises(LauncherError) as caught:
+                    await place.granted()
+            assert (caught.value.code, caught.value.retry_after) == ("leased", SOMEBODY)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from launcher import tasks
-from launcher.core.types import BackendState
+from launcher.core.types import BackendState, Hold
 from tests.runtime.house import A, B, C, House, config, opened
 from tests.runtime.virtual_clock import virtual
 
@@ -94,3 +94,16 @@ async def test_who_waits_for_its_turn_waits_for_no_start() -> None:
                 assert (told.phase, told.cold) == ("queued", False)
                 assert told.forecast is not None
                 assert told.forecast.place == 1
+
+
+@virtual
+async def test_who_waits_for_the_end_of_a_lease_is_told_so() -> None:
+    house = House()
+    async with opened(house):
+        with house.asking(A, urgent=True, hold=Hold(60.0)) as lease:
+            await lease.granted()
+            with house.asking(B) as place:
+                told = place.progress()
+                assert told.phase == "waiting for the lease on a to end"
+                assert told.forecast is not None
+                assert told.forecast.seconds >= 60.0
