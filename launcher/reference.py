@@ -42,9 +42,9 @@ NEEDS: dict[Need, str] = {
 #: Variables that are no key of [launcher], and what they do.
 _OTHER_VARIABLES = {
     "LAUNCHER_CONFIG": "The file to read, where `--config` doesn't say.",
-    "LAUNCHER_URL": "Where the client commands (`status`, `plan`, `start`, `stop`) find it.",
-    "LAUNCHER_API_KEY": "The key that the client commands present.",
-    "LAUNCHER_ADMIN_KEY": "The same, for `start` and `stop`; it goes before the api key.",
+    "LAUNCHER_URL": "Where the commands that speak to a running launcher find it.",
+    "LAUNCHER_API_KEY": "The key that these commands present.",
+    "LAUNCHER_ADMIN_KEY": "The same, for what needs an admin; it goes before the api key.",
     "LAUNCHER_LOG_FORMAT": "`auto`, `human` or `json`.",
     "LAUNCHER_LOG_LEVEL": "`debug`, `info`, `warning` or `error`.",
 }

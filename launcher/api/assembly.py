@@ -14,6 +14,7 @@ from launcher.api.drain import DrainApi
 from launcher.api.endpoint import Endpoint, Found
 from launcher.api.health import Health
 from launcher.api.leases import LeaseApi
+from launcher.api.legacy import Aliased, Legacy
 from launcher.api.live import Live
 from launcher.api.logs import Logs, Printed
 from launcher.api.metrics import Exposition, Scrape
@@ -70,6 +71,7 @@ CONCERNS: tuple[type[Api], ...] = (
     DrainApi,
     Reload,
     Page,
+    Legacy,
 )
 
 
@@ -119,15 +121,19 @@ class OwnApi:
         redact: Callable[[str], str] = lambda text: text,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        health, models = Health(control), Models(config, wall())
+        status = Status(config, control, plane, history, redact, wall)
+        modes = ModeApi(plane.modes, plane.leases)
+        aliased = Aliased(health.alive, health.ready, models.list, modes.show, status.report)
         concerns: tuple[Api, ...] = (
             Pointer(),
             OpenApi(_keyed(config), described),
-            Health(control),
-            Models(config, wall()),
+            health,
+            models,
             Routes(config, redact),
             Stats(config, control, history, wall),
             Exposition(metrics),
-            Status(config, control, plane, history, redact, wall),
+            status,
             Timelines(watched.timeline, wall),
             Live(control, watched.journal, wall),
             Logs(control, watched.outputs),
@@ -137,10 +143,11 @@ class OwnApi:
             Switches(config, control, holds),
             SwitchApi(config, plane.switches),
             LeaseApi(config, plane.leases),
-            ModeApi(plane.modes, plane.leases),
+            modes,
             DrainApi(control, plane.drains),
             Reload(reloader),
             Page(),
+            Legacy(config, control, plane, aliased),
         )
         self._router = Router(one for concern in concerns for one in concern.endpoints())
         self._for_clients = Router(one for one in self._router.endpoints if one.everywhere)

@@ -11,9 +11,10 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import orjson
+from typing_extensions import get_original_bases, is_typeddict
 
 from launcher import __version__
 from launcher.api.contract import ApiRequest, ApiResponse, Need
@@ -119,7 +120,27 @@ def _schemas(endpoints: list[Endpoint]) -> tuple[Schemas, Json]:
         [(key[0], key[1], adapter(shape)) for key, shape in inputs.items()],  # type: ignore[misc]
         ref_template=_REF,
     )
-    return made, {name: _untitled(one) for name, one in definitions["$defs"].items()}  # type: ignore[return-value]
+    components = {name: _untitled(one) for name, one in definitions["$defs"].items()}
+    for shape in told:
+        _inherit(shape, components)
+    return made, components  # type: ignore[return-value]
+
+
+def _inherit(shape: Any, components: Json) -> None:
+    """Describe a shape's fields, and those of the shapes in it, as the shapes they come from
+    do: pydantic reads the docstrings of a class's own fields alone."""
+    for inner in get_args(shape):
+        _inherit(inner, components)
+    if not is_typeddict(shape):
+        return
+    own = components.get(shape.__name__, {}).get("properties", {})
+    for base in get_original_bases(shape):
+        if is_typeddict(base):
+            for name, one in adapter(base).json_schema()["properties"].items():
+                if "description" in one:
+                    own[name].setdefault("description", one["description"])
+    for kind in get_type_hints(shape).values():
+        _inherit(kind, components)
 
 
 def _untitled(schema: Json) -> Json:

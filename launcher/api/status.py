@@ -128,47 +128,48 @@ class Status:
 
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /api/status"""
+        return json_answer(self.report(request))
+
+    def report(self, request: ApiRequest) -> StatusAnswer:
+        """Everything, as far as the caller may see it."""
         snapshot, wall, plane = self._control.snapshot(), self._wall(), self._plane
         mode = plane.modes.active()
         details = request.admin or self._open
         wrong = problems(self._control, snapshot)
-        return json_answer(
-            StatusAnswer(
-                version=__version__,
-                serverTime=timestamp(wall),
-                startedAt=timestamp(self._started),
-                ready=not wrong,
-                problems=wrong,
-                drivers=self._control.driver_health(),
-                capacity=dict(snapshot.capacity),
-                used=dict(snapshot.used),
-                backends=[
-                    self._backend(one, snapshot, wall, details)
-                    for one in self._config.backends
-                    if one.id in snapshot.backends
-                ],
-                routes=[
-                    RouteStatus(
-                        route=route.name,
-                        backends=list(route.backends),
-                        models=[model.id for model in route.models],
-                        lastHitAt=timestamp(self._history.last_hits.get(route.name)),
-                    )
-                    for route in self._config.routes
-                ],
-                switches=[
-                    switch_view(plane.switches, one, details=details)
-                    for one in plane.switches.open_ones()
-                ],
-                leases=[
-                    lease_view(plane.leases, one, details=details)
-                    for one in plane.leases.open_ones()
-                ],
-                mode=None if mode is None else mode.mode,
-                home=self._home(details),
-                drained=list(plane.drains.routes),
-                stateKept=plane.kept,
-            )
+        return StatusAnswer(
+            version=__version__,
+            serverTime=timestamp(wall),
+            startedAt=timestamp(self._started),
+            ready=not wrong,
+            problems=wrong,
+            drivers=self._control.driver_health(),
+            capacity=dict(snapshot.capacity),
+            used=dict(snapshot.used),
+            backends=[
+                self._backend(one, snapshot, wall, details)
+                for one in self._config.backends
+                if one.id in snapshot.backends
+            ],
+            routes=[
+                RouteStatus(
+                    route=route.name,
+                    backends=list(route.backends),
+                    models=[model.id for model in route.models],
+                    lastHitAt=timestamp(self._history.last_hits.get(route.name)),
+                )
+                for route in self._config.routes
+            ],
+            switches=[
+                switch_view(plane.switches, one, details=details)
+                for one in plane.switches.open_ones()
+            ],
+            leases=[
+                lease_view(plane.leases, one, details=details) for one in plane.leases.open_ones()
+            ],
+            mode=None if mode is None else mode.mode,
+            home=self._home(details),
+            drained=list(plane.drains.routes),
+            stateKept=plane.kept,
         )
 
     def _backend(

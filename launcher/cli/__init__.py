@@ -14,11 +14,16 @@ import typer
 
 from launcher.cli.check import check
 from launcher.cli.demo import demo
+from launcher.cli.drain import drain, resume
 from launcher.cli.key import app as key
+from launcher.cli.lease import app as lease
 from launcher.cli.logs import logs
 from launcher.cli.look import plan, status
+from launcher.cli.mode import mode
 from launcher.cli.power import start, stop
+from launcher.cli.reload import reload
 from launcher.cli.serve import serve
+from launcher.cli.switch import switch
 from launcher.cli.top import top
 from launcher.simulate.command import simulate
 
@@ -64,10 +69,11 @@ def main(
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Serve": (serve, check),
     "Look": (status, top, plan, logs),
-    "Operate": (start, stop),
+    "Operate": (switch, mode, start, stop, drain, resume, reload),
     "Try": (demo, simulate),
 }
 for panel, commands in _COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(key, rich_help_panel="Serve")
+app.add_typer(lease, rich_help_panel="Operate")

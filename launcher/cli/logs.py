@@ -26,7 +26,9 @@ def logs(
         int, typer.Option("--tail", "-n", metavar="N", min=0, help="The last N lines of before.")
     ] = 100,
 ) -> None:
-    """Print what a backend has printed, configured secrets masked. For admins.
+    """Print what a backend has printed.
+
+    For holders of an admin key; configured secrets are masked.
 
     \b
       launcher logs coder

@@ -38,5 +38,14 @@ KeyOption = Annotated[
         show_default=False,
     ),
 ]
+TtlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ttl",
+        metavar="TIME",
+        help="How long it lasts: 45m, 2h. Default: what the launcher says.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="As the launcher sends it.")]
 RouteArgument = Annotated[str, typer.Argument(metavar="ROUTE", help="A route of routes.toml.")]

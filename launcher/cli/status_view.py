@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launcher.client.reports import BackendStatus, Predicted, StatusReport, Trouble
+from launcher.client.reports import BackendStatus, LeaseReport, Predicted, StatusReport, Trouble
 from launcher.printable import printable
 
 #: How states are coloured; they are words as well.
@@ -47,7 +47,8 @@ def glance(report: StatusReport) -> RenderableType:
         table.add_column(name)
     for one in report.backends:
         table.add_row(*_row(one, report.server_time))
-    return Group(head, Text(), table, *_troubles(report))
+    said = operations(report)
+    return Group(head, Text(), table, *([Text(), *said] if said else []), *_troubles(report))
 
 
 def _row(one: BackendStatus, now: datetime) -> list[RenderableType]:
@@ -75,6 +76,27 @@ def following(one: BackendStatus, now: datetime) -> str:
     if one.idle_stop_at is not None:
         return f"stops in {span(max(0.0, (one.idle_stop_at - now).total_seconds()))}"
     return "–"
+
+
+def operations(report: StatusReport, since: float = 0.0) -> list[Text]:
+    """What operators have under way, a line each; `since` is how old the report is, in seconds."""
+    lines = [
+        Text(f"switch {one.id} to {printable(one.to)} {printable(one.text)}", "yellow")
+        for one in report.switches
+    ]
+    for one in report.leases:
+        mode = f"mode {one.mode}, " if one.mode is not None else ""
+        stands = "waits for its place" if one.state == "pending" else _for_another(one, since)
+        said = ": ".join(part for part in (one.by, one.note) if part)
+        line = f"lease {one.id}, {mode}{one.what}, {stands}"
+        lines.append(Text(printable(f"{line} ({said})" if said else line), "cyan"))
+    if report.drained:
+        lines.append(Text(f"drained: {', '.join(map(printable, report.drained))}", "yellow"))
+    return lines
+
+
+def _for_another(lease: LeaseReport, since: float) -> str:
+    return "pinned" if lease.left is None else f"for another {span(round(lease.left - since))}"
 
 
 def _troubles(report: StatusReport) -> list[RenderableType]:

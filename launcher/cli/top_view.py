@@ -13,7 +13,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launcher.cli.status_view import STYLES, amount, following, give_or_take, glance, span
+from launcher.cli.status_view import (
+    STYLES,
+    amount,
+    following,
+    give_or_take,
+    glance,
+    operations,
+    span,
+)
 from launcher.client.reports import BackendStatus, PastDecision, StatusReport
 from launcher.printable import printable
 
@@ -40,7 +48,10 @@ def screen(
 ) -> RenderableType:
     """A screenful; `trouble` is why the launcher can't be asked at the moment."""
     head = [_head(seen.status, now, trouble), *_capacity(seen.status, width), Text()]
-    notes = _notes(seen.status)
+    age = (now - seen.status.server_time).total_seconds()
+    notes = [Text(printable(one), "red") for one in seen.status.problems]
+    notes += operations(seen.status, age)
+    notes = [Text(), *notes] if notes else []
     foot = Text("q quits", "dim")
     room = height - len(head) - len(notes) - 1
     backends = sorted(seen.status.backends, key=_rank)
@@ -112,10 +123,6 @@ def _table(backends: Sequence[BackendStatus], now: datetime, width: int) -> Tabl
             Text(following(one, now)),
         )
     return table
-
-
-def _notes(report: StatusReport) -> list[Text]:
-    return [Text(printable(problem), "red") for problem in report.problems]
 
 
 def _told(one: PastDecision) -> Text:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from launcher.client.reports import (
     BackendStatus,
+    LeaseReport,
+    ModeReport,
     PastDecision,
     PlannedDecision,
     PlanReport,
     Predicted,
     StatusReport,
+    SwitchReport,
+    SwitchStep,
     Trouble,
 )
 
@@ -31,6 +36,10 @@ def status_of(raw: bytes) -> StatusReport:
         capacity=units_of(data["capacity"]),
         used=units_of(data["used"]),
         backends=tuple(backend_of(one) for one in data["backends"]),
+        switches=tuple(_switch(one, b"") for one in data["switches"]),
+        leases=tuple(_lease(one) for one in data["leases"]),
+        mode=None if data["mode"] is None else str(data["mode"]),
+        drained=tuple(str(route) for route in data["drained"]),
         raw=raw,
     )
 
@@ -84,6 +93,68 @@ def decisions_of(raw: bytes) -> tuple[PastDecision, ...]:
             text=str(one["text"]),
         )
         for one in json.loads(raw)["decisions"]
+    )
+
+
+def switch_of(raw: bytes) -> SwitchReport:
+    return _switch(json.loads(raw), raw)
+
+
+def _switch(data: Mapping[str, Any], raw: bytes) -> SwitchReport:
+    return SwitchReport(
+        id=str(data["switch_id"]),
+        state=str(data["state"]),
+        to=str(data["to"]),
+        steps=tuple(
+            SwitchStep(
+                name=str(one["name"]),
+                time=datetime.fromisoformat(one["time"]),
+                took=seconds_of(one["duration_ms"]),
+                ok=one["ok"],
+                detail=None if one["detail"] is None else str(one["detail"]),
+            )
+            for one in data["steps"]
+        ),
+        started_at=time_of(data["started_at"]),
+        duration=seconds_of(data["duration_ms"]),
+        left=seconds_of(data["predicted_ms"]),
+        error=trouble_of(data["error"]),
+        text=str(data["state_text"]),
+        raw=raw,
+    )
+
+
+def leases_of(raw: bytes) -> tuple[LeaseReport, ...]:
+    return tuple(_lease(one) for one in json.loads(raw)["leases"])
+
+
+def lease_of(raw: bytes) -> LeaseReport:
+    return _lease(json.loads(raw))
+
+
+def _lease(data: Mapping[str, object]) -> LeaseReport:
+    routes, left = data["routes"], data["remaining_seconds"]
+    if not isinstance(routes, list):
+        raise TypeError("routes")
+    needs = ", ".join(f"{name} {units}" for name, units in units_of(data["needs"]).items())
+    return LeaseReport(
+        id=str(data["id"]),
+        what=", ".join(str(route) for route in routes) or f"reserved: {needs}",
+        state=str(data["state"]),
+        by=str(data["by"] or ""),
+        note=str(data["note"] or ""),
+        left=left if isinstance(left, (int, float)) else None,
+        mode=None if data["mode"] is None else str(data["mode"]),
+    )
+
+
+def mode_of(raw: bytes) -> ModeReport:
+    data = json.loads(raw)
+    lease = data["lease"]
+    return ModeReport(
+        mode=None if data["mode"] is None else str(data["mode"]),
+        left=None if lease is None else lease["remaining_seconds"],
+        modes={str(one["mode"]): tuple(map(str, one["routes"])) for one in data["modes"]},
     )
 
 

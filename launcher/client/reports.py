@@ -47,6 +47,60 @@ class BackendStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SwitchStep:
+    """One thing that is done for a switch."""
+
+    name: str
+    time: datetime
+    took: float | None
+    ok: bool | None
+    """None while it goes on, as `took` is."""
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchReport:
+    """A switch as it stands."""
+
+    id: str
+    state: str
+    """`queued`, `running`, `succeeded`, `failed`, `rolled_back`."""
+    to: str
+    steps: tuple[SwitchStep, ...]
+    started_at: datetime | None
+    duration: float | None
+    left: float | None
+    """What it will probably take yet; None: it is over, or nobody can tell."""
+    error: Trouble | None
+    text: str
+    """How it stands, in words: `failed, and chat is back: exit code 1`."""
+    raw: bytes
+    """As the launcher sent it, where it was asked for alone."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come to its end."""
+        return self.state not in ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """A lease that is held or asked for."""
+
+    id: str
+    what: str
+    """The routes that it holds, or what it reserves."""
+    state: str
+    """`pending` or `active`."""
+    by: str
+    """Who holds it, where that is known."""
+    note: str
+    left: float | None
+    """None: a pin, or not granted yet."""
+    mode: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """Everything at a glance, at `server_time`."""
 
@@ -57,6 +111,13 @@ class StatusReport:
     capacity: Mapping[str, int]
     used: Mapping[str, int]
     backends: tuple[BackendStatus, ...]
+    switches: tuple[SwitchReport, ...]
+    """The one that is under way, and those that wait for their turn."""
+    leases: tuple[LeaseReport, ...]
+    """Those that are held or asked for."""
+    mode: str | None
+    drained: tuple[str, ...]
+    """Routes whose new requests are refused."""
     raw: bytes
     """As the launcher sent it."""
 
@@ -80,6 +141,16 @@ class PastDecision:
     """How often in a row."""
     deed: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModeReport:
+    """The mode that is, and those there are."""
+
+    mode: str | None
+    left: float | None
+    modes: Mapping[str, tuple[str, ...]]
+    """Name → its routes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import orjson
@@ -104,6 +104,37 @@ def test_a_shape_is_described_by_its_docstrings() -> None:
         "required": ["route"],
     }
     assert schemas["Told"]["properties"]["id"]["description"] == "Its number."
+
+
+@shape
+class Base(TypedDict):
+    """What others are made of."""
+
+    since: str
+    """Since when."""
+
+
+@shape
+class Inner(Base):
+    """More than the base."""
+
+    more: int | None
+    """How much more."""
+
+
+@shape
+class Outer(TypedDict):
+    """Holds others."""
+
+    inner: list[Inner] | None
+
+
+def test_inherited_fields_are_described_as_where_they_come_from() -> None:
+    schemas = of(replace(WISHES, answers={200: Outer}))["components"]["schemas"]
+
+    fields = schemas["Inner"]["properties"]
+    assert fields["since"]["description"] == "Since when."
+    assert fields["more"]["description"] == "How much more."
 
 
 def test_without_keys_none_is_asked_for() -> None:

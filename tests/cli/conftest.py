@@ -16,6 +16,7 @@ from launcher.journal import Journal
 from launcher.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
+from tests.cli.saying import Saying, saying
 
 
 class Told:
@@ -61,3 +62,10 @@ def url(control: FakeControl, told: Told) -> Iterator[str]:
 
     with served(make) as where:
         yield where
+
+
+@pytest.fixture
+def launcher() -> Iterator[Saying]:
+    """A launcher that says what the test has it say."""
+    with saying() as here:
+        yield here

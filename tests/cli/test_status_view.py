@@ -9,8 +9,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from launcher.cli.status_view import amount, glance, going, span, starting, stopping
-from launcher.client.reports import BackendStatus, Predicted, StatusReport, Trouble
+from launcher.cli.status_view import amount, glance, going, operations, span, starting, stopping
+from launcher.client.reports import (
+    BackendStatus,
+    LeaseReport,
+    Predicted,
+    StatusReport,
+    SwitchReport,
+    Trouble,
+)
 
 NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
 
@@ -42,7 +49,13 @@ CHAT = replace(
 )
 
 
-def report(*backends: BackendStatus, problems: tuple[str, ...] = ()) -> StatusReport:
+def report(
+    *backends: BackendStatus,
+    problems: tuple[str, ...] = (),
+    switches: tuple[SwitchReport, ...] = (),
+    leases: tuple[LeaseReport, ...] = (),
+    drained: tuple[str, ...] = (),
+) -> StatusReport:
     return StatusReport(
         version="1.2.3",
         server_time=NOW,
@@ -51,6 +64,10 @@ def report(*backends: BackendStatus, problems: tuple[str, ...] = ()) -> StatusRe
         capacity={"vram": 24 * 1024**3},
         used={"vram": 9 * 1024**3},
         backends=backends,
+        switches=switches,
+        leases=leases,
+        mode=None,
+        drained=drained,
         raw=b"{}",
     )
 
@@ -78,6 +95,29 @@ def test_the_table() -> None:
     ]
     assert "  40 s ± 12 s  " in lines[4]
     assert len(lines) == 5
+
+
+def test_what_operators_have_under_way() -> None:
+    switch = SwitchReport(
+        "7", "running", "comfy", (), None, None, None, None, "is under way: start comfy", b""
+    )
+    held = LeaseReport("3", "chat", "active", "anna", "a talk", 600.0, None)
+    mode = replace(held, id="4", by="", note="", left=None, mode="write")
+    asked = replace(held, id="5", by="", note="\x1b", state="pending", left=None)
+
+    told = operations(
+        report(CODER, switches=(switch,), leases=(held, mode, asked), drained=("a", "b")), 60.0
+    )
+
+    assert [line.plain for line in told] == [
+        "switch 7 to comfy is under way: start comfy",
+        "lease 3, chat, for another 9 min (anna: a talk)",
+        "lease 4, mode write, chat, pinned",
+        r"lease 5, chat, waits for its place (\x1b)",
+        "drained: a, b",
+    ]
+    lines = printed(report(CODER, drained=("a",))).splitlines()
+    assert [line.rstrip() for line in lines[-2:]] == ["", "drained: a"]
 
 
 def test_troubles_stand_below_it_and_cannot_act_on_the_terminal() -> None:
