@@ -117,7 +117,8 @@ class App:
         self.holds = Group()
         self.budget = Budget(config.max_buffered)
         self.reloader = Reloader(load or (lambda: config), self)
-        self.front = Front(self._handler(config))
+        self.handler = self._handler(config)
+        self.front = Front(self.handler)
         self._endpoints: dict[BackendId, Endpoint] = {}
 
     def _handler(self, config: LauncherConfig) -> ProxyHandler:
@@ -145,6 +146,7 @@ class App:
             on_done=self._exchange_ended,
             meters=self.meters,
             waiting=self.waiting,
+            latest=lambda: self.handler,
         )
 
     def leaving(self) -> Mapping[BackendId, DriverSpec]:
@@ -172,7 +174,7 @@ class App:
         self.metrics.reconfigure(config)
         self.history.reconfigure(config)
         self.budget.limit = config.max_buffered
-        self.front.handler = handler
+        self.front.handler = self.handler = handler
         self.config = config
 
     def _exchange_started(self, record: ExchangeRecord) -> None:

@@ -290,3 +290,61 @@ async def test_a_certificate_is_renewed(tmp_path: Path) -> None:
             launcher.take(bad)
         assert await answered(second) == 200
         assert launcher.budget.limit != 7, "nothing was changed"
+
+
+async def somebody_waits(launcher: app.App, backend: BackendId) -> None:
+    async with asyncio.timeout(30):
+        while not launcher.dispatcher.snapshot().backends[backend].queued:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("where", ["/a/v1/chat/completions", "/v1/chat/completions"])
+async def test_who_waits_goes_to_where_the_route_leads_now(tmp_path: Path, where: str) -> None:
+    before = config(tmp_path)
+    driver = before.backends[0].driver
+    assert isinstance(driver, ProcessSpec)
+    c = replace(
+        before.backends[0],
+        id=BackendId("c"),
+        driver=replace(driver, env=(("BACKEND_NAME", "sea"),)),
+    )
+    moved = replace(before.routes[0], backends=(c.id,))
+    after = replace(before, routes=(moved, before.routes[1]), backends=(c, before.backends[1]))
+    async with app.running(before) as launcher, aiohttp.ClientSession() as session:
+        base = f"http://{launcher.front.addresses[0]}"
+        asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
+        async with session.post(f"{base}/b/v1/chat/completions", json=asked) as stream:
+            await stream.content.readline()
+            waiting = tasks.spawn(
+                _posted(session, f"{base}{where}", {"model": "a", "messages": []}), name="wait"
+            )
+            await somebody_waits(launcher, BackendId("a"))
+            launcher.take(after)
+            assert not waiting.done()
+            await stream.read()
+        assert "sea-0" in await waiting
+
+
+async def _posted(session: aiohttp.ClientSession, url: str, body: object) -> str:
+    async with session.post(url, json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.text()
+
+
+async def test_who_waits_for_what_is_nowhere_now_is_told(tmp_path: Path) -> None:
+    before = config(tmp_path)
+    async with app.running(before) as launcher, aiohttp.ClientSession() as session:
+        base = f"http://{launcher.front.addresses[0]}"
+        asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
+        async with session.post(f"{base}/b/v1/chat/completions", json=asked) as stream:
+            await stream.content.readline()
+            waiting = tasks.spawn(_status(session, f"{base}/a/v1/models"), name="wait")
+            await somebody_waits(launcher, BackendId("a"))
+            launcher.take(replace(before, routes=before.routes[1:], backends=before.backends[1:]))
+            assert await waiting == (503, "backend_stopped")
+            assert (await stream.text()).rstrip().endswith("data: [DONE]")
+
+
+async def _status(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
+    async with session.get(url) as answer:
+        return answer.status, (await answer.json())["error"]["code"]

@@ -179,19 +179,20 @@ class Switches:
         confirmed that nothing runs, or raises `backend_stop_failed`.
         """
         route, how = find_route(self._routes, request), request.asked(StopQuery)
-        before = [self._look(backend) for backend in route.backends]
-        going = [one for one in before if one.state in RESIDENT]
+        going = [one for one in self._look(*route.backends) if one.state in RESIDENT]
         for one in going:
             self._control.request_stop(one.id, how.force)
         if how.wait:
             for one in going:
                 await self._stopped(one)
             return self._answer(route, 200)
-        now = [self._look(one.id) for one in going]
+        now = self._look(*(one.id for one in going))
         return self._answer(route, 202 if any(one.state in RESIDENT for one in now) else 200)
 
-    def _look(self, backend: BackendId) -> BackendSnapshot:
-        return self._control.snapshot().backends[backend]
+    def _look(self, *backends: BackendId) -> list[BackendSnapshot]:
+        """Those that a reload hasn't taken away."""
+        known = self._control.snapshot().backends
+        return [known[backend] for backend in backends if backend in known]
 
     async def _granted(self, ask: Ask) -> Grant:
         with self._control.admit(ask) as admission:
@@ -206,7 +207,10 @@ class Switches:
 
     async def _stopped(self, before: BackendSnapshot) -> None:
         while True:
-            now = self._look(before.id)
+            found = self._look(before.id)
+            if not found:
+                return
+            (now,) = found
             if now.state not in RESIDENT or _started_anew(before, now):
                 return
             if now.stop_failure is not None:
@@ -230,7 +234,7 @@ class Switches:
         return json_answer(self._now(route), status)
 
     def _now(self, route: RouteConfig) -> RouteNow:
-        backends = [self._look(backend) for backend in route.backends]
+        backends = self._look(*route.backends)
         return RouteNow(
             route=route.name,
             state=_most_alive(backends),
@@ -277,4 +281,5 @@ _LIVELINESS = (
 
 
 def _most_alive(backends: list[BackendSnapshot]) -> BackendState:
-    return min((one.state for one in backends), key=_LIVELINESS.index)
+    states = (one.state for one in backends)
+    return min(states, key=_LIVELINESS.index, default=BackendState.STOPPED)

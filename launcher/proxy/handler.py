@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from launcher.api.endpoint import OwnEndpoints
 from launcher.config import LauncherConfig, RouteConfig
@@ -53,7 +54,9 @@ class ProxyHandler:
         on_start: ExchangeStarted,
         meters: Meters,
         waiting: WaitingRoom,
+        latest: Callable[[], ProxyHandler],
     ) -> None:
+        """`latest` is the handler of the configuration that holds when it is asked."""
         self._access = Access(config.keys, meters)
         guard = Guard(config.allowed_hosts, names_of(config))
         self._own = OwnPaths(own, guard)
@@ -61,6 +64,7 @@ class ProxyHandler:
         self._serving = Serving(config, gate, pool, self._resolver, waiting)
         self._on_done = on_done
         self._on_start = on_start
+        self._latest = latest
 
     async def __call__(self, exchange: Exchange) -> None:
         """Raises CancelledError or ClientGone where the client left, CancelledError where the
@@ -119,7 +123,23 @@ class ProxyHandler:
         visit.found = found
         self._name(record, found)
         self._on_start(record)
-        await self._serving.serve(visit, found)
+        await self._serve(visit, found)
+
+    async def _serve(self, visit: Visit, found: Resolved) -> None:
+        """As it was resolved; where what it waited for is no longer configured, as the latest
+        configuration has it, if that sends it elsewhere."""
+        by = self
+        while True:
+            try:
+                return await by._serving.serve(visit, found)
+            except LauncherError as error:
+                latest = self._latest()
+                untouched = found.body.replayable and not visit.answer.responded
+                if latest is by or error.code != "backend_stopped" or not untouched:
+                    raise
+                if not latest._resolver.moved(found, visit.caller):
+                    raise
+                by = latest
 
     @staticmethod
     def _name(record: ExchangeRecord, found: Resolved) -> None:

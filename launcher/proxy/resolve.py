@@ -88,6 +88,23 @@ class Resolver:
         prefix = match.prefix.encode()
         return await self._on_route(exchange, match.route, prefix, behind(head.path, prefix))
 
+    def moved(self, found: Resolved, caller: Caller) -> bool:
+        """Give a request that another configuration resolved the candidates of this one. False
+        where they are nobody, or the same backends."""
+        before = found.backends
+        if found.asked:
+            try:
+                candidates = self._asked_for(found.asked, caller)
+            except LauncherError:
+                return False
+        else:
+            name = found.first.name
+            candidates = tuple(Candidate(one) for one in self._table.routes if one.name == name)
+        if not candidates:
+            return False
+        found.candidates, found.chosen = candidates, candidates[0]
+        return found.backends != before
+
     async def keep(self, exchange: Exchange) -> KeptBody:
         """Read a body that `keep_later` left for after the admission."""
         return await keep(exchange, self.budget, KEPT_JSON)

@@ -24,6 +24,8 @@ def progress(
     starting is taken to be it, else the first.
     """
     ours = [snapshot.backends[id] for id in backends if id in snapshot.backends]
+    if not ours:  # a reload has just taken them away, and their holder is about to hear of it
+        return Progress(backends[0], "queued", snapshot.now - asked_at, None)
     target = next((one for one in ours if one.state is BackendState.STARTING), ours[0])
     if forecast is not None and not math.isfinite(forecast.seconds):
         forecast = None

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from launcher import tasks
 from launcher.api.control import StartQuery, StopQuery, Switches
 from launcher.core.types import BackendId, BackendState, Failure, Priority, Wake
 from launcher.errors import LauncherError
@@ -170,6 +171,27 @@ class TestStop:
         )
 
         assert control.stops == [(CODER, True)]
+
+    async def test_what_a_reload_takes_away_meanwhile_is_stopped(self) -> None:
+        control = FakeControl()
+        control.put(CODER, BackendState.READY)
+        control.on_stop = lambda backend: control.put(backend, BackendState.STOPPING)
+        waiting = tasks.spawn(
+            Switches(CONFIG, control).stop(
+                request("POST", name="coder", query=StopQuery(wait=True))
+            ),
+            name="stop",
+        )
+        await until(lambda: control.stops)
+
+        del control.backends[CODER]
+
+        answer = await waiting
+        assert (answer.status, read(answer)["state"]) == (200, "stopped")
+        late = await Switches(CONFIG, control).stop(
+            request("POST", name="coder", query=StopQuery())
+        )
+        assert (late.status, read(late)["backends"]) == (200, [])
 
     async def test_waiting_answers_when_nothing_runs(self) -> None:
         control = FakeControl()

@@ -1162,4 +1162,10 @@ MUTANTS = [
         "    if backend.resident:\n        backend.placement = spec.placements[0]\n",
         "",
     ),
+    Mutant(
+        "a lease outlives the launcher's end",
+        "scheduler",
+        "if now >= world.leases.next_end and not world.closed:",
+        "if now >= world.leases.next_end:",
+    ),
 ]

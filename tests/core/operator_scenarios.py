@@ -463,6 +463,43 @@ def a_start_that_failed_for_a_lease_ends_it_before_it_began(make: Make) -> None:
 
 
 @scenario
+def a_lease_that_ends_while_its_backend_starts_again_lets_it_finish(make: Make) -> None:
+    s, ticket = leased(make)
+    s.arrive("b", max_wait=0.0)
+    s.pass_time(95.0)
+    s.dies("a")
+    s.observe("a")
+    s.pass_time(10.0)
+    assert (s.code(ticket), s.state("a")) == ("expired", "starting")
+    s.started("a")
+    assert s.stops == [("a", "evicted")]
+
+
+@scenario
+def a_lease_that_ends_before_its_backend_is_started_again_leaves_it_down(make: Make) -> None:
+    s, ticket = leased(make)
+    waiting = s.arrive("b", max_wait=0.0)
+    s.pass_time(99.5)
+    s.dies("a")
+    s.observe("a")
+    s.pass_time(0.5)
+    assert (s.code(ticket), s.starts) == ("expired", ["a", "b"])
+    s.started("b")
+    assert waiting in s.flying
+
+
+@scenario
+def a_lease_outlives_the_launcher_s_end(make: Make) -> None:
+    s, ticket = leased(make)
+    waiting = s.lease("a", ttl=50.0)
+    assert waiting in s.leases
+    s.feed(ev.Closed())
+    s.pass_time(200.0)
+    assert set(s.leases) == {ticket, waiting}
+    assert s.code(s.lease("a")) == "draining"
+
+
+@scenario
 def a_lease_is_asked_for_in_vain_while_its_backend_doesn_t_stop(make: Make) -> None:
     s = ready(make)
     s.feed(ev.StopRequested(A))

@@ -176,6 +176,7 @@ async def house(
         on_start=lambda record: made[0].started.append(record),
         meters=Meters(),
         waiting=WaitingRoom(last_line),
+        latest=lambda: handler,
     )
     try:
         async with serving(handler) as (front, address), connect(address) as client:

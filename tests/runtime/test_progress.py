@@ -9,6 +9,7 @@ import pytest
 
 from launcher import tasks
 from launcher.core.types import BackendState, Hold
+from launcher.errors import LauncherError
 from tests.runtime.house import A, B, C, House, config, opened
 from tests.runtime.virtual_clock import virtual
 
@@ -107,3 +108,18 @@ async def test_who_waits_for_the_end_of_a_lease_is_told_so() -> None:
                 assert told.phase == "waiting for the lease on a to end"
                 assert told.forecast is not None
                 assert told.forecast.seconds >= 60.0
+
+
+@virtual
+async def test_who_waited_for_what_a_reload_took_away_can_still_be_looked_at() -> None:
+    house = House()
+    async with opened(house):
+        with house.asking(A, urgent=True, hold=Hold(60.0)) as lease:
+            await lease.granted()
+            with house.asking(B) as place:
+                rest = {id: house.configs[id] for id in (A, C)}
+                house.dispatcher.reconfigure(rest, dict.fromkeys(rest, house.driver))
+                told = place.progress()
+                assert (told.backend, told.phase, told.forecast) == (B, "queued", None)
+                with pytest.raises(LauncherError, match="no longer configured"):
+                    await place.granted()
