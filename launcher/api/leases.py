@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.naming import number_of
+from launcher.api.patience import settle
 from launcher.api.shapes import Limits, shape
 from launcher.api.view import Failed, failure
 from launcher.config import LauncherConfig
@@ -23,9 +23,6 @@ from launcher.control.leases import Leases
 from launcher.control.records import LeaseRecord, LeaseState
 from launcher.core.types import Needs
 from launcher.errors import LauncherError
-
-#: Seconds in which what is decided at once is told to those who don't wait.
-AT_ONCE = 0.1
 
 Ttl = Annotated[float, Limits(gt=0)] | Annotated[str, Limits(min_length=1, max_length=40)]
 """Seconds, or text such as `45m`."""
@@ -214,10 +211,7 @@ async def asked(leases: Leases, ask: Callable[[], LeaseRecord], *, wait: bool) -
     record = ask()
     try:
         await leases.durable()
-        # What is decided at once (somebody holds the place, no such container) is told at once.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if wait else AT_ONCE):
-                await leases.settled(record.id)
+        await settle(leases.settled(record.id), wait=wait)
         await leases.durable()
     except asyncio.CancelledError:
         if wait:

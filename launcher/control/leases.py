@@ -340,7 +340,7 @@ class Leases:
         at: float | None = None,
     ) -> None:
         del self._live[live.record.id]
-        if live.asking is not None and live.asking is not _current():
+        if live.asking is not None and live.asking is not asyncio.current_task():
             live.asking.cancel()
         self._give_back(live)
         self._let_go(live)
@@ -375,10 +375,3 @@ class Leases:
 
     def _until(self, ttl: float | None) -> float:
         return math.inf if ttl is None else self._clocks.now() + ttl
-
-
-def _current() -> asyncio.Task[object] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
