@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from launcher import tasks
 from launcher.config import LauncherConfig
@@ -41,6 +42,8 @@ class _Live:
     asking: asyncio.Task[None] | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """It was granted or has ended."""
+    borrowed: set[BackendId] = field(default_factory=set)
+    """Of those, what the lease that it replaces gave it."""
     reserves: bool = False
     """The backend that stands for what it reserves is there."""
     lent: bool = False
@@ -227,8 +230,8 @@ class Leases:
             if ask.backends[0] not in live.places:
                 place = live.places[ask.backends[0]] = self._gate.admit(ask)
                 place.__enter__()
-        for place in live.places.values():
-            place.on_expired = lambda: self._expired(live)
+        for id, place in live.places.items():
+            place.on_expired = partial(self._expired, live, id)
         live.asking = tasks.spawn(self._granted(live), name=f"lease {live.record.id}")
 
     def _asks(self, record: LeaseRecord) -> list[Ask]:
@@ -301,6 +304,7 @@ class Leases:
             old.asking.cancel()
         for id in wanted & old.places.keys():
             place = live.places[id] = old.places.pop(id)
+            live.borrowed.add(id)
             place.renew(math.inf)
         self._let_go(old)
 
@@ -315,7 +319,7 @@ class Leases:
             self._let_go(live)
             self._end(old, LeaseState.EXPIRED, at=old.record.expires_at)
             return
-        for id in live.places.keys() & set(self.holders.backends_of(old.record)):
+        for id in live.borrowed:
             place = old.places[id] = live.places.pop(id)
             place.renew(until)
         self._let_go(live)
@@ -323,12 +327,17 @@ class Leases:
 
     # -- ending
 
-    def _expired(self, live: _Live) -> None:
-        """The core ended a ticket of it: with it, the lease is over."""
-        if any(place.broken for place in live.places.values()):
-            self._end(live, LeaseState.BROKEN, by="a forced stop or a change of routes.toml")
-        else:
+    def _expired(self, live: _Live, id: BackendId) -> None:
+        """The core ended a ticket of it: with it, the lease is over; so is the one that the
+        ticket was borrowed from, which would have no way back."""
+        if not live.places[id].broken:
             self._end(live, LeaseState.EXPIRED)
+            return
+        by = "a forced stop or a change of routes.toml"
+        lender = self._live.get(live.record.replaces or 0)
+        if lender is not None and id in live.borrowed:
+            self._end(lender, LeaseState.BROKEN, by=by)
+        self._end(live, LeaseState.BROKEN, by=by)
 
     def _end(
         self,

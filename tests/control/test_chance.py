@@ -138,7 +138,7 @@ def never_two_at_once(run: Life) -> None:
         assert len(up) <= 1, run.driver.record
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", [*range(25), 356])
 def test_whatever_operators_do(seed: int) -> None:
     @virtual
     async def run_it() -> None:

@@ -428,6 +428,21 @@ async def test_a_backend_of_both_is_never_let_go() -> None:
 
 
 @virtual
+async def test_what_is_broken_while_it_changes_hands_is_broken_for_both() -> None:
+    async with living(life(capacity=TWO, needs=ONE)) as run:
+        old = await taken(run, A, ttl=600.0)
+        run.driver.script(B).ready_after = 50.0
+        new = run.leases.take(routes=(A, B), ttl=100.0, replaces=old)
+        await asyncio.sleep(10)
+        run.house.dispatcher.request_stop(A, force=True)
+        assert (await run.leases.settled(new.id)).state is LeaseState.BROKEN
+        assert run.leases.get(old.id).state is LeaseState.BROKEN
+        await run.house.until(lambda: run.house.state(B) is BackendState.READY)
+        assert not run.house.one(B).leased
+    run.house.nobody_left()
+
+
+@virtual
 async def test_others_in_the_way_leave_the_old_one_as_it_was() -> None:
     async with living(life(capacity=TWO, needs=ONE)) as run:
         other = await taken(run, C, ttl=600.0)
