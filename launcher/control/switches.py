@@ -283,12 +283,11 @@ class Switchboard:
         return next((one.backends for one in self._config.routes if one.name == name), ())
 
     def _resident(self, targets: tuple[BackendId, ...]) -> tuple[BackendId, ...]:
-        """What is up or coming up beside the targets, the last used first."""
-        shots = [
-            one
-            for one in self._gate.snapshot().backends.values()
-            if one.state in _STAYING and one.id not in targets
-        ]
+        """What is up or coming up beside the targets, the last used first. What a lease keeps
+        free for others isn't ours to bring back."""
+        known = self._gate.snapshot().backends
+        ours = (one.id for one in self._config.backends if one.id not in targets)
+        shots = [known[id] for id in ours if id in known and known[id].state in _STAYING]
         shots.sort(key=lambda one: (-(one.last_used or one.since), one.id))
         return tuple(one.id for one in shots)
 
