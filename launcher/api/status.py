@@ -112,7 +112,6 @@ class Status:
         self._history = history
         self._redact = redact
         self._wall = wall
-        self._started = wall()
         self._open = not config.keys
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -139,7 +138,7 @@ class Status:
         return StatusAnswer(
             version=__version__,
             serverTime=timestamp(wall),
-            startedAt=timestamp(self._started),
+            startedAt=timestamp(self._history.since),
             ready=not wrong,
             problems=wrong,
             drivers=self._control.driver_health(),
