@@ -40,7 +40,6 @@ class Access:
     def __init__(self, keys: Iterable[KeyConfig], meters: Meters) -> None:
         self._keys = tuple((key.digest, key) for key in keys)
         self._meters = {key.name: meters.of(key.name) for _, key in self._keys}
-        meters.forget_others(self._meters.keys())
         scopes = frozenset(scope for _, key in self._keys for scope in key.scopes)
         self.asks_users = "infer" in scopes
         self.asks_observers = not scopes.isdisjoint(("infer", "observe"))
@@ -54,6 +53,15 @@ class Access:
     def caller(self, head: RequestHead) -> Caller:
         """Who sent a request."""
         return Caller(self, head)
+
+    def admits(self, head: RequestHead, need: Need, *, details: bool) -> bool:
+        """Whether who sent this may have what takes so much, with operators' details or without."""
+        caller = self.caller(head)
+        try:
+            caller.require(need)
+        except LauncherError:
+            return False
+        return caller.sees_details() or not details
 
     def meter(self, key: KeyConfig) -> Meter:
         """A key's use of its limits."""
