@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from launcher.cli import app
 from launcher.errors import ERROR_KINDS
@@ -36,12 +39,29 @@ def test_every_example_of_routes_toml_loads(number: int, tmp_path: Path) -> None
     assert load_config(str(file), {}).routes
 
 
-def test_every_command_of_the_launcher_is_one() -> None:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    known |= {group.typer_instance.info.name or "" for group in app.registered_groups}
-    shown = {words[1] for words in commands() if words[0] == "launcher"}
-    assert shown <= known
-    assert shown >= {"check", "serve", "status", "start", "stop", "demo"}
+def resolved(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that a line names, and what is given to it."""
+    found: Any = typer.main.get_command(app)
+    rest = words[1:]
+    while isinstance(found, TyperGroup):
+        assert rest, f"{' '.join(words)}: no command"
+        inner = found.commands.get(rest[0])
+        assert inner is not None, f"{' '.join(words)}: {rest[0]} is no command"
+        found, rest = inner, rest[1:]
+    return found, rest
+
+
+def test_every_command_of_the_launcher_is_one_with_the_options_that_it_has() -> None:
+    shown = set()
+    for words in commands():
+        if words[0] != "launcher" or words[1] == "…":
+            continue
+        command, given = resolved(words)
+        shown.add(command.name)
+        known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        options = {word.partition("=")[0] for word in given if word.startswith("-")}
+        assert options <= known, words
+    assert shown >= {"check", "serve", "status", "start", "stop", "demo", "switch", "take", "new"}
 
 
 def test_every_target_of_make_is_one() -> None:

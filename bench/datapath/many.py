@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.datapath import machine
 from bench.datapath.candidates import Candidate, launcher_with, running
 from bench.datapath.machine import Cores
-from bench.datapath.results import Results
+from bench.datapath.results import Place, Results
 from bench.datapath.small import Wrk
 from bench.datapath.targets import MANY
 
+CPU = Place(MANY.workload, "CPU, µs", MANY.column)
 FEW = 3
 CONNECTIONS = 64
 
@@ -50,5 +52,7 @@ def run(
         for turn in range(rounds):
             at = turn % len(shooters)
             for name, one, wrk in [*shooters[at:], *shooters[:at]]:
-                results.add(MANY, name, wrk.shoot(one, CONNECTIONS, seconds).rate)
+                shot = wrk.shoot(one, CONNECTIONS, seconds)
+                results.add(MANY, name, shot.rate)
+                results.add(CPU, name, (shot.cpu or math.nan) * 1e6)
             machine.say(f"many-models {turn + 1}/{rounds}")

@@ -37,7 +37,7 @@ class Kept(Decision):
     """A decision of the log."""
 
     number: int
-    """They are counted from the launcher's start."""
+    """They are counted up, over restarts as well."""
     at: str
     times: int
     """How often it was taken in a row."""

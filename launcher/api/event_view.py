@@ -77,7 +77,7 @@ def _fields(what: object, shift: float, details: bool) -> dict[str, object]:
         elif name in DURATIONS:
             told[f"{name}_ms"] = milliseconds(value) if _known(value) else None
         elif name in TABLES:
-            told[name] = dict(value)
+            told[name] = None if value is None else dict(value)
         else:
             told[name] = _value(value, shift, details)
     return told

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,16 +14,15 @@ from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.naming import number_of
+from launcher.api.patience import settle
 from launcher.api.shapes import Limits, shape
 from launcher.api.view import Failed, failure
 from launcher.config import LauncherConfig
 from launcher.control.holders import why
 from launcher.control.leases import Leases
 from launcher.control.records import LeaseRecord, LeaseState
+from launcher.core.types import Needs
 from launcher.errors import LauncherError
-
-#: Seconds in which what is decided at once is told to those who don't wait.
-AT_ONCE = 0.1
 
 Ttl = Annotated[float, Limits(gt=0)] | Annotated[str, Limits(min_length=1, max_length=40)]
 """Seconds, or text such as `45m`."""
@@ -37,8 +35,9 @@ class LeaseBody:
 
     route: str | None = None
     """Name of the route whose backend is held; null: none, `needs` says what is kept free."""
-    needs: dict[str, int] | None = None
-    """With no route: how much of each resource is kept free for work outside the launcher."""
+    needs: dict[str, int | str] | None = None
+    """With no route: how much of each resource is kept free for work outside the launcher, as
+    numbers or sizes such as `20GiB`."""
     ttl: Ttl | None = None
     """Seconds from the grant, or such as `45m`; `max_lease` where it isn't said, and at most."""
     note: Annotated[str, Limits(max_length=500)] = ""
@@ -165,7 +164,7 @@ class LeaseApi:
             self._leases,
             lambda: self._leases.take(
                 routes=routes,
-                needs=body.needs,
+                needs=None if body.needs is None else needs_of(body.needs),
                 ttl=None if body.pin else ttl,
                 note=body.note,
                 by=request.key or None,
@@ -212,10 +211,7 @@ async def asked(leases: Leases, ask: Callable[[], LeaseRecord], *, wait: bool) -
     record = ask()
     try:
         await leases.durable()
-        # What is decided at once (somebody holds the place, no such container) is told at once.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if wait else AT_ONCE):
-                await leases.settled(record.id)
+        await settle(leases.settled(record.id), wait=wait)
         await leases.durable()
     except asyncio.CancelledError:
         if wait:
@@ -245,6 +241,16 @@ def seconds_of(ttl: float | str) -> float:
         return units.seconds(ttl)
     except ValueError as error:
         raise LauncherError("invalid_request", f"`ttl`: {error}.", param="ttl") from None
+
+
+def needs_of(needs: Mapping[str, int | str]) -> Needs:
+    """What is to be reserved, as it was sent. Raises `invalid_request`."""
+    from launcher.loading import units
+
+    try:
+        return units.needs(needs)
+    except ValueError as error:
+        raise LauncherError("invalid_request", f"`needs`: {error}.", param="needs") from None
 
 
 def lease_view(leases: Leases, record: LeaseRecord, *, details: bool) -> LeaseView:

@@ -67,6 +67,8 @@ class History:
         save: Callable[[BackendId, Starts], None] | None = None,
         wall: Clock = time.time,
     ) -> None:
+        self.since = wall()
+        """When the launcher came up, in seconds since 1970."""
         self.last_hits: dict[str, float | None] = {}
         self.starts: dict[BackendId, Starts] = {}
         self._counted = dict(starts or {})

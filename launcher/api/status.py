@@ -112,7 +112,6 @@ class Status:
         self._history = history
         self._redact = redact
         self._wall = wall
-        self._started = wall()
         self._open = not config.keys
 
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -121,7 +120,8 @@ class Status:
             Endpoint(
                 method="GET", path="/api/status", need="observe", answer=self.show, tag="status",
                 operation="get_status",
-                summary="What `launcher status` shows.",
+                summary="Everything at a glance: backends and their states, queues and predicted "
+                "waits, capacity, leases, switches, what is wrong.",
                 answers={200: StatusAnswer},
             ),
         )  # fmt: skip
@@ -139,7 +139,7 @@ class Status:
         return StatusAnswer(
             version=__version__,
             serverTime=timestamp(wall),
-            startedAt=timestamp(self._started),
+            startedAt=timestamp(self._history.since),
             ready=not wrong,
             problems=wrong,
             drivers=self._control.driver_health(),

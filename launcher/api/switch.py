@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import NotRequired
 
@@ -13,6 +11,7 @@ from launcher.api.answers import error_answer, json_answer, milliseconds, timest
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.naming import number_of, route_of
+from launcher.api.patience import settle
 from launcher.api.shapes import ErrorAnswer, shape
 from launcher.api.view import Failed, failure
 from launcher.config import LauncherConfig
@@ -20,9 +19,6 @@ from launcher.control.records import Step, SwitchRecord, SwitchState
 from launcher.control.switches import Switchboard, outcome
 from launcher.core.types import Failure
 from launcher.errors import LauncherError
-
-#: Seconds in which what is decided at once is told to those who don't wait.
-AT_ONCE = 0.1
 
 
 @shape
@@ -150,10 +146,7 @@ class SwitchApi:
         record = self._switches.begin(route, force=body.force, by=request.key or None)
         # Told of nothing that a kill could make untrue.
         await self._switches.durable()
-        # What is decided at once (it is up, somebody holds the place) is told at once.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if body.wait else AT_ONCE):
-                await self._switches.over(record.id)
+        await settle(self._switches.over(record.id), wait=body.wait)
         await self._switches.durable()
         record = self._switches.get(record.id)
         view = switch_view(self._switches, record, details=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from launcher import tasks
 from launcher.config import LauncherConfig
@@ -20,8 +21,8 @@ from launcher.control.finding import find_route
 from launcher.control.gate import Gate
 from launcher.control.holders import Holders, reserved, why
 from launcher.control.records import LEASES, LeaseRecord, LeaseState
-from launcher.control.terms import check_term, needs_of
-from launcher.core.types import BackendId, Failure, Hold
+from launcher.control.terms import check_needs, check_term
+from launcher.core.types import BackendId, Failure, Hold, Needs
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Admission, Ask
 
@@ -41,6 +42,10 @@ class _Live:
     asking: asyncio.Task[None] | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """It was granted or has ended."""
+    borrowed: set[BackendId] = field(default_factory=set)
+    """Of those, what the lease that it replaces gave it."""
+    reserves: bool = False
+    """The backend that stands for what it reserves is there."""
     lent: bool = False
     """Another lease is about to take its place: it holds nothing meanwhile."""
 
@@ -100,7 +105,7 @@ class Leases:
         self,
         *,
         routes: tuple[str, ...] = (),
-        needs: Mapping[str, int] | None = None,
+        needs: Needs | None = None,
         ttl: float | None,
         note: str = "",
         by: str | None = None,
@@ -118,9 +123,10 @@ class Leases:
             find_route(self._config, name)
         if ttl is not None:
             check_term(self._config, ttl)
-        kept_free = () if needs is None else needs_of(self._config, needs)
+        if needs is not None:
+            check_needs(self._config, needs)
         record = LeaseRecord(
-            id=0, routes=routes, needs=kept_free, ttl=ttl, note=note, by=by, mode=mode,
+            id=0, routes=routes, needs=needs or (), ttl=ttl, note=note, by=by, mode=mode,
             asked_at=self._clocks.wall(), waited_for=waited_for,
             replaces=None if replaces is None else replaces.id,
         )  # fmt: skip
@@ -188,7 +194,9 @@ class Leases:
         live.record = self._book.put(
             replace(record, ttl=wanted, expires_at=self._clocks.wall_at(until))
         )
-        for place in live.places.values():
+        for place in list(live.places.values()):
+            if id not in self._live:
+                break  # so short a time has passed already
             place.renew(until)
         return live.record
 
@@ -219,12 +227,13 @@ class Leases:
         if live.record.needs:
             held = live.record.state is LeaseState.ACTIVE
             self._gate.reserve(reserved(live.record.id), live.record.needs, held=held)
+            live.reserves = True
         for ask in asks:
             if ask.backends[0] not in live.places:
                 place = live.places[ask.backends[0]] = self._gate.admit(ask)
                 place.__enter__()
-        for place in live.places.values():
-            place.on_expired = lambda: self._expired(live)
+        for id, place in live.places.items():
+            place.on_expired = partial(self._expired, live, id)
         live.asking = tasks.spawn(self._granted(live), name=f"lease {live.record.id}")
 
     def _asks(self, record: LeaseRecord) -> list[Ask]:
@@ -297,6 +306,7 @@ class Leases:
             old.asking.cancel()
         for id in wanted & old.places.keys():
             place = live.places[id] = old.places.pop(id)
+            live.borrowed.add(id)
             place.renew(math.inf)
         self._let_go(old)
 
@@ -311,7 +321,7 @@ class Leases:
             self._let_go(live)
             self._end(old, LeaseState.EXPIRED, at=old.record.expires_at)
             return
-        for id in live.places.keys() & set(self.holders.backends_of(old.record)):
+        for id in live.borrowed:
             place = old.places[id] = live.places.pop(id)
             place.renew(until)
         self._let_go(live)
@@ -319,12 +329,17 @@ class Leases:
 
     # -- ending
 
-    def _expired(self, live: _Live) -> None:
-        """The core ended a ticket of it: with it, the lease is over."""
-        if any(place.broken for place in live.places.values()):
-            self._end(live, LeaseState.BROKEN, by="a forced stop or a change of routes.toml")
-        else:
+    def _expired(self, live: _Live, id: BackendId) -> None:
+        """The core ended a ticket of it: with it, the lease is over; so is the one that the
+        ticket was borrowed from, which would have no way back."""
+        if not live.places[id].broken:
             self._end(live, LeaseState.EXPIRED)
+            return
+        by = "a forced stop or a change of routes.toml"
+        lender = self._live.get(live.record.replaces or 0)
+        if lender is not None and id in live.borrowed:
+            self._end(lender, LeaseState.BROKEN, by=by)
+        self._end(live, LeaseState.BROKEN, by=by)
 
     def _end(
         self,
@@ -336,11 +351,11 @@ class Leases:
         at: float | None = None,
     ) -> None:
         del self._live[live.record.id]
-        if live.asking is not None and live.asking is not _current():
+        if live.asking is not None and live.asking is not asyncio.current_task():
             live.asking.cancel()
         self._give_back(live)
         self._let_go(live)
-        if live.record.needs:
+        if live.reserves:
             self._gate.unreserve(reserved(live.record.id))
         live.record = self._book.put(
             replace(
@@ -371,10 +386,3 @@ class Leases:
 
     def _until(self, ttl: float | None) -> float:
         return math.inf if ttl is None else self._clocks.now() + ttl
-
-
-def _current() -> asyncio.Task[object] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None

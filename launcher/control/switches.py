@@ -164,6 +164,11 @@ class Switchboard:
                 self._current = found.id
                 try:
                     await self._turn(found)
+                except Exception as error:
+                    # A bug: those who wait, and the next in line, must not wait for ever.
+                    log.error("switch %d failed", found.id, exc_info=error)
+                    failure = Failure("internal_error", "The launcher failed; its log says how.")
+                    self._finish(self.get(found.id), SwitchState.FAILED, error=failure)
                 finally:
                     self._current = self._story = None
                 if not self.get(found.id).over:
@@ -278,12 +283,11 @@ class Switchboard:
         return next((one.backends for one in self._config.routes if one.name == name), ())
 
     def _resident(self, targets: tuple[BackendId, ...]) -> tuple[BackendId, ...]:
-        """What is up or coming up beside the targets, the last used first."""
-        shots = [
-            one
-            for one in self._gate.snapshot().backends.values()
-            if one.state in _STAYING and one.id not in targets
-        ]
+        """What is up or coming up beside the targets, the last used first. What a lease keeps
+        free for others isn't ours to bring back."""
+        known = self._gate.snapshot().backends
+        ours = (one.id for one in self._config.backends if one.id not in targets)
+        shots = [known[id] for id in ours if id in known and known[id].state in _STAYING]
         shots.sort(key=lambda one: (-(one.last_used or one.since), one.id))
         return tuple(one.id for one in shots)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from launcher.config import LauncherConfig
-from launcher.core.types import Needs, needs
+from launcher.core.types import Needs
 from launcher.errors import LauncherError
 from launcher.printable import seconds
 
@@ -21,20 +19,18 @@ def check_term(config: LauncherConfig, ttl: float) -> None:
         )
 
 
-def needs_of(config: LauncherConfig, wanted: Mapping[str, int]) -> Needs:
-    """What is to be reserved. Raises `invalid_request` for what can never be had."""
+def check_needs(config: LauncherConfig, wanted: Needs) -> None:
+    """Whether so much may be reserved. Raises `invalid_request` for what can never be had."""
     capacity = dict(config.capacity)
-    asked = needs(**wanted)
     told = ", ".join(f"{name} = {units}" for name, units in config.capacity) or "nothing"
-    if not asked:
+    if not wanted:
         raise LauncherError(
             "invalid_request", f"Say what is needed; the capacity is {told}.", param="needs"
         )
-    for name, units in asked:
+    for name, units in wanted:
         if not 0 < units <= capacity.get(name, 0):
             raise LauncherError(
                 "invalid_request",
                 f"{name} = {units} can never be had: the capacity is {told}.",
                 param="needs",
             )
-    return asked

@@ -27,7 +27,7 @@ class RequestHead(NamedTuple):
     """A request's head after the front has checked it (framing, version, Host).
 
     A tuple, as all that is made once for each request and never changed: a frozen dataclass
-    of so many fields takes four times as long to make.
+    of so many fields takes more than twice as long to make.
     """
 
     method: str

@@ -5,6 +5,7 @@ It must not know routes or backends.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final
@@ -16,11 +17,13 @@ from launcher.config import MIB
 from launcher.errors import LauncherError
 from launcher.proxy.access import Caller
 from launcher.proxy.browsers import OWN_HEADERS, PAGE_HEADERS, Guard
-from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
+from launcher.proxy.exchange import ClientGone, Exchange, RawHeaders, RequestHead
 from launcher.proxy.render import render
 
 #: The largest body that one of the launcher's own endpoints reads.
 _LONGEST: Final = 1 * MIB
+#: Seconds that a client of a stream may take nothing of it.
+STALLED: Final = 60.0
 
 
 class OwnPaths:
@@ -106,10 +109,20 @@ async def _stream(exchange: Exchange, stream: ApiStream) -> int:
         await exchange.respond(200, b"OK", _headers(stream))
         if exchange.head.method != "HEAD":
             async for piece in pieces:
-                await exchange.write(piece)
+                await _write(exchange, piece)
                 sent += len(piece)
         await exchange.finish()
     return sent
+
+
+async def _write(exchange: Exchange, piece: bytes) -> None:
+    """Raises ClientGone for a client that is there and takes nothing: what it follows must not
+    be kept for it for ever."""
+    try:
+        async with asyncio.timeout(STALLED):
+            await exchange.write(piece)
+    except TimeoutError:
+        raise ClientGone(f"the client took nothing for {STALLED:.0f} s") from None
 
 
 def _headers(response: ApiResponse | ApiStream) -> RawHeaders:

@@ -166,7 +166,8 @@ export class Backends {
       setText(node.querySelector(".badge .word"), word);
       this.idle(node, one, now);
       const retry = node.querySelector(".trouble .retry");
-      if (retry) setText(retry, one.retryAt ? `Tried again at the earliest in ${clock((Date.parse(one.retryAt) - now) / 1000)}.` : "");
+      const left = one.retryAt ? (Date.parse(one.retryAt) - now) / 1000 : 0;
+      if (retry) setText(retry, left > 0 ? `Tried again at the earliest in ${clock(left)}.` : "");
     }
   }
 

@@ -31,6 +31,9 @@ export class Leases {
   }
 }
 
+/** A field with its name above it; a name that wraps a list would be all of its choices, too. */
+const field = (name, input, kind = "field") => el("div", { class: kind }, el("label", { for: input.id }, name), input);
+
 /** What stands for "no route" among those that can be leased. */
 const NOTHING = "";
 const SIZES = { "": 1, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30, tib: 2 ** 40 };
@@ -64,7 +67,7 @@ export class Operate {
       el(
         "div",
         { class: "row" },
-        el("label", {}, el("span", {}, "Route"), this.route),
+        field("Route", this.route),
         el("button", { type: "button", class: "strong", onclick: () => this.switchTo() }, "Switch"),
       ),
       this.story,
@@ -77,7 +80,8 @@ export class Operate {
     this.ttl = el("input", { id: "lease-ttl", value: "45m", autocomplete: "off" });
     this.note = el("input", { id: "lease-note", autocomplete: "off", maxlength: 200 });
     this.needs = el("input", { id: "lease-needs", autocomplete: "off", placeholder: "vram 8GiB" });
-    this.needed = el("label", { hidden: true }, el("span", {}, "How much"), this.needs);
+    this.needed = field("How much", this.needs);
+    this.needed.hidden = true;
     $("leases").append(
       el("h3", {}, "Leases"),
       el("p", { class: "quiet" }, "What is held is neither evicted nor stopped for being idle."),
@@ -85,10 +89,10 @@ export class Operate {
       el(
         "form",
         { class: "row", onsubmit: (event) => this.lease(event) },
-        el("label", {}, el("span", {}, "Hold"), this.held),
+        field("Hold", this.held),
         this.needed,
-        el("label", { class: "small" }, el("span", {}, "for"), this.ttl),
-        el("label", {}, el("span", {}, "Note"), this.note),
+        field("for", this.ttl, "field small"),
+        field("Note", this.note),
         el("button", { type: "submit" }, "Lease"),
       ),
     );

@@ -53,7 +53,7 @@ export function patterns(prefix) {
     pattern("starting", 10, line("M-2 12 12 -2M-4 4 4 -4M6 14 14 6")),
     pattern("stopping", 10, line("M-2 -2 12 12M6 -4 14 4M-4 6 4 14")),
     pattern("draining", 8, svg("circle", { cx: 4, cy: 4, r: 1.7, class: "dots" })),
-    pattern("failed", 9, line("M0 0 9 9M9 0 0 9")),
+    pattern("failed", 12, svg("path", { d: "M0 0 12 12M12 0 0 12", class: "texture", "stroke-width": 1.4 })),
   );
 }
 

@@ -181,7 +181,7 @@ export class Timeline {
     this.put("text", name, "waiting");
     const peak = total.reduce((best, one) => (one.at >= this.begin && one.queued > best.queued ? one : best), { queued: 0 });
     if (peak.queued) {
-      const x = Math.min(this.x(peak.at), this.right - 50);
+      const x = Math.min(Math.max(this.x(peak.at), narrow ? 66 : 0), this.right - 70);
       this.put("text", { x: x + 4, y: high(peak.queued) - 4, class: "axis" }, `${peak.queued} at most`);
     }
     const hit = this.put("rect", { x: this.left, y: top, width: this.right - this.left, height: QUEUE, fill: "transparent" });

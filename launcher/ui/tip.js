@@ -16,6 +16,8 @@ export class Tip {
     node.addEventListener("pointermove", (event) => this.show(words(event), event.clientX, event.clientY));
     node.addEventListener("click", (event) => this.show(words(event), event.clientX, event.clientY));
     node.addEventListener("pointerleave", () => this.hide());
+    // To listen for its focus makes Chromium's keyboard stop at a shape in an SVG.
+    if (!node.hasAttribute("tabindex")) return;
     node.addEventListener("focus", (event) => {
       const place = node.getBoundingClientRect();
       this.show(words(event), place.left + place.width / 2, place.bottom);

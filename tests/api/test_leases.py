@@ -97,7 +97,7 @@ async def test_a_pin_and_a_place_for_work_outside() -> None:
         told = read(await api(run).take(request(body=wish(route="a", pin=True))))
         assert (told["pin"], told["expires_at"], told["remaining_seconds"]) == (True, None, None)
         await api(run).release(request("DELETE", id="1"))
-        told = read(await api(run).take(request(body=wish(needs={"gpu": 1}, ttl=60))))
+        told = read(await api(run).take(request(body=wish(needs={"gpu": "1"}, ttl=60))))
         assert (told["route"], told["needs"], told["backends"]) == (
             None,
             {"gpu": 1},
@@ -115,6 +115,8 @@ async def test_a_pin_and_a_place_for_work_outside() -> None:
         ({"route": "a", "ttl": "2h"}, r"at most 5400 s \(`max_lease`\)"),
         ({"route": "a", "ttl": "soon"}, "`ttl`: expected a duration"),
         ({"needs": {"gpu": 2}}, "the capacity is gpu = 1"),
+        ({"needs": {"gpu": "many"}}, "`needs`: gpu: expected"),
+        ({"needs": {}}, "Say what is needed"),
         ({"route": "nobody"}, "Known: a, b, c"),
     ],
 )

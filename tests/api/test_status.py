@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from launcher import __version__
+from launcher.api.answers import timestamp
 from launcher.api.stats import History
 from launcher.api.status import Status
 from launcher.config import LauncherConfig
@@ -110,3 +111,13 @@ async def test_what_operators_hold_and_what_failed_last() -> None:
     assert coder["lastError"]["at"] == "2027-01-15T08:00:00.000Z"
     assert (chat["drained"], chat["lastError"], chat["leased"]) == (True, None, False)
     await held.close()
+
+
+async def test_a_reload_is_no_start() -> None:
+    control = FakeControl()
+    history = History(CONFIG, wall=lambda: WALL - 60.0)
+    later = Status(CONFIG, control, plane(control), history, lambda text: text, wall=lambda: WALL)
+
+    body = read(await later.show(request()))
+
+    assert (body["startedAt"], body["serverTime"]) == (timestamp(WALL - 60.0), timestamp(WALL))

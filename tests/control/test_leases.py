@@ -80,6 +80,14 @@ async def test_it_is_renewed_and_released() -> None:
 
 
 @virtual
+async def test_a_time_too_short_to_tell_ends_it() -> None:
+    async with living(life(capacity=TWO, needs=ONE)) as run:
+        record = await taken(run, A, B)
+        assert run.leases.renew(record.id, 5e-324).state is LeaseState.EXPIRED
+    run.house.nobody_left()
+
+
+@virtual
 async def test_a_stale_token_renews_nothing() -> None:
     async with living(life()) as run:
         first = await taken(run, A, ttl=10.0)
@@ -147,7 +155,7 @@ async def test_who_holds_the_place_is_named() -> None:
         with pytest.raises(LauncherError, match="max_lease"):
             run.leases.renew(holder.id, 5400.1)
         with pytest.raises(LauncherError, match="the capacity is gpu = 1"):
-            run.leases.take(needs={"gpu": 2}, ttl=1.0)
+            run.leases.take(needs=TWO, ttl=1.0)
 
 
 @virtual
@@ -209,7 +217,7 @@ async def test_what_is_reserved_is_free_before_it_is_granted_and_kept_free() -> 
         run.driver.script(A).stop_takes = 5.0
         with run.house.asking(A) as stream:
             await stream.granted()
-            asked = run.leases.take(needs=dict(ONE), ttl=100.0, note="training")
+            asked = run.leases.take(needs=ONE, ttl=100.0, note="training")
             await asyncio.sleep(60)
             assert run.leases.get(asked.id).state is LeaseState.PENDING
         record = await run.leases.settled(asked.id)
@@ -230,7 +238,7 @@ async def test_what_is_reserved_is_free_before_it_is_granted_and_kept_free() -> 
 @virtual
 async def test_what_is_reserved_stays_so_over_a_kill() -> None:
     async with living(life()) as run:
-        asked = run.leases.take(needs=dict(ONE), ttl=100.0)
+        asked = run.leases.take(needs=ONE, ttl=100.0)
         await run.leases.settled(asked.id)
         await run.leases.durable()
         run.kill()
@@ -245,12 +253,34 @@ async def test_what_is_reserved_stays_so_over_a_kill() -> None:
 
 
 @virtual
+async def test_what_was_reserved_and_is_over_is_not_there_in_the_next_life() -> None:
+    async with living(life(capacity=TWO, needs=ONE)) as run:
+        with run.house.asking(A) as one, run.house.asking(B) as other:
+            await one.granted()
+            await other.granted()
+            pending = run.leases.take(needs=ONE, ttl=10.0, waited_for=True)
+            await run.leases.durable()
+            run.kill()
+    async with living(after(run)) as again:
+        assert again.leases.get(pending.id).state is LeaseState.RELEASED
+        brief = again.leases.take(needs=ONE, ttl=10.0)
+        assert (await again.leases.settled(brief.id)).state is LeaseState.ACTIVE
+        await again.leases.durable()
+        again.kill()
+    await asyncio.sleep(20)
+    async with living(after(again)) as third:
+        assert third.leases.get(brief.id).state is LeaseState.EXPIRED
+        await third.up(C)
+    third.house.nobody_left()
+
+
+@virtual
 async def test_force_breaks_what_is_reserved() -> None:
     async with living(life()) as run:
-        asked = run.leases.take(needs=dict(ONE), ttl=100.0)
+        asked = run.leases.take(needs=ONE, ttl=100.0)
         await run.leases.settled(asked.id)
         done = await run.switched(A, force=True)
-        assert done.broke == (asked.id,)
+        assert (done.broke, done.before) == ((asked.id,), ())
         assert run.house.state(A) is BackendState.READY
 
 
@@ -403,6 +433,21 @@ async def test_a_backend_of_both_is_never_let_go() -> None:
         )
         assert run.driver.count("stop", A) == 0
         assert run.driver.count("stop", B) == 1
+
+
+@virtual
+async def test_what_is_broken_while_it_changes_hands_is_broken_for_both() -> None:
+    async with living(life(capacity=TWO, needs=ONE)) as run:
+        old = await taken(run, A, ttl=600.0)
+        run.driver.script(B).ready_after = 50.0
+        new = run.leases.take(routes=(A, B), ttl=100.0, replaces=old)
+        await asyncio.sleep(10)
+        run.house.dispatcher.request_stop(A, force=True)
+        assert (await run.leases.settled(new.id)).state is LeaseState.BROKEN
+        assert run.leases.get(old.id).state is LeaseState.BROKEN
+        await run.house.until(lambda: run.house.state(B) is BackendState.READY)
+        assert not run.house.one(B).leased
+    run.house.nobody_left()
 
 
 @virtual

@@ -354,6 +354,21 @@ async def test_who_waits_is_told_when_the_launcher_ends() -> None:
 
 
 @virtual
+async def test_a_fault_of_our_own_ends_that_switch_and_not_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with living(life()) as run:
+        with monkeypatch.context() as broken:
+            broken.setattr(run.leases.holders, "in_the_way_of", None)
+            done = await run.switched(B, force=True)
+        assert done.state is SwitchState.FAILED
+        assert done.error is not None
+        assert done.error.code == "internal_error"
+        assert "TypeError" in caplog.text
+        assert (await run.switched(B)).state is SwitchState.SUCCEEDED
+
+
+@virtual
 async def test_where_the_route_is_gone_after_the_restart_what_was_there_comes_back() -> None:
     async with living(life()) as run:
         await run.up(A)

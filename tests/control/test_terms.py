@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.control.terms import check_term, needs_of
+from launcher.control.terms import check_needs, check_term
+from launcher.core.types import Needs, needs
 from launcher.errors import LauncherError
 from tests.control.house import world
 
@@ -26,12 +27,12 @@ def test_beyond_it_the_bound_is_told(ttl: float) -> None:
     assert (refused.value.code, refused.value.param) == ("invalid_request", "ttl")
 
 
-def test_needs_in_their_order() -> None:
-    assert needs_of(CONFIG, {"vram": 5, "gpu": 1}) == (("gpu", 1), ("vram", 5))
+def test_what_fits_alone_may_be_had() -> None:
+    check_needs(CONFIG, needs(vram=24, gpu=1))
 
 
-@pytest.mark.parametrize("wanted", [{}, {"gpu": 0}, {"gpu": 3}, {"disk": 1}, {"gpu": -1}])
-def test_what_can_never_be_had_is_refused(wanted: dict[str, int]) -> None:
+@pytest.mark.parametrize("wanted", [(), needs(gpu=3), needs(disk=1), needs(gpu=-1)])
+def test_what_can_never_be_had_is_refused(wanted: Needs) -> None:
     with pytest.raises(LauncherError, match="the capacity is gpu = 2, vram = 24") as refused:
-        needs_of(CONFIG, wanted)
+        check_needs(CONFIG, wanted)
     assert refused.value.param == "needs"

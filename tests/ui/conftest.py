@@ -17,15 +17,21 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def installed() -> str:
     """Debian's Chromium. Without one the tests are skipped by name on a laptop, and fail in
-    CI. For one module at a time: Playwright's loop must not meet another test's."""
+    CI."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         if os.environ.get("CI"):
             pytest.fail(f"no browser here: none of {', '.join(NAMES)}; see scripts/browser.sh")
         pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is here")
+    return program
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """For one module at a time: Playwright's loop must not meet another test's."""
+    program = installed()
     with sync_playwright() as playwright:
         # As root, and in most containers, there are no namespaces to be had for a sandbox.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

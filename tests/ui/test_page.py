@@ -261,6 +261,22 @@ class TestKeys:
             expect(dialog).to_be_visible(timeout=PATIENCE)
             page.close()
 
+    def test_a_key_that_may_not_even_look_is_told_so_and_another_asked_for(
+        self, tmp_path: Path, open_page: Open, expected: list[str]
+    ) -> None:
+        expected.append("Failed to load resource: the server responded with a status of 40")
+        routes = process_route("one") + '[keys.app]\nvalue = "app-1"\nscopes = ["infer"]\n'
+        with Launcher(tmp_path, routes, top=self.TOP) as launcher:
+            page = open_page(f"{launcher.base}/admin")
+            dialog = page.get_by_role("dialog", name="A key, please")
+            dialog.get_by_label("Key").fill("app-1")
+            page.keyboard.press("Enter")
+            expect(dialog.get_by_role("alert")).to_contain_text("observe", timeout=PATIENCE)
+            dialog.get_by_label("Key").fill("admin-1")
+            page.keyboard.press("Enter")
+            live(page)
+            page.close()
+
     def test_who_may_only_look_is_told_so(
         self, tmp_path: Path, open_page: Open, expected: list[str]
     ) -> None:
@@ -331,3 +347,106 @@ def test_containers_are_shown_swapped_and_their_output_followed(
             assert answer.status == 200
         expect(lines).to_contain_text("request GET /echo?told", timeout=PATIENCE)
         page.close()
+
+
+@pytest.fixture(scope="module")
+def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Two that share a place, and a mode."""
+    routes = process_route("one") + process_route("two", START_DELAY="1")
+    routes += '[modes.image]\nroutes = ["two"]\nttl = "45m"\n'
+    with Launcher(tmp_path_factory.mktemp("operate"), routes) as launcher:
+        yield launcher
+
+
+class TestOperating:
+    def test_a_switch_tells_its_steps_as_they_are_taken(
+        self, operated: Launcher, open_page: Open
+    ) -> None:
+        assert chat(operated, "one") == 200
+        page = open_page(f"{operated.base}/admin")
+        live(page)
+        page.get_by_label("Route", exact=True).select_option("two")
+        page.get_by_role("button", name="Switch", exact=True).click()
+        steps = page.locator("#switching .steps")
+        expect(steps).to_contain_text("stop one", timeout=PATIENCE)
+        expect(steps).to_contain_text("start two", timeout=PATIENCE)
+        stands(page, "two", "ready")
+        expect(page.locator("#switching [role=status]")).to_contain_text(
+            re.compile(r"To two: .* after "), timeout=PATIENCE
+        )
+
+    def test_a_lease_is_taken_renewed_shown_and_released(
+        self, operated: Launcher, open_page: Open
+    ) -> None:
+        page = open_page(f"{operated.base}/admin")
+        live(page)
+        page.get_by_label("Hold", exact=True).select_option("one")
+        page.get_by_label("for", exact=True).fill("20m")
+        page.get_by_label("Note").fill("a <b>demo</b>")
+        page.get_by_role("button", name="Lease", exact=True).click()
+        leases = page.locator("#leases li")
+        expect(leases).to_contain_text("one: a <b>demo</b>", timeout=PATIENCE)
+        expect(leases).to_contain_text(re.compile(r"(20:00|19:\d\d)"), timeout=PATIENCE)
+        expect(card(page, "one")).to_contain_text("held until", timeout=PATIENCE)
+        expect(page.get_by_label(re.compile(r"^gpu: one 1 "))).to_contain_text("one · held")
+        page.get_by_label("for", exact=True).fill("1h")
+        page.get_by_role("button", name="Renew lease on one").click()
+        expect(leases).to_contain_text(re.compile(r"(1:00:00|59:\d\d)"), timeout=PATIENCE)
+        page.get_by_role("button", name="Release lease on one").click()
+        expect(leases).to_have_count(0, timeout=PATIENCE)
+
+    def test_room_is_kept_free_for_work_outside(self, operated: Launcher, open_page: Open) -> None:
+        page = open_page(f"{operated.base}/admin")
+        live(page)
+        page.get_by_label("Hold", exact=True).select_option(label="no route: keep room free")
+        page.get_by_label("How much").fill("gpu 1")
+        page.get_by_label("Note").fill("a game")
+        page.get_by_role("button", name="Lease", exact=True).click()
+        expect(page.locator("#capacity")).to_contain_text("a game", timeout=PATIENCE)
+        stands(page, "one", "stopped")
+        stands(page, "two", "stopped")
+        page.get_by_role("button", name="Release lease on room kept free").click()
+        expect(page.locator("#capacity")).not_to_contain_text("a game", timeout=PATIENCE)
+
+    def test_a_pin_is_a_button(self, operated: Launcher, open_page: Open) -> None:
+        page = open_page(f"{operated.base}/admin")
+        live(page)
+        press(page, "one", "Pin")
+        stands(page, "one", "ready")
+        expect(card(page, "one")).to_contain_text("pinned", timeout=PATIENCE)
+        button = card(page, "one").get_by_role("button", name="Unpin one")
+        expect(button).to_have_attribute("aria-pressed", "true")
+        button.click()
+        expect(page.locator("#leases li")).to_have_count(0, timeout=PATIENCE)
+
+    def test_a_mode_is_entered_and_left(self, operated: Launcher, open_page: Open) -> None:
+        page = open_page(f"{operated.base}/admin")
+        live(page)
+        mode = page.get_by_role("button", name="image", exact=True)
+        mode.click(timeout=PATIENCE)
+        expect(mode).to_have_attribute("aria-pressed", "true", timeout=PATIENCE)
+        stands(page, "two", "ready")
+        mode.click()
+        expect(mode).to_have_attribute("aria-pressed", "false", timeout=PATIENCE)
+
+    def test_drain_resume_and_reload(
+        self, operated: Launcher, open_page: Open, expected: list[str]
+    ) -> None:
+        expected.append("Failed to load resource: the server responded with a status of 4")
+        page = open_page(f"{operated.base}/admin")
+        live(page)
+        page.get_by_role("button", name="Drain", exact=True).click()
+        page.get_by_role("dialog").get_by_role("button", name="Drain").click()
+        expect(card(page, "one")).to_contain_text("drained", timeout=PATIENCE)
+        assert chat(operated, "one") == 503
+        page.get_by_role("button", name="Resume").click()
+        expect(card(page, "one")).not_to_contain_text("drained", timeout=PATIENCE)
+        text = operated.file.read_text()
+        operated.file.write_text(text + process_route("three"))
+        page.get_by_role("button", name="Reload routes").click()
+        stands(page, "three", "stopped")
+        expect(page.locator("#toasts")).to_contain_text("added: three")
+        operated.file.write_text("[routes.one]\n")
+        page.get_by_role("button", name="Reload routes").click()
+        expect(page.locator("#toasts [data-tone=bad]")).to_be_visible(timeout=PATIENCE)
+        operated.file.write_text(text)
