@@ -125,7 +125,8 @@ function begin() {
 function askForKey(error) {
   const dialog = $("ask");
   if (dialog.open) return;
-  if (error?.status === 403 && !error.message.includes("key that was sent")) return;
+  // With a page to look at, what its key isn't good for is told where it was asked for.
+  if (error?.status === 403 && !$("main").hidden && !error.message.includes("key that was sent")) return;
   setText($("ask-error"), hasKey() && error ? error.message : "");
   $("ask-key").value = "";
   dialog.showModal();
