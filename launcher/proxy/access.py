@@ -33,6 +33,12 @@ _SCOPES: Final[dict[Need, frozenset[KeyScope]]] = {
 }
 
 
+#: What proxies tell of whom they speak for, besides X-Forwarded-*.
+_SPOKEN_FOR: Final = frozenset(
+    {b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"}
+)
+
+
 class Access:
     """What the keys of one configuration allow. A scope that no key has isn't asked for: routes
     are open to everybody then, and this machine's own programs are its operators."""
@@ -227,7 +233,7 @@ def _presented(head: RequestHead) -> list[tuple[bytes, bytes]]:
 def _local(head: RequestHead) -> bool:
     """A program on this machine, talking to us directly, or a page of our own in a browser on
     it; a Unix socket's permissions say who may connect to it."""
-    if any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in head.fields):
+    if any(name in _SPOKEN_FOR or name.startswith(b"x-forwarded-") for name in head.fields):
         return False
     if not same_origin(head):
         return False
