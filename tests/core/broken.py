@@ -1225,8 +1225,8 @@ MUTANTS = [
     Mutant(
         "other needs count at once",
         "operators",
-        "    if backend.resident:\n        backend.placement = spec.placements[0]\n",
-        "",
+        "        backend.placement = spec.placements[0]\n",
+        "        pass\n",
     ),
     Mutant(
         "a lease outlives the launcher's end",
