@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Final
 
 from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, WakeAt
@@ -21,6 +22,9 @@ from launcher.core.types import BackendId, BackendState, Snapshot
 REACH: Final = 3600.0
 #: Seconds between two looks at how many wait.
 EVERY: Final = 1.0
+#: From so many samples of a backend on, older ones are put together by so many seconds.
+FINE: Final = 600
+COARSE: Final = 15.0
 #: At most so many changes of state are kept for each backend, and so many marks for all.
 MOST: Final = 4000
 
@@ -59,9 +63,25 @@ class Lane:
     """One backend's hour, the oldest first. The first turn and the first sample may be older."""
 
     turns: deque[Turn] = field(default_factory=lambda: deque(maxlen=MOST))
-    samples: deque[Sample] = field(
-        default_factory=lambda: deque(maxlen=round(REACH / EVERY) + 2),
-    )
+    samples: deque[Sample] = field(default_factory=deque)
+    """Those of the last minutes as they were taken, older ones at most two for each `COARSE`."""
+    coarse: int = 0
+    """So many of them are."""
+
+    def note(self, sample: Sample) -> None:
+        """One more; where there are many fine ones, the older half of them becomes coarse."""
+        self.samples.append(sample)
+        if len(self.samples) - self.coarse > FINE:
+            kept = list(self.samples)
+            old = kept[: self.coarse]
+            old += coarsened(kept[self.coarse : -FINE // 2])
+            self.samples = deque([*old, *kept[-FINE // 2 :]])
+            self.coarse = len(old)
+
+    def forget(self, before: float) -> None:
+        """All that had ended by then goes; what held at that moment stays."""
+        _forget(self.turns, before)
+        self.coarse -= min(self.coarse, _forget(self.samples, before))
 
 
 class Timeline:
@@ -97,12 +117,13 @@ class Timeline:
         snapshot = self._snapshot()
         self._turns(snapshot)
         for one in snapshot.backends.values():
-            samples = self.lanes[one.id].samples
+            lane = self.lanes[one.id]
+            samples = lane.samples
             seen = (one.in_flight, one.queued)
             last = samples[-1] if samples else None
             if seen != ((last.in_flight, last.queued) if last else (0, 0)):
-                samples.append(Sample(snapshot.now, *seen))
-            _forget(samples, snapshot.now - REACH)
+                lane.note(Sample(snapshot.now, *seen))
+            lane.forget(snapshot.now - REACH)
         return snapshot.now
 
     def _turns(self, snapshot: Snapshot) -> None:
@@ -115,7 +136,6 @@ class Timeline:
             turns = lane.turns
             if not turns or turns[-1].state is not one.state:
                 turns.append(Turn(one.since if turns else snapshot.now, one.state))
-                _forget(turns, snapshot.now - REACH)
 
 
 #: What a request does.
@@ -129,7 +149,24 @@ def _moves(effect: Effect) -> bool:
     return not isinstance(effect, Grant | Reject | WakeAt)
 
 
-def _forget(kept: deque[Turn] | deque[Sample], before: float) -> None:
-    """All that had ended by then; what stood at that moment stays."""
+def coarsened(samples: Sequence[Sample]) -> list[Sample]:
+    """At most two for each `COARSE` seconds: the most that held in them, and what held at their
+    end, where that was less."""
+    found: list[Sample] = []
+    for _, group in groupby(samples, key=lambda one: one.at // COARSE):
+        held = list(group)
+        flying, queued = max(one.in_flight for one in held), max(one.queued for one in held)
+        found.append(Sample(held[0].at, flying, queued))
+        last = held[-1]
+        if (last.in_flight, last.queued) != (flying, queued):
+            found.append(last)
+    return found
+
+
+def _forget(kept: deque[Turn] | deque[Sample], before: float) -> int:
+    """Drop all that had ended by then but what stood at that moment; how many those were."""
+    gone = 0
     while len(kept) > 1 and kept[1].at <= before:
         kept.popleft()
+        gone += 1
+    return gone

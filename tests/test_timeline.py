@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from launcher.core.effects import Decided, Deed, Grant, Reject, Start
 from launcher.core.events import Arrived, Released, Started, StartFailed, Tick
 from launcher.core.types import BackendState, Failure, Placement, Ticket, TicketId
-from launcher.timeline import MOST, REACH, Timeline
+from launcher.timeline import COARSE, FINE, MOST, REACH, Sample, Timeline, coarsened
 from tests.api.world import CHAT, CODER, TINY, FakeControl
 
 WANTED = Decided(Deed.START, CHAT, "wanted")
@@ -135,4 +136,32 @@ def test_memory_is_bounded(world: World) -> None:
         world.timeline.look()
 
     assert len(world.timeline.marks) == len(world.turns()) == MOST
-    assert len(world.samples()) <= REACH + 2
+    assert len(world.samples()) <= 2 * REACH / COARSE + FINE
+
+
+def test_an_hour_of_traffic_is_told_in_few_samples_that_keep_its_peaks(world: World) -> None:
+    chance, told = random.Random(1), {}
+    for second in range(5000):
+        queued = told[1000 + second] = chance.choice(
+            [0, 0, 0, 1, 2, 30 if second % 500 == 7 else 3]
+        )
+        world.at(1000.0 + second, queued=queued)
+        world.timeline.look()
+
+    samples = world.samples()
+    assert len(samples) <= 2 * REACH / COARSE + FINE
+    times = [at for at, *_ in samples]
+    assert times == sorted(times)
+    assert times[1] > 6000 - 1 - REACH
+    assert samples[-100:] == [sample for sample in samples if sample[0] >= samples[-100][0]]
+    for at, _, queued in samples[-FINE // 2 :]:
+        assert told[int(at)] == queued, "the last minutes are as they were"
+    peaks = [at for at, queued in told.items() if queued == 30 and at > times[0] + COARSE]
+    for peak in peaks:
+        held = [queued for at, _, queued in samples if peak - COARSE <= at <= peak]
+        assert 30 in held
+
+
+def test_what_holds_after_a_peak_is_what_held_at_its_end() -> None:
+    taken = [Sample(30.0, 1, 0), Sample(33.0, 4, 2), Sample(36.0, 0, 0), Sample(61.0, 1, 1)]
+    assert coarsened(taken) == [Sample(30.0, 4, 2), Sample(36.0, 0, 0), Sample(61.0, 1, 1)]

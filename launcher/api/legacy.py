@@ -17,6 +17,9 @@ from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import Answer, ApiRequest, ApiResponse
 from launcher.api.control import Control
 from launcher.api.endpoint import Endpoint
+from launcher.api.health import Alive, Ready, Unready
+from launcher.api.models import ModelList
+from launcher.api.modes import ModeView
 from launcher.api.naming import route_of
 from launcher.api.patience import settle
 from launcher.api.shapes import Limits, shape
@@ -94,6 +97,7 @@ class OldStopped(TypedDict):
     stopped: list[str]
 
 
+@shape
 class SwitchBlock(TypedDict):
     """The newest switch, in `GET /status`."""
 
@@ -106,6 +110,13 @@ class SwitchBlock(TypedDict):
     finished_at: NotRequired[str | None]
     error: NotRequired[str | None]
     poll_endpoint: NotRequired[str]
+
+
+@shape
+class OldStatus(StatusAnswer):
+    """Everything at a glance, and the newest switch."""
+
+    switch: SwitchBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +150,26 @@ class Legacy:
         return (
             Endpoint(
                 method="GET", path="/health", need="open", answer=self.health, tag="alias",
-                operation="old_health", summary="Alias of `/healthz`.",
+                operation="old_health", summary="Alias of `/healthz`.", answers={200: Alive},
             ),
             Endpoint(
                 method="GET", path="/healthz/ready", need="open", answer=self.ready, tag="alias",
                 operation="old_readiness", summary="Alias of `/readyz`.",
+                answers={200: Ready, 503: Unready},
             ),
             Endpoint(
                 method="GET", path="/models", need="known", answer=self.models, tag="alias",
-                operation="old_models", summary="Alias of `/v1/models`.",
+                operation="old_models", summary="Alias of `/v1/models`.", answers={200: ModelList},
             ),
             Endpoint(
                 method="GET", path="/status", need="observe", answer=self.status, tag="alias",
                 operation="old_status",
                 summary="Alias of `/api/status`, with the newest switch as `switch`.",
+                answers={200: OldStatus},
             ),
             Endpoint(
                 method="GET", path="/mode", need="observe", answer=self.mode, tag="alias",
-                operation="old_mode", summary="Alias of `/api/mode`.",
+                operation="old_mode", summary="Alias of `/api/mode`.", answers={200: ModeView},
             ),
             Endpoint(
                 method="POST", path="/switch", need="admin", answer=self.switch, tag="alias",
@@ -201,7 +214,8 @@ class Legacy:
 
     async def status(self, request: ApiRequest) -> ApiResponse:
         """GET /status"""
-        return json_answer({**self._aliased.status(request), "switch": self._newest()})
+        answer: OldStatus = {**self._aliased.status(request), "switch": self._newest()}
+        return json_answer(answer)
 
     def _newest(self) -> SwitchBlock:
         known = self._plane.switches.all()

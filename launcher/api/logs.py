@@ -53,11 +53,12 @@ class Logs:
         return (
             Endpoint(
                 method="GET", path="/api/backends/{id}/logs", need="admin", answer=self.show,
-                tag="page", operation="get_backend_logs", produces="text/plain",
+                tag="status", operation="get_backend_logs", produces="text/plain",
                 summary="What the backend printed since its last start, redacted; with "
                 "`?follow=1` also what it prints from then on, over restarts.",
                 description="`?tail=` so many of the last lines (200).",
                 query=LogsQuery,
+                answers={200: str},
             ),
         )  # fmt: skip
 

@@ -38,6 +38,11 @@ class Page:
                 "for a key where one is set.",
             ),
             Endpoint(
+                method="GET", path="/admin/", need="open", answer=self.astray,
+                tag="page", operation="find_page", produces="text/html",
+                summary="Leads to the page.",
+            ),
+            Endpoint(
                 method="GET", path="/admin/{file}", need="open", answer=self.file,
                 tag="page", operation="get_page_file", produces="text/javascript",
                 summary="The page's script, style and pictures.",
@@ -47,6 +52,10 @@ class Page:
     async def index(self, request: ApiRequest) -> ApiResponse:
         """GET /admin"""
         return await asyncio.to_thread(_answer, "index.html")
+
+    async def astray(self, request: ApiRequest) -> ApiResponse:
+        """GET /admin/: relative, for another proxy may have put a prefix before it."""
+        return ApiResponse(b"", 308, "text/html; charset=utf-8", (("Location", "../admin"),))
 
     async def file(self, request: ApiRequest) -> ApiResponse:
         """GET /admin/{file}"""

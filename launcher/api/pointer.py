@@ -39,6 +39,6 @@ class Pointer:
             Pointed(
                 message="This is a lazy-launch proxy. Clients of the OpenAI API use "
                 "/openai/v1; each route answers under its own prefix.",
-                see=["/openai/v1/models", "/routes", "/stats", "/healthz", "/readyz"],
+                see=["/admin", "/openai/v1/models", "/routes", "/stats", "/healthz", "/readyz"],
             )
         )

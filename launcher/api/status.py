@@ -120,7 +120,8 @@ class Status:
             Endpoint(
                 method="GET", path="/api/status", need="observe", answer=self.show, tag="status",
                 operation="get_status",
-                summary="What `launcher status` shows.",
+                summary="Everything at a glance: backends and their states, queues and predicted "
+                "waits, capacity, leases, switches, what is wrong.",
                 answers={200: StatusAnswer},
             ),
         )  # fmt: skip

@@ -5,12 +5,64 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from typing_extensions import TypedDict
+
 from launcher.api.answers import json_answer, timestamp
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
+from launcher.api.shapes import shape
 from launcher.core.effects import Decided
+from launcher.core.types import BackendState
 from launcher.decisions import sentence
 from launcher.timeline import REACH, Lane, Mark, Timeline
+
+_From = TypedDict("_From", {"from": str})
+
+
+@shape
+class StateSpan(_From):
+    """For how long a backend was in a state: `from` and `to`."""
+
+    state: BackendState
+    to: str | None
+    """null: it still is."""
+
+
+@shape
+class BackendLane(TypedDict):
+    """A backend's last hour."""
+
+    backend: str
+    states: list[StateSpan]
+    samples: list[tuple[int, int, int]]
+    """Milliseconds since `since`, in flight, queued: it holds until the next."""
+
+
+@shape
+class TimelineMark(TypedDict):
+    """What was decided, or failed, at a moment."""
+
+    at: str
+    kind: str
+    """The deed of a decision (`start`, `stop`, `drain`, …), or `failed`."""
+    backend: str
+    why: str
+    wanted_by: str | None
+    """The backend for whose sake it was done."""
+    pays: list[str]
+    """The backends that have to go for it."""
+    text: str
+
+
+@shape
+class TimelineAnswer(TypedDict):
+    """The last hour."""
+
+    server_time: str
+    since: str
+    """Where it begins."""
+    backends: list[BackendLane]
+    marks: list[TimelineMark]
 
 
 class Timelines:
@@ -25,9 +77,10 @@ class Timelines:
         return (
             Endpoint(
                 method="GET", path="/api/timeline", need="observe", answer=self.show,
-                tag="page", operation="get_timeline",
+                tag="status", operation="get_timeline",
                 summary="The last hour: how each backend stood, how many it served and kept "
                 "waiting, and what was decided.",
+                answers={200: TimelineAnswer},
             ),
         )  # fmt: skip
 
@@ -38,35 +91,35 @@ class Timelines:
         shift = self._wall() - now
         since = now - REACH
         return json_answer(
-            {
-                "server_time": timestamp(now + shift),
-                "since": timestamp(since + shift),
-                "backends": [
-                    {
-                        "backend": backend,
-                        "states": _states(lane, since, shift),
-                        "samples": [
-                            [round(max(0.0, one.at - since) * 1e3), one.in_flight, one.queued]
+            TimelineAnswer(
+                server_time=timestamp(now + shift),
+                since=timestamp(since + shift),
+                backends=[
+                    BackendLane(
+                        backend=backend,
+                        states=_states(lane, since, shift),
+                        samples=[
+                            (round(max(0.0, one.at - since) * 1e3), one.in_flight, one.queued)
                             for one in lane.samples
                         ],
-                    }
+                    )
                     for backend, lane in self._timeline.lanes.items()
                 ],
-                "marks": [
-                    {"at": timestamp(mark.at + shift), **_told(mark)}
+                marks=[
+                    _told(mark, timestamp(mark.at + shift))
                     for mark in self._timeline.marks
                     if mark.at >= since
                 ],
-            }
+            )
         )
 
 
-def _states(lane: Lane, since: float, shift: float) -> list[dict[str, str | None]]:
+def _states(lane: Lane, since: float, shift: float) -> list[StateSpan]:
     ends = [turn.at for turn in lane.turns][1:]
     spans = zip(lane.turns, [*ends, None], strict=True)
     return [
         {
-            "state": turn.state.value,
+            "state": turn.state,
             "from": timestamp(max(turn.at, since) + shift),
             "to": None if end is None else timestamp(end + shift),
         }
@@ -75,11 +128,12 @@ def _states(lane: Lane, since: float, shift: float) -> list[dict[str, str | None
     ]
 
 
-def _told(mark: Mark) -> dict[str, object]:
+def _told(mark: Mark, at: str) -> TimelineMark:
     """What it was, whom it is about, for whom it was done and at whose cost."""
     what = mark.what
     if isinstance(what, Decided):
         return {
+            "at": at,
             "kind": what.deed.value,
             "backend": what.backend,
             "why": what.why,
@@ -88,6 +142,7 @@ def _told(mark: Mark) -> dict[str, object]:
             "text": sentence(what),
         }
     return {
+        "at": at,
         "kind": "failed",
         "backend": what.backend,
         "why": what.failure.code,

@@ -66,7 +66,7 @@ def take(
     \b
       launcher lease take comfy --ttl 45m --note "the video"
       launcher lease take chat --pin
-      launcher lease take --needs vram=20GiB --ttl 8h --note training
+      launcher lease take --needs vram=20GiB --pin --note training
     """
     if (route is None) is not bool(needs):
         say("Say what to hold: a ROUTE, or --needs NAME=UNITS to reserve capacity.")

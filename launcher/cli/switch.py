@@ -61,10 +61,10 @@ def switch(
         except KeyboardInterrupt:
             say(f"interrupted; switch {id} goes on (see `launcher status`)")
             raise typer.Exit(INTERRUPTED) from None
-    if report.error is not None:
-        say(printable(report.error.message))
-        for line in (report.error.detail or "").splitlines():
-            say(f"    {printable(line)}")
+    # Why it failed is in the words below; what the backend said last isn't.
+    detail = report.error.detail if report.error is not None else None
+    for line in (detail or "").splitlines():
+        say(f"    {printable(line)}")
     _tell(report.raw, printable(f"the switch to {report.to} {report.text}"), json=json)
     if report.state != "succeeded":
         raise typer.Exit(ROLLED_BACK if report.state == "rolled_back" else FAILED)

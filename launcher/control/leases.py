@@ -205,7 +205,9 @@ class Leases:
         live.record = self._book.put(
             replace(record, ttl=wanted, expires_at=self._clocks.wall_at(until))
         )
-        for place in live.places.values():
+        for place in list(live.places.values()):
+            if id not in self._live:
+                break  # so short a time has passed already
             place.renew(until)
         return live.record
 

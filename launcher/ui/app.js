@@ -13,6 +13,7 @@ import * as tryit from "./tryit.js";
 const TRAFFIC = new Set(["arrived", "released", "abandoned", "silenced", "tick", "busy"]);
 const SOON = 150;
 const LATER = 1000;
+const HOUR_EVERY = 4000;
 /** Looked at again even if nothing was told: times that pass change forecasts. */
 const ANYWAY = 15_000;
 
@@ -56,13 +57,24 @@ class Looks {
 }
 const look = new Looks();
 
+/** The hour is asked for when somebody's state has changed, else every few seconds. */
+let moved = true;
+let asked = -Infinity;
+
+async function hourIfDue() {
+  if (!moved && performance.now() - asked < HOUR_EVERY) return null;
+  moved = false;
+  asked = performance.now();
+  return get("api/timeline");
+}
+
 async function lookAtAll() {
-  const [status, hour, operations] = await Promise.all([get("api/status"), get("api/timeline"), askOperations()]);
+  const [status, hour, operations] = await Promise.all([get("api/status"), hourIfDue(), askOperations()]);
   skew = Date.parse(status.serverTime) - Date.now();
   leases.update(status);
   $("main").hidden = false;
   health(status);
-  timeline.update(hour, status.backends.map((one) => one.backend));
+  if (hour) timeline.update(hour, status.backends.map((one) => one.backend));
   showCapacity(status, leases);
   backends.update(status, leases);
   operate.update(status, operations);
@@ -89,10 +101,15 @@ function begin() {
   look.in(0);
   stop = follow({
     onEvent: ({ event, effects }) => {
-      const moved = effects.some((one) => !["wake_at", "grant", "reject"].includes(one.type));
-      look.in(TRAFFIC.has(event.type) && !moved ? LATER : SOON);
+      const acts = effects.some((one) => !["wake_at", "grant", "reject"].includes(one.type));
+      const quiet = TRAFFIC.has(event.type) && !acts;
+      moved ||= !quiet;
+      look.in(quiet ? LATER : SOON);
     },
-    onReset: () => look.in(0),
+    onReset: () => {
+      moved = true;
+      look.in(0);
+    },
     onLink: (on) => {
       const link = $("link");
       if (link.dataset.on === String(on)) return;
@@ -108,7 +125,8 @@ function begin() {
 function askForKey(error) {
   const dialog = $("ask");
   if (dialog.open) return;
-  if (error?.status === 403 && !error.message.includes("key that was sent")) return;
+  // With a page to look at, what its key isn't good for is told where it was asked for.
+  if (error?.status === 403 && !$("main").hidden && !error.message.includes("key that was sent")) return;
   setText($("ask-error"), hasKey() && error ? error.message : "");
   $("ask-key").value = "";
   dialog.showModal();

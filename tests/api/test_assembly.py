@@ -171,5 +171,14 @@ def test_every_operation_has_a_name_of_its_own(api: OwnApi) -> None:
     assert [name for name in names if not re.fullmatch(r"[a-z][a-z0-9_]+", name)] == []
 
 
+def test_every_endpoint_that_answers_json_says_what_is_in_it(api: OwnApi) -> None:
+    silent = [
+        f"{one.method} {one.path}"
+        for one in api.endpoints
+        if one.produces == "application/json" and not one.answers
+    ]
+    assert silent == []
+
+
 def test_every_summary_is_a_sentence(api: OwnApi) -> None:
     assert [one.path for one in api.endpoints if not one.summary.endswith(".")] == []

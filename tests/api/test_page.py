@@ -29,6 +29,11 @@ async def test_each_file_is_served_as_what_it_is(file: Path) -> None:
     assert answer.content_type.startswith(kinds.get(file.suffix, "text/html"))
 
 
+async def test_with_a_slash_behind_it_leads_to_the_page() -> None:
+    answer = await Page().astray(request(path="/admin/"))
+    assert (answer.status, dict(answer.headers)["Location"]) == (308, "../admin")
+
+
 @pytest.mark.parametrize("name", ["../__init__.py", "..", "", "/etc/passwd", "nothing.js"])
 async def test_nothing_else_is(name: str) -> None:
     with pytest.raises(LauncherError) as caught:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
@@ -34,7 +35,7 @@ class Terminal:
             stdout=self._theirs,
             stderr=self._theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_at_a_terminal,
         )
         self._lock = threading.Condition()
         self._seen = b""
@@ -93,6 +94,12 @@ class Terminal:
     def restored(self) -> bool:
         """Whether it is as it was."""
         return termios.tcgetattr(self._theirs) == self.before
+
+
+def _at_a_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A shell ignores it for what it starts in the background, and so would all below.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _plain(data: bytes) -> str:

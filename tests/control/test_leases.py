@@ -80,6 +80,14 @@ async def test_it_is_renewed_and_released() -> None:
 
 
 @virtual
+async def test_a_time_too_short_to_tell_ends_it() -> None:
+    async with living(life(capacity=TWO, needs=ONE)) as run:
+        record = await taken(run, A, B)
+        assert run.leases.renew(record.id, 5e-324).state is LeaseState.EXPIRED
+    run.house.nobody_left()
+
+
+@virtual
 async def test_a_stale_token_renews_nothing() -> None:
     async with living(life()) as run:
         first = await taken(run, A, ttl=10.0)

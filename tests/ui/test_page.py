@@ -261,6 +261,22 @@ class TestKeys:
             expect(dialog).to_be_visible(timeout=PATIENCE)
             page.close()
 
+    def test_a_key_that_may_not_even_look_is_told_so_and_another_asked_for(
+        self, tmp_path: Path, open_page: Open, expected: list[str]
+    ) -> None:
+        expected.append("Failed to load resource: the server responded with a status of 40")
+        routes = process_route("one") + '[keys.app]\nvalue = "app-1"\nscopes = ["infer"]\n'
+        with Launcher(tmp_path, routes, top=self.TOP) as launcher:
+            page = open_page(f"{launcher.base}/admin")
+            dialog = page.get_by_role("dialog", name="A key, please")
+            dialog.get_by_label("Key").fill("app-1")
+            page.keyboard.press("Enter")
+            expect(dialog.get_by_role("alert")).to_contain_text("observe", timeout=PATIENCE)
+            dialog.get_by_label("Key").fill("admin-1")
+            page.keyboard.press("Enter")
+            live(page)
+            page.close()
+
     def test_who_may_only_look_is_told_so(
         self, tmp_path: Path, open_page: Open, expected: list[str]
     ) -> None:
