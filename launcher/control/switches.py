@@ -91,7 +91,9 @@ class Switchboard:
         story, id = self._story, self._current
         if story is not None and id is not None and story.fact(fact):
             record = self.get(id)
-            stopped = tuple(one for one in record.before if one in story.stopped)
+            # What an earlier run stopped for it was stopped for it all the same.
+            gone = story.stopped.union(record.stopped)
+            stopped = tuple(one for one in record.before if one in gone)
             self._put(
                 record, steps=story.steps, stopped=record.stopped if story.restoring else stopped
             )

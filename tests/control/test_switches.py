@@ -418,3 +418,21 @@ async def test_where_the_route_is_gone_after_the_restart_what_was_there_comes_ba
         assert done.error is not None
         assert done.error.code == "unknown_route"
         assert again.house.state(A) is BackendState.READY
+
+
+@virtual
+async def test_what_was_stopped_before_a_kill_was_stopped_for_it() -> None:
+    async with living(life()) as run:
+        await run.up(A)
+        run.driver.script(B).ready_after = 50.0
+        switch = run.switches.begin(B)
+        await at(run, "starting")
+        await run.switches.durable()
+        run.kill()
+    run.driver.kill(B)
+    async with living(after(run)) as again:
+        done = await again.switches.over(switch.id)
+        assert (done.state, done.stopped) == (SwitchState.SUCCEEDED, (A,))
+        cut = [step for step in done.steps if step.detail == "the launcher ended meanwhile"]
+        assert [step.ok for step in cut] == [False]
+        assert all(step.ended_at is not None for step in done.steps)
