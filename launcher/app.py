@@ -39,6 +39,7 @@ from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.readers import Readers
 from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.waiting import WaitingRoom
 from launcher.redact import Redactor, secrets_of
@@ -86,6 +87,7 @@ class App:
         self.meters = Meters()
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         self.waiting = WaitingRoom(self.outputs.last_line)
+        self.readers = Readers()
         narrator = Narrator(
             self.metrics.fact,
             self.history.fact,
@@ -146,6 +148,7 @@ class App:
             on_done=self._exchange_ended,
             meters=self.meters,
             waiting=self.waiting,
+            readers=self.readers,
             latest=lambda: self.handler,
         )
 
@@ -175,6 +178,7 @@ class App:
         self.history.reconfigure(config)
         self.budget.limit = config.max_buffered
         self.front.handler = self.handler = handler
+        self.readers.recheck(handler.admits)
         self.config = config
 
     def _exchange_started(self, record: ExchangeRecord) -> None:
@@ -278,6 +282,7 @@ async def running(
         await app.front.open(tls)
         stack.push_async_callback(lambda: app.front.close(app.config.drain_timeout))
         stack.push_async_callback(app.holds.cancel)
+        stack.callback(app.readers.close)
         stack.callback(app.journal.close)
         stack.push_async_callback(app.outputs.close)
         # First of all, those who wait are told; each step is taken even if one before it fails

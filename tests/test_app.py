@@ -35,7 +35,7 @@ from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.meters import Meter
 from launcher.runtime.held import Held
 from launcher.timeline import Lane
-from tests.keyring import api
+from tests.keyring import admin, api
 
 BACKEND = Path(__file__).parent / "backend.py"
 
@@ -168,6 +168,37 @@ async def test_another_configuration_holds_for_the_next_request(tmp_path: Path) 
         assert 'route="c"' in metrics
         assert 'route="b"' not in metrics
         assert launcher.history.starts[BackendId("a")].count == 1, "nothing was started again"
+
+
+async def test_a_key_that_is_taken_away_opens_nothing_any_more(tmp_path: Path) -> None:
+    # With a key for operators: else who is on this machine needs none to look.
+    others = (*api("sk-stays"), *admin("sk-root"))
+    before = config(tmp_path, keys=others)
+    (key,) = api("sk-goes")
+    limited = replace(before, keys=(replace(key, max_in_flight=1), *others))
+    goes = {"X-API-Key": "sk-goes"}
+    async with app.running(limited) as launcher, aiohttp.ClientSession() as session:
+        base = f"http://{launcher.front.addresses[0]}"
+        asked = {"stream": True, "x_tokens": 100, "x_delay": 0.02}
+        async with (
+            session.get(f"{base}/api/events", headers=goes) as followed,
+            session.get(f"{base}/api/events", headers={"X-API-Key": "sk-stays"}) as stays,
+            session.post(f"{base}/a/v1/chat/completions", json=asked, headers=goes) as answer,
+        ):
+            await answer.content.readline()
+            launcher.take(before)
+            async with asyncio.timeout(30):
+                assert "retry: " in await followed.text()
+            async with session.get(f"{base}/api/events", headers=goes) as late:
+                assert late.status == 403
+            # It is back while what it has under way is still served: that counts on.
+            launcher.take(limited)
+            async with session.get(f"{base}/a/v1/models", headers=goes) as second:
+                assert second.status == 429
+            assert (await answer.text()).rstrip().endswith("data: [DONE]")
+            async with asyncio.timeout(30):
+                while b'"released"' not in await stays.content.readline():
+                    assert not stays.content.at_eof()
 
 
 async def test_a_stream_goes_on_on_what_is_no_longer_configured(tmp_path: Path) -> None:

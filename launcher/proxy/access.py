@@ -33,6 +33,12 @@ _SCOPES: Final[dict[Need, frozenset[KeyScope]]] = {
 }
 
 
+#: What proxies tell of whom they speak for, besides X-Forwarded-*.
+_SPOKEN_FOR: Final = frozenset(
+    {b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"}
+)
+
+
 class Access:
     """What the keys of one configuration allow. A scope that no key has isn't asked for: routes
     are open to everybody then, and this machine's own programs are its operators."""
@@ -40,7 +46,6 @@ class Access:
     def __init__(self, keys: Iterable[KeyConfig], meters: Meters) -> None:
         self._keys = tuple((key.digest, key) for key in keys)
         self._meters = {key.name: meters.of(key.name) for _, key in self._keys}
-        meters.forget_others(self._meters.keys())
         scopes = frozenset(scope for _, key in self._keys for scope in key.scopes)
         self.asks_users = "infer" in scopes
         self.asks_observers = not scopes.isdisjoint(("infer", "observe"))
@@ -54,6 +59,15 @@ class Access:
     def caller(self, head: RequestHead) -> Caller:
         """Who sent a request."""
         return Caller(self, head)
+
+    def admits(self, head: RequestHead, need: Need, *, details: bool) -> bool:
+        """Whether who sent this may have what takes so much, with operators' details or without."""
+        caller = self.caller(head)
+        try:
+            caller.require(need)
+        except LauncherError:
+            return False
+        return caller.sees_details() or not details
 
     def meter(self, key: KeyConfig) -> Meter:
         """A key's use of its limits."""
@@ -219,7 +233,7 @@ def _presented(head: RequestHead) -> list[tuple[bytes, bytes]]:
 def _local(head: RequestHead) -> bool:
     """A program on this machine, talking to us directly, or a page of our own in a browser on
     it; a Unix socket's permissions say who may connect to it."""
-    if any(name == b"forwarded" or name.startswith(b"x-forwarded-") for name in head.fields):
+    if any(name in _SPOKEN_FOR or name.startswith(b"x-forwarded-") for name in head.fields):
         return False
     if not same_origin(head):
         return False

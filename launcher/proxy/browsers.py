@@ -74,6 +74,21 @@ def same_origin(head: RequestHead) -> bool:
     return origin is None or origin.partition(b"://")[2].lower() == head.host.lower()
 
 
+def only_pointed_at(head: RequestHead) -> bool:
+    """Nobody looks at what comes: a page from elsewhere has a picture or a frame with this
+    address, or its browser asks whether it may send more (a CORS preflight), or a browser
+    fetches ahead of its user. An address that is gone to is another matter."""
+    ahead = head.get(b"sec-purpose") or head.get(b"purpose")
+    if ahead is not None and b"prefetch" in ahead.lower():
+        return True
+    if head.method == "OPTIONS" and head.get(b"access-control-request-method") is not None:
+        return not same_origin(head) and _of_web(head)
+    if (head.get(b"sec-fetch-site") or b"").strip().lower() != b"cross-site":
+        return False
+    gone_to = (head.get(b"sec-fetch-mode"), head.get(b"sec-fetch-dest") or b"document")
+    return gone_to != (b"navigate", b"document") and _of_web(head)
+
+
 class Guard:
     """Refuses what pages from elsewhere make browsers send.
 

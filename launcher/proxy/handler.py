@@ -20,6 +20,7 @@ from launcher.proxy.exchange import ClientGone, Exchange
 from launcher.proxy.meters import Meters
 from launcher.proxy.own import OwnPaths, send_error
 from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.readers import Readers, Right
 from launcher.proxy.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
 from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Resolved
@@ -54,17 +55,22 @@ class ProxyHandler:
         on_start: ExchangeStarted,
         meters: Meters,
         waiting: WaitingRoom,
+        readers: Readers,
         latest: Callable[[], ProxyHandler],
     ) -> None:
         """`latest` is the handler of the configuration that holds when it is asked."""
         self._access = Access(config.keys, meters)
         guard = Guard(config.allowed_hosts, names_of(config))
-        self._own = OwnPaths(own, guard)
+        self._own = OwnPaths(own, guard, readers)
         self._resolver = Resolver(config, table, guard, budget)
         self._serving = Serving(config, gate, pool, self._resolver, waiting)
         self._on_done = on_done
         self._on_start = on_start
         self._latest = latest
+
+    def admits(self, right: Right) -> bool:
+        """Whether who reads an answer that goes on may do so by this configuration."""
+        return self._access.admits(right.head, right.need, details=right.details)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Raises CancelledError or ClientGone where the client left, CancelledError where the

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from launcher.config import KeyConfig
@@ -79,9 +78,4 @@ class Meters:
         """Only these keys are there now; what others still have under way is counted on."""
         gone = [n for n, one in self._meters.items() if n not in names and not one.in_flight]
         for name in gone:
-            del self._meters[name]
-
-    def forget_others(self, names: AbstractSet[str]) -> None:
-        """Of keys that are no more, nothing is kept."""
-        for name in self._meters.keys() - names:
             del self._meters[name]

@@ -5,8 +5,6 @@ It must not know routes or backends.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final
 
@@ -17,21 +15,21 @@ from launcher.config import MIB
 from launcher.errors import LauncherError
 from launcher.proxy.access import Caller
 from launcher.proxy.browsers import OWN_HEADERS, PAGE_HEADERS, Guard
-from launcher.proxy.exchange import ClientGone, Exchange, RawHeaders, RequestHead
+from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
+from launcher.proxy.readers import Readers, Right
 from launcher.proxy.render import render
 
 #: The largest body that one of the launcher's own endpoints reads.
 _LONGEST: Final = 1 * MIB
-#: Seconds that a client of a stream may take nothing of it.
-STALLED: Final = 60.0
 
 
 class OwnPaths:
     """The launcher's own endpoints behind their keys."""
 
-    def __init__(self, endpoints: OwnEndpoints, guard: Guard) -> None:
+    def __init__(self, endpoints: OwnEndpoints, guard: Guard, readers: Readers) -> None:
         self._endpoints = endpoints
         self._guard = guard
+        self._readers = readers
 
     def find(self, exchange: Exchange) -> Found | None:
         """The endpoint for a request, None where the path isn't one of ours, or isn't at the
@@ -64,7 +62,9 @@ class OwnPaths:
         )
         response = await endpoint.answer(request)
         if isinstance(response, ApiStream):
-            return HTTPStatus.OK, await _stream(exchange, response)
+            right = Right(head, endpoint.need, request.details)
+            sent = await self._readers.send(exchange, _headers(response), response.pieces, right)
+            return HTTPStatus.OK, sent
         await send(
             exchange,
             response.status,
@@ -99,30 +99,6 @@ async def send(
     if exchange.head.method != "HEAD" and body:
         await exchange.write(body)
     await exchange.finish()
-
-
-async def _stream(exchange: Exchange, stream: ApiStream) -> int:
-    """Send it to its end; the body's bytes. A client that leaves ends the block by a
-    cancellation or ClientGone, and with it whatever the pieces come from."""
-    sent = 0
-    async with aclosing(stream.pieces) as pieces:
-        await exchange.respond(200, b"OK", _headers(stream))
-        if exchange.head.method != "HEAD":
-            async for piece in pieces:
-                await _write(exchange, piece)
-                sent += len(piece)
-        await exchange.finish()
-    return sent
-
-
-async def _write(exchange: Exchange, piece: bytes) -> None:
-    """Raises ClientGone for a client that is there and takes nothing: what it follows must not
-    be kept for it for ever."""
-    try:
-        async with asyncio.timeout(STALLED):
-            await exchange.write(piece)
-    except TimeoutError:
-        raise ClientGone(f"the client took nothing for {STALLED:.0f} s") from None
 
 
 def _headers(response: ApiResponse | ApiStream) -> RawHeaders:

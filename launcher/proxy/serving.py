@@ -16,7 +16,7 @@ from launcher.config import LauncherConfig, RouteConfig
 from launcher.errors import LauncherError
 from launcher.proxy.access import Caller
 from launcher.proxy.body import KeptBody, asks_for_stream
-from launcher.proxy.browsers import same_origin
+from launcher.proxy.browsers import only_pointed_at, same_origin
 from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
 from launcher.proxy.forward import forward
 from launcher.proxy.headers import wanted_upgrade
@@ -116,7 +116,10 @@ class Serving:
             wake = wake if key.wake is None else key.wake
         priority, wake = wishes(visit.exchange.head, priority, wake)
         ask = ask_for(self._config, route, backends=found.backends, priority=priority, wake=wake)
-        return ask._replace(quiet=True) if _is_quiet(found) else ask
+        strange = key is None and not route.public and only_pointed_at(visit.exchange.head)
+        if strange or _is_quiet(found):
+            return ask._replace(quiet=True)
+        return ask
 
     async def _once(self, visit: Visit, found: Resolved, ask: Ask, *, again: bool) -> bool:
         """Ask for a place and use it; False where it has to be done once more."""

@@ -17,7 +17,7 @@ from websockets.typing import Origin
 from launcher.api.assembly import described
 from tests.e2e.guarded import code
 from tests.e2e.recording import Record
-from tests.e2e.serving import PATIENCE, Launcher, process_route
+from tests.e2e.serving import PATIENCE, Launcher, process_route, until
 
 
 def refused(where: str, head: str) -> tuple[int, str]:
@@ -132,7 +132,10 @@ class TestPagesFromElsewhere:
 def test_operators_have_an_address_of_their_own(tmp_path: Path) -> None:
     top = 'admin_listen = ["127.0.0.1:0"]\n'
     with Launcher(tmp_path, process_route("one"), top=top) as launcher:
-        told = next(line["message"] for line in launcher.lines() if "operators'" in line["message"])
+        (told,) = until(
+            lambda: [one["message"] for one in launcher.lines() if "operators'" in one["message"]],
+            "the log tells of their address",
+        )
         operators = f"http://{told.rpartition(' ')[2]}"
         clients, launcher.base = launcher.base, operators
         assert clients != operators

@@ -22,6 +22,7 @@ from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.readers import Readers
 from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.waiting import WaitingRoom
 from tests.proxy import awkward
@@ -137,6 +138,7 @@ class House:
         self.started: list[ExchangeRecord] = []
         self.records: list[ExchangeRecord] = []
         self.handler: ProxyHandler
+        self.readers: Readers
         self.front: Front
 
     async def ask(self, request: bytes, method: str = "GET") -> Response:
@@ -176,12 +178,14 @@ async def house(
         on_start=lambda record: made[0].started.append(record),
         meters=Meters(),
         waiting=WaitingRoom(last_line),
+        readers=(readers := Readers()),
         latest=lambda: handler,
     )
     try:
         async with serving(handler) as (front, address), connect(address) as client:
             made.append(House(client, gate, pool))
             made[0].own, made[0].handler, made[0].front = own, handler, front
+            made[0].readers = readers
             yield made[0]
     finally:
         await pool.close()

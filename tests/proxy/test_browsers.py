@@ -14,6 +14,7 @@ from launcher.proxy.browsers import (
     Guard,
     host_name,
     names_of,
+    only_pointed_at,
     same_origin,
 )
 from launcher.proxy.exchange import RequestHead
@@ -215,6 +216,58 @@ class TestOrigins:
         for one in mutations(**sent):
             assert own(Guard(None), one) is None
             assert route(Guard(None), one) is None
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "POST"}
+
+
+@pytest.mark.parametrize(
+    ("method", "sent", "only"),
+    [
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, True),
+        ("HEAD", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, True),
+        (
+            "GET",
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "cors",
+                "Origin": "https://evil.example",
+            },
+            True,
+        ),
+        (
+            "GET",
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "iframe",
+            },
+            True,
+        ),
+        (
+            "GET",
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "document",
+            },
+            False,
+        ),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost:3000"}, False),
+        ("GET", {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors"}, False),
+        ("GET", {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, False),
+        ("GET", {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender"}, True),
+        ("GET", {"Purpose": "prefetch"}, True),
+        ("GET", {}, False),
+        ("OPTIONS", {"Origin": "https://evil.example", **PREFLIGHT}, True),
+        ("OPTIONS", {"Origin": "http://localhost:3000", **PREFLIGHT}, False),
+        ("OPTIONS", {"Origin": "https://evil.example"}, False),
+    ],
+)
+def test_what_only_points_here_is_told_from_what_goes_here(
+    method: str, sent: dict[str, str], only: bool
+) -> None:
+    assert only_pointed_at(head(method, **sent)) is only
 
 
 class TestForms:

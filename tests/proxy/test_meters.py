@@ -88,15 +88,6 @@ class TestInFlight:
         assert refusal(meter, 1.0, **limits) is None
 
 
-def test_a_name_keeps_its_meter_for_as_long_as_there_is_a_key_of_it() -> None:
-    meters = Meters()
-    alice, bob = meters.of("alice"), meters.of("bob")
-    assert alice is not bob
-    meters.forget_others({"alice"})
-    assert meters.of("alice") is alice
-    assert meters.of("bob") is not bob
-
-
 def test_those_of_keys_that_are_gone_go() -> None:
     meters = Meters()
     stays, used = meters.of("stays"), meters.of("used")

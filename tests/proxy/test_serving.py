@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from launcher.config import AliasConfig, BackendConfig, ModelSpec, RouteConfig, Secret
+from launcher.config import AliasConfig, BackendConfig, KeyConfig, ModelSpec, RouteConfig, Secret
 from launcher.core.types import BackendId, Priority, Wake
 from launcher.drivers.base import ContainerSpec
 from launcher.errors import LauncherError
 from launcher.proxy.serving import Cut as CutBlock
 from launcher.proxy.serving import Trusted, opened_by_own_page, stateless
+from tests.keyring import api
 from tests.proxy.awkward import Peer, backend
 from tests.proxy.fake_exchange import request
 from tests.proxy.house import House, Saying, a_config, a_route, get, house, post
@@ -144,6 +145,34 @@ async def test_quiet_paths_wake_nobody() -> None:
         answer = await here.ask(get("/coder/metrics"))
         assert answer.status == 503
         assert (await here.record()).code == "not_resident"
+
+
+@pytest.mark.parametrize(
+    ("route", "keys", "wakes"),
+    [
+        (a_route(), (), False),
+        (a_route(public=True), (), True),
+        (a_route(), api("sk-one"), True),
+    ],
+)
+async def test_a_picture_in_a_page_from_elsewhere_wakes_nobody(
+    route: RouteConfig, keys: tuple[KeyConfig, ...], wakes: bool
+) -> None:
+    fetched = ("X-API-Key: sk-one", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")
+    asked = get("/coder/x.png", *fetched)
+    async with house(a_config(route, keys=keys), ready=False) as here:
+        await here.client.send(asked)
+        if wakes:
+            await until(lambda: len(here.gate.waiting) == 1)
+            here.client.half_close()
+        record = await here.record()
+        assert record.code == ("" if wakes else "not_resident")
+
+
+async def test_a_picture_of_what_is_up_is_served() -> None:
+    async with backend(Saying()) as seen, house(a_config(), seen.endpoint) as here:
+        answer = await here.ask(get("/coder/x.png", "Sec-Fetch-Site: cross-site"))
+        assert (answer.status, answer.body) == (200, b"ok")
 
 
 async def test_a_100_continue_waits_for_the_admission() -> None:
