@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -162,6 +162,7 @@ class LeaseApi:
         routes = () if body.route is None else (body.route,)
         record = await asked(
             self._leases,
+            routes,
             lambda: self._leases.take(
                 routes=routes,
                 needs=None if body.needs is None else needs_of(body.needs),
@@ -205,9 +206,13 @@ class LeaseApi:
         return json_answer(lease_view(self._leases, record, details=True))
 
 
-async def asked(leases: Leases, ask: Callable[[], LeaseRecord], *, wait: bool) -> LeaseRecord:
-    """Ask for a lease, and with `wait` for its grant, during which who leaves gives it up. The
-    record is on the disk before anybody is told of it. Raises what it was refused with."""
+async def asked(
+    leases: Leases, routes: Sequence[str], ask: Callable[[], LeaseRecord], *, wait: bool
+) -> LeaseRecord:
+    """Ask for a lease (on these routes), and with `wait` for its grant, during which who leaves
+    gives it up. The record is on the disk before anybody is told of it. Raises what it was
+    refused with."""
+    await leases.check_there(routes)
     record = ask()
     try:
         await leases.durable()
@@ -218,17 +223,8 @@ async def asked(leases: Leases, ask: Callable[[], LeaseRecord], *, wait: bool) -
             leases.release(record.id, by="its asker, who left")
         raise
     record = leases.get(record.id)
-    if record.error is not None:
-        holders = leases.holders.in_the_way_of_lease(record)
-        ends = [leases.holders.remaining(one) for one in holders]
-        raise LauncherError(
-            record.error.code,
-            record.error.message,
-            detail=record.error.detail,
-            retry_after=min((end for end in ends if end is not None), default=None),
-        )
     if record.over and record.state is not LeaseState.EXPIRED:
-        raise LauncherError("stale_lease", f"Lease {record.id} has ended: {why(record)}.")
+        raise leases.refusal(record)
     return record
 
 

@@ -21,15 +21,15 @@ from launcher.api.health import Alive, Ready, Unready
 from launcher.api.models import ModelList
 from launcher.api.modes import ModeView
 from launcher.api.naming import route_of
+from launcher.api.patience import settle
 from launcher.api.shapes import Limits, shape
 from launcher.api.status import StatusAnswer
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.finding import find_mode, find_route
-from launcher.control.holders import why
+from launcher.control.finding import check_there, find_mode, find_route
 from launcher.control.plane import ControlPlane
-from launcher.control.records import LeaseRecord, LeaseState, SwitchRecord, SwitchState
+from launcher.control.records import LeaseRecord, SwitchRecord, SwitchState
 from launcher.control.switches import outcome
-from launcher.core.types import RESIDENT, Failure
+from launcher.core.types import RESIDENT
 from launcher.errors import LauncherError
 
 #: Errors that older switchers answer with another status.
@@ -249,13 +249,15 @@ class Legacy:
             same = [one for one in under_way if one.route == route.name]
             if same:
                 return self._switching("in_progress", same[-1], wanted.model)
+        await self._there(route)
         record = switches.begin(route.name, by=request.key or None)
         await switches.durable()
+        await settle(switches.over(record.id), wait=wanted.wait_for_ready)
+        record = switches.get(record.id)
+        if record.over and record.state is not SwitchState.SUCCEEDED:
+            raise _as_before(switches.refusal(record, f"The switch {outcome(record)}"))
         if not wanted.wait_for_ready:
             return self._switching("accepted", record, wanted.model)
-        record = await switches.over(record.id)
-        if record.state is not SwitchState.SUCCEEDED:
-            raise _as_before(_error(record.error, f"The switch {outcome(record)}"))
         return self._switching("success", record, wanted.model)
 
     def _switching(self, word: Word, record: SwitchRecord, model: str) -> ApiResponse:
@@ -268,22 +270,23 @@ class Legacy:
         modes, leases = self._plane.modes, self._plane.leases
         model = self._model_in(wanted)
         pending = modes.pending()
+        ttl = None if wanted.ttl_minutes is None else wanted.ttl_minutes * 60
+        mode = modes.check(wanted.mode, ttl)
         if wanted.wait_for_ready:
             self._alone()
         elif pending is not None and pending.mode == wanted.mode:
             return self._changing("in_progress", pending, model)
-        ttl = None if wanted.ttl_minutes is None else wanted.ttl_minutes * 60
+        for name in mode.routes:
+            await self._there(find_route(self._config, name))
         record = modes.set(wanted.mode, ttl, by=request.key or None, waited_for=False)
         await leases.durable()
-        if not wanted.wait_for_ready:
-            return self._changing("accepted", record, model)
-        record = await leases.settled(record.id)
-        if record.state is not LeaseState.ACTIVE:
-            failure = record.error
-            words = f"The mode's lease is {why(record)}." if failure is None else failure.message
-            raise _as_before(_error(failure, words))
+        await settle(leases.settled(record.id), wait=wanted.wait_for_ready)
+        record = leases.get(record.id)
+        if record.over:
+            raise _as_before(leases.refusal(record))
         await leases.durable()
-        return self._changing("success", record, model)
+        word: Word = "success" if wanted.wait_for_ready else "accepted"
+        return self._changing(word, record, model)
 
     def _changing(self, word: Word, record: LeaseRecord, model: str) -> ApiResponse:
         text = f"The lease of mode {record.mode} is {record.state.value}."
@@ -318,6 +321,13 @@ class Legacy:
                 f"A switch {what} is under way. Wait for its end, or send"
                 ' `"wait_for_ready": false`.',
             )
+
+    async def _there(self, route: RouteConfig) -> None:
+        """Raises `backend_missing`, as 412."""
+        try:
+            await check_there(self._control, route)
+        except LauncherError as error:
+            raise _as_before(error) from None
 
     # -- names
 
@@ -374,12 +384,6 @@ def _answered(word: Word, id: int, model: str, text: str, poll: str) -> ApiRespo
         status=word, switch_id=id, to_model=model, state_text=text, poll_endpoint=poll
     )
     return json_answer(answer, 200 if word == "success" else 202)
-
-
-def _error(failure: Failure | None, words: str) -> LauncherError:
-    if failure is None:
-        return LauncherError("leased", words)
-    return LauncherError(failure.code, words, detail=failure.detail)
 
 
 def _as_before(error: LauncherError) -> LauncherError:

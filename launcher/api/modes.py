@@ -108,6 +108,7 @@ class ModeApi:
         try:
             await asked(
                 self._leases,
+                self._modes.check(body.mode, ttl).routes,
                 lambda: self._modes.set(
                     body.mode, ttl, by=request.key or None, waited_for=body.wait
                 ),

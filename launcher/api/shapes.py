@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypeVar
 from urllib.parse import parse_qsl
 
@@ -170,8 +171,13 @@ def _without(raw: bytes, args: Mapping[str, str]) -> bytes | None:
 
 def _refused(error: ValidationError, of: type, what: str) -> LauncherError:
     """The first thing that is wrong, in a sentence that says where and what would do."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(step) for step in first["loc"]) or None
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    first = found[0]
+    # Of a value that may be of several kinds each is an error, and the last step its name.
+    same = [one for one in found if one["loc"][:1] == first["loc"][:1]]
+    locations = [one["loc"] for one in same]
+    steps = takewhile(lambda step: len({*step}) == 1, zip(*locations, strict=False))
+    where = ".".join(str(step[0]) for step in steps) or None
     kind, told = first["type"], str(first["msg"]).rstrip(".")
     if kind == "json_invalid":
         return LauncherError("invalid_json", f"The body is no JSON. {told}.")
@@ -183,7 +189,9 @@ def _refused(error: ValidationError, of: type, what: str) -> LauncherError:
     elif kind in ("missing", "missing_argument"):
         message = f"The {what} `{where}` is missing. Known: {known}."
     else:
-        message = f"`{where}`: {told[0].lower()}{told[1:]}."
+        those = (str(one["msg"]).rstrip(".") for one in same)
+        words = dict.fromkeys(f"{one[0].lower()}{one[1:]}" for one in those)
+        message = f"`{where}`: {'; or '.join(words)}."
     return LauncherError("invalid_request", message, param=where)
 
 

@@ -17,8 +17,6 @@ from launcher.api.view import Failed, failure
 from launcher.config import LauncherConfig
 from launcher.control.records import Step, SwitchRecord, SwitchState
 from launcher.control.switches import Switchboard, outcome
-from launcher.core.types import Failure
-from launcher.errors import LauncherError
 
 
 @shape
@@ -81,7 +79,7 @@ class SwitchView(_From):
     duration_ms: int | None
     """From its turn to its end, or to now."""
     predicted_ms: int | None
-    """How long it will probably take yet; null: nobody can tell."""
+    """How long it will probably take yet, its turn included; null: nobody can tell."""
     error: Failed | None
     """Why the target isn't resident."""
     restore_error: Failed | None
@@ -154,7 +152,8 @@ class SwitchApi:
             return json_answer(view, 202)
         if record.error is None:
             return json_answer(view)
-        return _failed(record.error, view)
+        message = record.error.message if record.restore_error is None else outcome(record)
+        return error_answer(self._switches.refusal(record, message), {"switch": view})
 
     async def list(self, request: ApiRequest) -> ApiResponse:
         """GET /api/switches"""
@@ -176,9 +175,9 @@ class SwitchApi:
 
 def switch_view(switches: Switchboard, record: SwitchRecord, *, details: bool) -> SwitchView:
     """A switch as it stands; `details` (log lines, exit codes) are for operators."""
-    forecast = switches.forecast(record.id)
     end = record.finished_at
     began = record.started_at
+    remaining = switches.remaining(record.id)
     now = switches.wall() if end is None else end
     return {
         "switch_id": record.id,
@@ -197,7 +196,7 @@ def switch_view(switches: Switchboard, record: SwitchRecord, *, details: bool) -
         "started_at": timestamp(began),
         "finished_at": timestamp(end),
         "duration_ms": None if began is None else milliseconds(max(0.0, now - began)),
-        "predicted_ms": None if forecast is None else milliseconds(forecast.seconds),
+        "predicted_ms": milliseconds(remaining),
         "error": failure(record.error, detail=details),
         "restore_error": failure(record.restore_error, detail=details),
     }
@@ -212,10 +211,3 @@ def _step(step: Step) -> StepView:
         ok=step.ok,
         detail=step.detail,
     )
-
-
-def _failed(error: Failure, view: SwitchView) -> ApiResponse:
-    """The start's own error, with the switch beside it."""
-    message = error.message if view["restore_error"] is None else view["state_text"]
-    told = LauncherError(error.code, message, detail=error.detail)
-    return error_answer(told, {"switch": view})

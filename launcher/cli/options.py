@@ -43,7 +43,7 @@ TtlOption = Annotated[
     typer.Option(
         "--ttl",
         metavar="TIME",
-        help="How long it lasts: 45m, 2h. Default: what the launcher says.",
+        help="How long it lasts: 45m, 1h30m. Default: what the launcher says.",
         show_default=False,
     ),
 ]

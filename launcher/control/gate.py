@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from launcher.core.types import BackendId, Needs, Snapshot
+from launcher.core.types import BackendId, Failure, Needs, Snapshot
 from launcher.runtime.admission import Admission, Ask
 
 
@@ -18,6 +18,11 @@ class Gate(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Everything at this moment."""
+        ...
+
+    async def missing(self, backend: BackendId) -> Failure | None:
+        """Why nothing of it could be started: there is nothing. None where there is something,
+        and where nobody can tell."""
         ...
 
     def drain(self, backends: Sequence[BackendId] | None, on: bool) -> None:

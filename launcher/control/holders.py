@@ -13,9 +13,12 @@ from launcher.control.clock import Clocks
 from launcher.control.fitting import Claim, Claimed, in_the_way
 from launcher.control.gate import Gate
 from launcher.control.records import LeaseRecord, LeaseState
-from launcher.core.types import BackendId
+from launcher.core.types import BackendId, Failure
 from launcher.errors import LauncherError
 from launcher.printable import timestamp
+
+#: Seconds after which to ask again for a place that is held nobody knows how long.
+ASK_AGAIN = 60.0
 
 Held = Callable[[int], Mapping[BackendId, BackendId]]
 """For a lease: of the backends that its routes name first, those that it was granted instead."""
@@ -57,12 +60,23 @@ class Holders:
     def leased(self, holders: list[LeaseRecord]) -> LauncherError:
         """`leased`, naming who holds the place, and until when."""
         named = "; ".join(self.named(one) for one in holders) or "Another lease"
-        times = [self.remaining(one) for one in holders]
-        ends = [time for time in times if time is not None]
         return LauncherError(
             "leased",
             f"{named} holds the place. Wait for its end, release it, or switch with `force`.",
-            retry_after=min(ends) if ends else None,
+            retry_after=self._free_in(holders),
+        )
+
+    def refusal(
+        self, failure: Failure, holders: Iterable[LeaseRecord], message: str | None = None
+    ) -> LauncherError:
+        """A failure as it is answered (in other words, where there are any): where these leases
+        are the reason, with when to ask again."""
+        retry_after = self._free_in(holders) if failure.code == "leased" else None
+        return LauncherError(
+            failure.code,
+            message or failure.message,
+            detail=failure.detail,
+            retry_after=retry_after,
         )
 
     def remaining(self, record: LeaseRecord) -> float | None:
@@ -82,6 +96,12 @@ class Holders:
         else:
             until = f"until {timestamp(record.expires_at)}"
         return f"Lease {record.id} ({what}{whose}, {until})"
+
+    def _free_in(self, holders: Iterable[LeaseRecord]) -> float:
+        """Seconds until the first of them ends; of a pin, and of one that isn't in force yet,
+        nobody knows."""
+        ends = (self.remaining(one) for one in holders)
+        return min((end for end in ends if end is not None), default=ASK_AGAIN)
 
     def _in_the_way(self, wanted: Claim) -> list[LeaseRecord]:
         records = {record.id: record for record in self._records()}

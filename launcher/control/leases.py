@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from launcher import tasks
 from launcher.config import LauncherConfig
 from launcher.control.book import Book, Store
 from launcher.control.clock import Clocks
-from launcher.control.finding import find_route
+from launcher.control.finding import check_there, find_route
 from launcher.control.gate import Gate
 from launcher.control.holders import Holders, reserved, why
 from launcher.control.records import LEASES, LeaseRecord, LeaseState
@@ -139,6 +139,17 @@ class Leases:
         live = self._live[record.id] = _Live(record)
         self._begin(live)
         return record
+
+    async def check_there(self, routes: Iterable[str]) -> None:
+        """Before they are taken: see `finding.check_there`. Raises `unknown_route` as well."""
+        for name in routes:
+            await check_there(self._gate, find_route(self._config, name))
+
+    def refusal(self, record: LeaseRecord) -> LauncherError:
+        """Why one that wasn't granted wasn't, as it is answered."""
+        if record.error is None:
+            return LauncherError("stale_lease", f"Lease {record.id} has ended: {why(record)}.")
+        return self.holders.refusal(record.error, self.holders.in_the_way_of_lease(record))
 
     async def settled(self, id: int) -> LeaseRecord:
         """The record, when the lease was granted or has ended. Raises `draining` where the

@@ -6,6 +6,7 @@ from launcher.config import LauncherConfig, ModeConfig
 from launcher.control.finding import find_mode
 from launcher.control.leases import Leases
 from launcher.control.records import LeaseRecord, LeaseState
+from launcher.control.terms import check_term
 
 
 class Modes:
@@ -25,6 +26,14 @@ class Modes:
         """Those that may be asked for."""
         return self._config.modes
 
+    def check(self, name: str, ttl: float | None) -> ModeConfig:
+        """Whether it may be asked for, for so many seconds; it. Raises `unknown_mode` and
+        `invalid_request`."""
+        mode = find_mode(self._config, name)
+        if ttl is not None:
+            check_term(self._config, ttl)
+        return mode
+
     def active(self) -> LeaseRecord | None:
         """The lease of the mode that is in force."""
         return self._newest(LeaseState.ACTIVE)
@@ -39,9 +48,10 @@ class Modes:
         """Ask for a mode, for `ttl` seconds or as long as the configuration says. One that is
         asked for already is given up.
 
-        Raises `unknown_mode`, and `leased` where other leases are in its way.
+        Raises `unknown_mode`, `invalid_request`, and `leased` where other leases are in its way.
         """
-        mode = find_mode(self._config, name)
+        # Before anything is given up for it.
+        mode = self.check(name, ttl)
         before = self.pending()
         if before is not None:
             self._leases.release(before.id, by=f"mode {name}")

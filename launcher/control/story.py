@@ -1,6 +1,6 @@
 """What happens for one switch, as steps: the facts that belong to it, in an operator's words.
 
-Listens, and decides nothing. A step that a kill cut short stays as it was, not ended.
+Listens, and decides nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ class Story:
         wall: Callable[[], float],
         steps: Iterable[Step] = (),
     ) -> None:
-        """`steps`: those of an earlier run."""
+        """`steps`: those of an earlier run; what was under way then ended with it, or goes on
+        as a step of this one."""
         self._targets = frozenset(targets)
         self._wall = wall
-        self._steps = list(steps)
+        self._steps = [_cut_short(step, wall) for step in steps]
         self._open: dict[str, int] = {}
         self._going: set[BackendId] = set()
         self.restoring = False
@@ -45,6 +46,11 @@ class Story:
     def restore(self, targets: Iterable[BackendId]) -> None:
         """From now on it is about these."""
         self._targets, self.restoring = frozenset(targets), True
+
+    def close(self) -> None:
+        """What still goes on is no longer waited for."""
+        for name in list(self._open):
+            self._end(name, ok=False, detail="it was not waited for to its end")
 
     def fact(self, fact: Fact) -> bool:
         """Something happened; whether it belongs here."""
@@ -112,6 +118,12 @@ class Story:
             self._steps[at] = replace(
                 step, ended_at=self._wall(), ok=ok, detail=detail or step.detail
             )
+
+
+def _cut_short(step: Step, wall: Callable[[], float]) -> Step:
+    if step.ended_at is not None:
+        return step
+    return replace(step, ended_at=wall(), ok=False, detail="the launcher ended meanwhile")
 
 
 _WHY = {

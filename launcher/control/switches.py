@@ -18,12 +18,12 @@ from launcher import tasks
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.control.book import Book, Store
 from launcher.control.clock import Clocks
-from launcher.control.finding import find_route
+from launcher.control.finding import check_there, find_route
 from launcher.control.gate import Gate
 from launcher.control.leases import Leases
 from launcher.control.records import SWITCHES, SwitchRecord, SwitchState
 from launcher.control.story import Story
-from launcher.core.types import RESIDENT, BackendId, BackendState, Failure, Forecast
+from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure
 from launcher.errors import LauncherError
 from launcher.facts import Fact
 from launcher.runtime.admission import Admission, Ask
@@ -91,7 +91,9 @@ class Switchboard:
         story, id = self._story, self._current
         if story is not None and id is not None and story.fact(fact):
             record = self.get(id)
-            stopped = tuple(one for one in record.before if one in story.stopped)
+            # What an earlier run stopped for it was stopped for it all the same.
+            gone = story.stopped.union(record.stopped)
+            stopped = tuple(one for one in record.before if one in gone)
             self._put(
                 record, steps=story.steps, stopped=record.stopped if story.restoring else stopped
             )
@@ -141,12 +143,41 @@ class Switchboard:
         """What runs or waits for its turn, the oldest first."""
         return self._book.open()
 
-    def forecast(self, id: int) -> Forecast | None:
-        """How long the switch that runs will probably take yet, where anybody can tell."""
-        waiting = [one for one in self._waiting if one.grant is None]
-        if id != self._current or not waiting:
-            return None
-        return waiting[-1].progress().forecast
+    def refusal(self, record: SwitchRecord, message: str | None = None) -> LauncherError:
+        """Why the target of a switch that failed isn't resident, as it is answered."""
+        failure = record.error or Failure("internal_error", f"The switch {outcome(record)}.")
+        targets = self._targets(record.route)[:1]
+        return self._holders.refusal(failure, self._holders.in_the_way_of(targets), message)
+
+    def remaining(self, id: int) -> float | None:
+        """Seconds that a switch will probably take yet, those before it included; None where
+        nobody can tell, and when it is over."""
+        ahead: float | None = None
+        for record in self.open_ones():
+            if record.id == self._current:
+                ahead = self._rest()
+            else:
+                ahead = (ahead or 0.0) + self._usual(record.route)
+            if record.id == id:
+                return ahead
+        return None
+
+    def _rest(self) -> float | None:
+        """Of the switch that runs."""
+        waits = [one.progress().forecast for one in self._waiting if one.grant is None]
+        return max((one.seconds for one in waits if one is not None), default=None)
+
+    def _usual(self, name: str) -> float:
+        """Of one that has to start its target, after what makes room for it has stopped."""
+        known = self._gate.snapshot().backends
+        starts, stops = [0.0], [0.0]
+        for one in self._config.backends:
+            seen = known[one.id].estimates if one.id in known else Estimates()
+            if one.id in self._targets(name)[:1]:
+                starts.append(one.start_guess if seen.start is None else seen.start)
+            elif one.id in known and known[one.id].state in _STAYING:
+                stops.append(one.stop_guess if seen.stop is None else seen.stop)
+        return max(starts) + max(stops)
 
     def wall(self) -> float:
         """Seconds since 1970, on the clock that the records' times are on."""
@@ -223,6 +254,7 @@ class Switchboard:
         """Make the target resident; why it isn't."""
         try:
             route = find_route(self._config, record.route)
+            await check_there(self._gate, route)
             if record.force:
                 self._break_leases(record, route)
             async with self._asking([_ask(route.backends, route.queue_timeout)]) as (admission,):
@@ -271,6 +303,9 @@ class Switchboard:
                 self._waiting = []
 
     def _finish(self, record: SwitchRecord, state: SwitchState, **more: Any) -> None:
+        if self._story is not None:
+            self._story.close()
+            more["steps"] = self._story.steps
         record = self._put(record, state=state, finished_at=self._clocks.wall(), **more)
         level = logging.INFO if state is SwitchState.SUCCEEDED else logging.WARNING
         log.log(level, "switch %d to %s %s", record.id, record.route, outcome(record))

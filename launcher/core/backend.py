@@ -76,7 +76,10 @@ class Backend:
     wanted_by: BackendId | None = None
     """For whom it drains."""
     pays: tuple[BackendId, ...] = ()
-    """Who was made to go for it."""
+    """Who was told to stop for it. While there is anybody it has a claim: the place that they
+    left, or will, is its own."""
+    claim: int = 0
+    """Its number among all claims, in the order in which they came to be."""
     price: float | None = None
     """Seconds that its going was expected to cost."""
     stop_reason: StopReason | None = None
@@ -114,6 +117,12 @@ class Backend:
     def needs(self) -> Needs:
         """What it occupies, or would where nothing was chosen yet."""
         return (self.placement or self.spec.placements[0]).needs
+
+    @property
+    def wants_place(self) -> bool:
+        """Whether others may be made to go for it."""
+        here = self.resident or self.blocked
+        return not here and (self.queue.pressing or bool(self.holds))
 
     @property
     def blocked(self) -> bool:

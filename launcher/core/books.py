@@ -61,6 +61,8 @@ class Books:
         """Backends that are added refuse new tickets from the beginning."""
         self.first_epoch = 0
         """Of a backend that is added: beyond that of any that had its name before."""
+        self.claims = 0
+        """How many there have been."""
         self.prewarmed = False
         self.wake = math.inf
         """The time last asked for with WakeAt."""
@@ -129,6 +131,7 @@ class Books:
         self.demand.changed(backend)
         if not backend.queue:
             self.queues.pop(backend.id, None)
+        self.review_claim(backend)
         return queued
 
     def grant(self, backend: Backend, ticket: Ticket, now: float, *, cold: bool) -> None:
@@ -322,6 +325,29 @@ class Books:
             if backend.blocked is not before:
                 self.again = True
                 self.demand.changed(backend)
+            self.review_claim(backend)
+
+    # -- claims
+
+    def claim(self, backend: Backend, victim: Backend) -> None:
+        """The victim is told to stop for it: the place is its own, from the first of them on."""
+        if not backend.pays:
+            self.claims += 1
+            backend.claim = self.claims
+            self.demand.changed(backend)
+        if victim.id not in backend.pays:
+            backend.pays = (*backend.pays, victim.id)
+
+    def unclaim(self, backend: Backend) -> None:
+        """It has what it paid for, gave up, or lost it: it stands among the others again."""
+        if backend.pays:
+            backend.pays = ()
+            self.demand.changed(backend)
+
+    def review_claim(self, backend: Backend) -> None:
+        """Who wants no place any more has no claim on one."""
+        if not backend.wants_place:
+            self.unclaim(backend)
 
     # -- time
 

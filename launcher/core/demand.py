@@ -99,7 +99,8 @@ class Demand:
         return tickets, cost
 
     def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, Need]]:
-        """Each in its turn, with how badly it needs a place; nobody of a line `in_vain`."""
+        """Each in its turn, with how badly it needs a place; nobody of a line `in_vain`. Whose
+        rank falls when it has its turn has another, once that was reviewed."""
         taken: list[tuple[Line, tuple[Rank, BackendId, int]]] = []
         heads = [
             (*first, line) for line in list(self._lines) if (first := self._first(line)) is not None

@@ -145,7 +145,7 @@ class Decided:
     wanted_by: BackendId | None = None
     """For whom room is made."""
     pays: tuple[BackendId, ...] = ()
-    """Who has to go with it, or was made to go for it."""
+    """Who was told to stop for it."""
     cost: float | None = None
     """Seconds that it is expected to cost: swaps, and work still to be waited for."""
     waiting: int = 0

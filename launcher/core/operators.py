@@ -93,11 +93,9 @@ def _change(world: World, backend: Backend, spec: BackendSpec, now: float) -> No
     """It is to be what it is, with another spec: had it been removed or replaced before, what
     runs stays."""
     backend.spec = spec
-    if backend.placement is not None:
-        # What runs is what was meant all along: what it is said to need counts at once.
-        backend.placement = spec.placements[0]
     backend.removed = backend.replaced = False
     if backend.resident:
+        # What runs is what was meant all along: what it is said to need counts at once.
         backend.placement = spec.placements[0]
     world.demand.changed(backend)
     going = backend.state is BackendState.DRAINING and backend.drain_reason in _CONFIGURED

@@ -7,7 +7,8 @@ room: idle ones that have lingered for as long as it pays, and, once its wait is
 ones that had their minimum residency. Who is already going for somebody is chosen anew each
 time, at half its price; who isn't chosen again goes on. An urgent backend that can't have a
 place yet holds a claim on one, so that nobody slips in before it; one that isn't urgent only
-claims a place that is being freed for it.
+claims a place that is being freed for it. For whom others were told to stop has its turn before
+all but orders and leases, until it has started, gives up, or the place is lost.
 """
 
 from __future__ import annotations
@@ -157,6 +158,12 @@ class _Pass:
         if not backend.queue.pressing and not backend.holds:
             world.reject_queue(backend, not_resident(backend), now)
             return
+        if backend.pays and need is not Need.ORDERED and not self._drained_for(backend):
+            # Everybody whom it paid for has gone, and an order, a lease or a stranger has the
+            # place: it goes back to where it stands among the others, and has its turn there.
+            world.unclaim(backend)
+            self._wake_at(world.demand.review(now))
+            return
         if need not in self.candidates:
             self.candidates[need] = self._candidates(need)
         candidates = [
@@ -193,6 +200,13 @@ class _Pass:
                 continue
             found.append(Candidate(backend.id, backend.needs, price, backend.used_at))
         return found
+
+    def _drained_for(self, wanting: Backend) -> bool:
+        """Whether somebody is still to be told to stop for it."""
+        return any(
+            one.state is BackendState.DRAINING and one.wanted_by == wanting.id
+            for one in self.world.residents.values()
+        )
 
     def _ordered_before(self, id: BackendId, wanting: Backend) -> bool:
         """Whether an operator's order for this one came before whatever `wanting` is for."""

@@ -153,11 +153,14 @@ class Collation:
 
 def rank_of(policy: Policy, wanting: Backend, now: float) -> Rank:
     """Its place among the cold backends that are waited for: what an operator ordered before
-    all others, in the order of arrival; then as the policy says."""
+    all others, in the order of arrival; then those for whom others were told to stop, in the
+    order of that, since what it costs is spent whoever comes next; then as the policy says."""
     order = wanting.queue.order
     if order is not None:
         return (0.0, *order)
-    return (1.0, *policy.rank(wanting, now))
+    if wanting.pays:
+        return (1.0, wanting.claim)
+    return (2.0, *policy.rank(wanting, now))
 
 
 def need_of(policy: Policy, wanting: Backend, now: float) -> Need:

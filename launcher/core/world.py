@@ -40,11 +40,11 @@ class World(Books):
             self.residents[backend.id] = backend
         else:
             self.residents.pop(backend.id, None)
+        self.review_claim(backend)
 
     def start(self, backend: Backend, why: str, now: float) -> None:
         """Begin a start; its needs are taken from now on."""
         self.decided(Deed.START, backend, why, now, backend.expected_start)
-        backend.pays = ()
         self._move(backend, Cause.START, now)
         placement = backend.placement = backend.spec.placements[0]
         backend.adopted = False
@@ -89,8 +89,6 @@ class World(Books):
             victim.drain_from = 0
         if victim.wanted_by == wanting.id and victim.state is BackendState.DRAINING:
             return
-        self._no_longer_wanted(victim)
-        wanting.pays = (*wanting.pays, victim.id)
         victim.wanted_by, victim.price = wanting.id, price
         if victim.state is BackendState.READY:
             why = "evicted"
@@ -119,15 +117,9 @@ class World(Books):
     def undrain(self, backend: Backend, now: float, why: str = "no longer wanted") -> None:
         """Nobody wants its place any more: it goes on."""
         self._move(backend, Cause.UNDRAIN, now)
-        self._no_longer_wanted(backend)
         self._forget_drain(backend)
         self.decided(Deed.UNDRAIN, backend, why, now)
         self.serve(backend, now)
-
-    def _no_longer_wanted(self, victim: Backend) -> None:
-        wanting = None if victim.wanted_by is None else self.backends.get(victim.wanted_by)
-        if wanting is not None:
-            wanting.pays = tuple(id for id in wanting.pays if id != victim.id)
 
     def settle(self, backend: Backend, now: float) -> None:
         """Stop a draining backend once nothing holds it: ask whether it has work of its own,
@@ -155,8 +147,12 @@ class World(Books):
         self.effects.append(Abort(backend.id, "backend_stopped", message))
 
     def stop(self, backend: Backend, reason: StopReason, now: float) -> None:
-        """Begin a stop; its needs stay taken until that is confirmed."""
+        """Begin a stop; its needs stay taken until that is confirmed. For whom it was made to go
+        has paid for the place from here on."""
         self.decided(Deed.STOP, backend, reason.value, now, backend.price)
+        wanting = None if backend.wanted_by is None else self.backends.get(backend.wanted_by)
+        if wanting is not None and wanting.wants_place:
+            self.claim(wanting, backend)
         self._move(backend, Cause.STOP, now)
         self._forget_drain(backend)
         backend.stop_reason = reason

@@ -97,7 +97,7 @@ class Observation:
     exit_code: int | None = None
     oom_killed: bool = False
     error: str | None = None
-    """What the engine says of a failed start."""
+    """What the engine says of a failed start; where there is nothing to start, what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from launcher.drivers.inspected import (
     Container,
 )
 from launcher.drivers.output import Frames, Lines, demultiplex, last_lines
-from launcher.drivers.refusals import ambiguous, runs_again, start_failed
+from launcher.drivers.refusals import absent, ambiguous, runs_again, start_failed
 from launcher.drivers.stream import EngineEvent
 from launcher.errors import LauncherError
 
@@ -108,7 +108,7 @@ class ContainerDriver:
             except LauncherError as error:
                 return Observation(exists=False, error=error.message)
             async with gate:
-                return self._observe(await self._engine.inspect(ref) if ref else None)
+                return self._seen(await self._engine.inspect(ref) if ref else None, spec)
 
         backends = dict(self._specs)
         looks = await asyncio.gather(*map(look, backends.values()), return_exceptions=True)
@@ -121,7 +121,8 @@ class ContainerDriver:
 
     async def inspect(self, backend: BackendId) -> Observation:
         """One backend; `exists=False` where no container has its name."""
-        return self._observe(await self._find(self._spec(backend)))
+        spec = self._spec(backend)
+        return self._seen(await self._find(spec), spec)
 
     async def start(self, backend: BackendId) -> Observation:
         """Start, unpause, or begin a restart that a policy is delaying.
@@ -290,14 +291,15 @@ class ContainerDriver:
         return services[0].id if services else None
 
     def _missing(self, spec: ContainerSpec) -> NoReturn:
-        raise LauncherError(
-            "backend_missing",
-            f"There is no container and no compose service named {spec.container!r}: create it "
-            f"(docker compose up --no-start {spec.container}), or correct `container`.",
-        )
+        raise absent(spec.container)
 
-    def _observe(self, found: Container | None) -> Observation:
-        return found.observation(self._engine.now()) if found else Observation(exists=False)
+    def _seen(self, found: Container | None, spec: ContainerSpec) -> Observation:
+        if found is None:
+            return Observation(exists=False, error=absent(spec.container).message)
+        return self._observe(found)
+
+    def _observe(self, found: Container) -> Observation:
+        return found.observation(self._engine.now())
 
     def _since(self, backend: BackendId, found: Container) -> float | None:
         """From when on its output is that of its last start; None where it never ran."""
@@ -344,7 +346,7 @@ class ContainerDriver:
         after = await self._engine.inspect(found.id)
         if after is not None and found.status != "paused":
             self._printing_since[backend] = (after.instance, before - 0.05)
-        return self._observe(after)
+        return self._seen(after, spec)
 
     async def _confirm_stopped(self, spec: ContainerSpec, stopped: Container, why: str) -> None:
         loop = asyncio.get_running_loop()

@@ -217,7 +217,7 @@ class FakeDriver:
         self._require_engine()
         one = self._one(backend)
         if backend not in self._specs or one.script.missing:
-            raise LauncherError("backend_missing", f"There is no {backend}; create it first.")
+            raise LauncherError("backend_missing", _nothing(backend))
         async with one.starting:
             if not one.running:
                 await _sleep(one.script.start_takes)
@@ -309,7 +309,7 @@ class FakeDriver:
 
     def _observe(self, one: _Backend) -> Observation:
         if one.id not in self._specs or one.script.missing:
-            return Observation(exists=False)
+            return Observation(exists=False, error=_nothing(one.id))
         if not one.running:
             return Observation(exit_code=one.exit_code, oom_killed=one.oom_killed)
         age = self._now() - one.since
@@ -376,3 +376,7 @@ async def _sleep(seconds: float) -> None:
         await asyncio.get_running_loop().create_future()
     elif seconds:
         await asyncio.sleep(seconds)
+
+
+def _nothing(backend: BackendId) -> str:
+    return f"There is no {backend}; create it first."

@@ -111,7 +111,9 @@ class ProcessDriver:
     async def _look(self, backend: BackendId, spec: ProcessSpec) -> Observation:
         run = self._runs.get(backend)
         if run is None:
-            return Observation(exists=await self._program(spec) is not None)
+            if await self._program(spec) is None:
+                return Observation(exists=False, error=_no_program(spec))
+            return Observation()
         return _observe(run.child)
 
     async def start(self, backend: BackendId) -> Observation:

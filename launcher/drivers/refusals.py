@@ -46,6 +46,15 @@ def runs_again(container: Container, times: int) -> str:
     )
 
 
+def absent(name: str) -> LauncherError:
+    """Nothing answers to the name."""
+    return LauncherError(
+        "backend_missing",
+        f"There is no container and no compose service named {name!r}: create it "
+        f"(docker compose up --no-start {name}), or correct `container`.",
+    )
+
+
 def ambiguous(name: str, found: Iterable[Listed]) -> LauncherError:
     them = ", ".join(
         sorted(

@@ -50,6 +50,7 @@ from launcher.core.types import (
     BackendId,
     BackendState,
     Estimates,
+    Failure,
     Forecast,
     Needs,
     Snapshot,
@@ -284,6 +285,12 @@ class Dispatcher:
     def driver(self, backend: BackendId) -> Driver:
         """Who holds it. Raises KeyError."""
         return self._held[backend].driver
+
+    async def missing(self, backend: BackendId) -> Failure | None:
+        """Why nothing of it could be started: there is nothing. None where there is something,
+        and where nobody can tell."""
+        held = self._held.get(backend)
+        return None if held is None else await self._reconciler.missing(held)
 
     def driver_health(self) -> dict[str, str | None]:
         """Driver name → None where it answers (and was listed), else why not."""

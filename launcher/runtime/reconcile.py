@@ -158,6 +158,17 @@ class Reconciler:
             elif not held.look_again:
                 return
 
+    async def missing(self, held: Held) -> Failure | None:
+        """Why nothing of it could be started: there is nothing. None also where it is up, and
+        where the driver can't tell."""
+        try:
+            seen = await held.driver.inspect(held.id)
+        except LauncherError as error:
+            missing = error.code == "backend_missing"
+            return Failure(error.code, error.message) if missing else None
+        told = seen.error or f"There is nothing to start for {held.id}; create it first."
+        return None if seen.exists else Failure("backend_missing", told)
+
     async def observe(self, held: Held) -> Observation | None:
         """Look once, and feed what was seen; None where the driver doesn't answer."""
         look = self._begin(held)

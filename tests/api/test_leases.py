@@ -92,6 +92,15 @@ async def test_one_that_somebody_else_holds() -> None:
 
 
 @virtual
+async def test_a_place_that_is_held_nobody_knows_how_long_is_asked_for_again() -> None:
+    async with living(life()) as run:
+        await api(run).take(request(body=wish(route="a", pin=True)))
+        with pytest.raises(LauncherError) as told:
+            await api(run).take(request(body=wish(route="b")))
+        assert (told.value.code, told.value.retry_after) == ("leased", 60.0)
+
+
+@virtual
 async def test_a_pin_and_a_place_for_work_outside() -> None:
     async with living(life()) as run:
         told = read(await api(run).take(request(body=wish(route="a", pin=True))))
@@ -139,6 +148,8 @@ async def test_a_start_that_fails() -> None:
         with pytest.raises(LauncherError) as told:
             await api(run).take(request(body=wish(route="b")))
         assert told.value.code == "backend_missing"
+        # Nothing was asked for, so nobody had to make room.
+        assert run.leases.open_ones() == []
 
 
 @virtual

@@ -117,7 +117,10 @@ async def test_models_and_containers_that_are_not_there() -> None:
     async with living(life()) as run:
         run.driver.script(B).missing = True
         assert await refused(legacy(run).switch(to("codr"))) == (400, "unknown_model")
-        assert await refused(legacy(run).switch(to("b"))) == (412, "backend_missing")
+        for wait in (True, False):
+            switch = legacy(run).switch(to("b", wait_for_ready=wait))
+            assert await refused(switch) == (412, "backend_missing")
+        assert run.switches.all() == []
         run.driver.script(A).exits_after = 1.0
         run.driver.script(A).ready_after = 5.0
         assert await refused(legacy(run).switch(to("a"))) == (503, "backend_start_failed")
@@ -186,7 +189,36 @@ async def test_modes_that_are_asked_for_wrongly(body: dict[str, Any], code: str)
 async def test_a_mode_that_fails_to_start() -> None:
     async with living(modal()) as run:
         run.driver.script(B).missing = True
-        assert await refused(legacy(run).mode_switch(changed("image"))) == (412, "backend_missing")
+        for wait in (True, False):
+            change = legacy(run).mode_switch(changed("image", wait_for_ready=wait))
+            assert await refused(change) == (412, "backend_missing")
+
+
+@virtual
+async def test_what_is_wrong_is_said_before_what_is_in_the_way() -> None:
+    async with living(modal()) as run:
+        run.driver.script(B).ready_after = 50.0
+        await legacy(run).switch(to("b", wait_for_ready=False))
+        wrong = legacy(run).mode_switch(changed("image", ttl_minutes=100_000.0))
+        assert await refused(wrong) == (400, "invalid_request")
+        assert await refused(legacy(run).mode_switch(changed("image"))) == (
+            409,
+            "switch_in_progress",
+        )
+
+
+@virtual
+async def test_a_lease_in_the_way_is_told_at_once() -> None:
+    async with living(modal()) as run:
+        lease = run.leases.take(routes=("a",), ttl=600.0)
+        await run.leases.settled(lease.id)
+        for wait in (True, False):
+            with pytest.raises(LauncherError) as told:
+                await legacy(run).switch(to("b", wait_for_ready=wait))
+            assert told.value.code == "leased"
+            assert told.value.retry_after == pytest.approx(600, abs=2)
+            change = legacy(run).mode_switch(changed("image", wait_for_ready=wait))
+            assert await refused(change) == (409, "leased")
 
 
 @virtual

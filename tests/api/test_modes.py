@@ -8,6 +8,7 @@ import pytest
 
 from launcher.api.modes import ModeApi, ModeBody
 from launcher.config import ModeConfig
+from launcher.core.types import BackendState
 from launcher.errors import LauncherError
 from tests.api.world import read, request
 from tests.control.house import Life, life, living
@@ -63,6 +64,26 @@ async def test_one_that_fails_says_that_the_old_one_goes_on() -> None:
         assert (answer.status, told["error"]["code"]) == (503, "backend_missing")
         assert told["error"]["message"].endswith("The mode llm goes on.")
         assert told["mode"]["mode"] == "llm"
+        assert run.house.state(A) is BackendState.READY
+        # When the old one ends has nothing to do with when to try again.
+        run.driver.script(B).missing = False
+        run.driver.script(B).exits_after = 0.5
+        run.driver.script(B).ready_after = 60.0
+        answer = await api(run).enter(request(body=ModeBody(mode="image")))
+        assert (answer.status, read(answer)["error"]["code"]) == (503, "backend_start_failed")
+        assert int(dict(answer.headers)["Retry-After"]) < 60
+
+
+@virtual
+async def test_one_that_is_asked_for_wrongly_gives_up_nothing() -> None:
+    async with living(life(modes=MODES)) as run:
+        run.driver.script(A).ready_after = 20.0
+        await api(run).enter(request(body=ModeBody(mode="llm", wait=False)))
+        with pytest.raises(LauncherError) as told:
+            await api(run).enter(request(body=ModeBody(mode="image", ttl="9h")))
+        assert told.value.code == "invalid_request"
+        await asyncio.sleep(30)
+        assert read(await api(run).show(request()))["mode"] == "llm"
 
 
 @virtual

@@ -24,6 +24,7 @@ class Lease:
     pin: bool = False
     needs: dict[str, int] | None = None
     note: Annotated[str, Limits(max_length=5)] | None = None
+    share: Annotated[float, Limits(gt=0)] | str | None = None
 
 
 @shape
@@ -66,6 +67,7 @@ def test_an_empty_body_stands_for_an_empty_object() -> None:
         (b'{"route": "a", "note": "123456"}', "invalid_request", "note", "at most 5 characters"),
         (b'{"route": "a", "pin": "yes"}', "invalid_request", "pin", "valid boolean"),
         (b'{"route": "a", "needs": {"gpu": "x"}}', "invalid_request", "needs.gpu", "valid int"),
+        (b'{"route": "a", "share": 0}', "invalid_request", "share", "than 0; or .* valid string"),
         (b'{"route": "a", "tll": 5}', "invalid_request", "tll", "Known: `route`, `ttl`"),
     ],
 )

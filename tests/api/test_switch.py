@@ -99,6 +99,7 @@ async def test_a_lease_in_the_way_is_a_409_at_once_and_force_breaks_it() -> None
             told = read(answer)
             assert (told["error"]["code"], told["switch"]["state"]) == ("leased", "failed")
             assert "Lease 1 (a, render, until" in told["error"]["message"]
+            assert dict(answer.headers)["Retry-After"] == "600"
         answer = await api(run).begin(request(body=asked(route="b", force=True)))
         assert (answer.status, read(answer)["broken_leases"]) == (200, [1])
 

@@ -187,7 +187,6 @@ async def test_one_runs_at_a_time_in_the_order_of_asking() -> None:
         states = [one.state.value for one in run.switches.open_ones()]
         assert states == ["running", "queued", "queued"]
         assert outcome(run.switches.get(ids[1])) == "waits for its turn"
-        assert run.switches.forecast(ids[1]) is None
         done = [await run.switches.over(id) for id in ids]
         assert {one.state for one in done} == {SwitchState.SUCCEEDED}
         assert [one.before for one in done] == [(A,), (B,), (C,)]
@@ -210,16 +209,52 @@ async def test_a_rollback_does_not_meet_the_next_switch() -> None:
 @virtual
 async def test_how_long_it_will_take_is_foretold() -> None:
     async with living(life()) as run:
+        run.driver.script(A).ready_after = 10.0
         run.driver.script(B).ready_after = 50.0
         await run.up(B)
         await run.up(A)
-        switch = run.switches.begin(B)
+        switch, next = run.switches.begin(B), run.switches.begin(A)
         await asyncio.sleep(20)
-        forecast = run.switches.forecast(switch.id)
-        assert forecast is not None
-        assert forecast.seconds == pytest.approx(30.0, abs=5.0)
-        await run.switches.over(switch.id)
-        assert run.switches.forecast(switch.id) is None
+        assert run.switches.remaining(switch.id) == pytest.approx(30.0, abs=5.0)
+        # Of one that has still to have its turn, what is before it counts.
+        assert run.switches.remaining(next.id) == pytest.approx(40.0, abs=8.0)
+        await run.switches.over(next.id)
+        assert run.switches.remaining(switch.id) is None
+        assert run.switches.remaining(next.id) is None
+
+
+@virtual
+async def test_nothing_is_stopped_and_no_lease_broken_for_what_is_not_there() -> None:
+    async with living(life()) as run:
+        lease = run.leases.take(routes=(A,), ttl=600.0)
+        await run.leases.settled(lease.id)
+        run.driver.script(B).missing = True
+        done = await run.switched(B, force=True)
+        assert (done.state, done.steps, done.broke) == (SwitchState.FAILED, (), ())
+        assert done.error is not None
+        assert done.error.code == "backend_missing"
+        assert run.leases.get(lease.id).over is False
+        assert run.house.state(A) is BackendState.READY
+        run.driver.script(B).missing = False
+        assert (await run.switched(B, force=True)).state is SwitchState.SUCCEEDED
+
+
+@virtual
+async def test_no_step_of_a_switch_that_is_over_goes_on() -> None:
+    async with living(life()) as run:
+        await run.up(A)
+        run.driver.script(B).ready_after = 50.0
+        switch = run.switches.begin(B)
+        await asyncio.sleep(10)
+        less = [one for one in run.config.backends if one.id != B]
+        run.house.dispatcher.reconfigure(
+            {one.id: one for one in less}, {one.id: run.driver for one in less}
+        )
+        done = await run.switches.over(switch.id)
+        assert done.state is SwitchState.ROLLED_BACK
+        assert names(done)[1:3] == ["start b", "wait until b is healthy"]
+        assert all(step.ended_at is not None for step in done.steps)
+        assert [step.ok for step in done.steps if step.name == "wait until b is healthy"] == [False]
 
 
 @virtual
@@ -383,3 +418,21 @@ async def test_where_the_route_is_gone_after_the_restart_what_was_there_comes_ba
         assert done.error is not None
         assert done.error.code == "unknown_route"
         assert again.house.state(A) is BackendState.READY
+
+
+@virtual
+async def test_what_was_stopped_before_a_kill_was_stopped_for_it() -> None:
+    async with living(life()) as run:
+        await run.up(A)
+        run.driver.script(B).ready_after = 50.0
+        switch = run.switches.begin(B)
+        await at(run, "starting")
+        await run.switches.durable()
+        run.kill()
+    run.driver.kill(B)
+    async with living(after(run)) as again:
+        done = await again.switches.over(switch.id)
+        assert (done.state, done.stopped) == (SwitchState.SUCCEEDED, (A,))
+        cut = [step for step in done.steps if step.detail == "the launcher ended meanwhile"]
+        assert [step.ok for step in cut] == [False]
+        assert all(step.ended_at is not None for step in done.steps)

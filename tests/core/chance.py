@@ -23,15 +23,24 @@ class Chance:
     """One random run."""
 
     def __init__(
-        self, make: Make, rng: Random, *, settled: bool = False, operators: bool = True
+        self,
+        make: Make,
+        rng: Random,
+        *,
+        settled: bool = False,
+        operators: bool = True,
+        crowded: bool = False,
     ) -> None:
         """`settled`: see to it after each event that a Tick would change nothing. `operators`:
-        there are some, who switch, lease, reserve, drain and configure."""
+        there are some, who switch, lease, reserve, drain and configure. `crowded`: many wait for
+        few places, stops take their time, and little else goes wrong."""
         self.rng = rng
         self.settled = settled
         self.operators = operators
+        self.crowded = crowded
         self.gpu, self.ram = rng.choice((1, 2, 3)), rng.choice((0, 0, 2))
-        specs = [self._spec(name) for name in NAMES[: rng.randint(1, len(NAMES))]]
+        least = len(NAMES) if crowded else 1
+        specs = [self._spec(name) for name in NAMES[: rng.randint(least, len(NAMES))]]
         self.stage = Stage(make, specs, gpu=self.gpu, ram=self.ram, seen=False)
         self.names = [str(one.id) for one in specs]
         self.reserved = 0
@@ -46,7 +55,7 @@ class Chance:
         rng = self.rng
         return spec(
             name,
-            gpu=rng.randint(0, self.gpu),
+            gpu=rng.randint(int(self.crowded), self.gpu),
             ram=rng.randint(0, self.ram),
             idle_timeout=rng.choice((20.0, 120.0)),
             start_timeout=rng.choice((30.0, 100.0)),
@@ -69,6 +78,9 @@ class Chance:
             + [self._abandon, self._silence, self._stranger, self._death, self._repeat]
             + [self._busy, self._operator, self._hang, self._engine]
         )
+        if self.crowded:
+            moves = [self._arrive] * 8 + [self._release] * 8 + [self._finish] * 4 + [self._wait] * 2
+            moves += [self._look, self._abandon, self._silence, self._busy, self._repeat]
         if self.operators:
             moves += [self._order, self._lease, self._lease, self._unlease, self._renew]
             moves += [self._drain, self._configure, self._reserve]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from launcher.core import events as ev
 from launcher.core.effects import Decided, Deed, Stop
-from launcher.core.types import Estimates, Priority, Wake, patience
+from launcher.core.types import BackendId, Estimates, Hold, Priority, Wake, patience
 from tests.core.scenarios import SCENARIOS, pair, scenario
 from tests.core.stage import Make, Stage, spec
 
@@ -469,6 +470,243 @@ def a_higher_class_passes_a_claim_of_a_lower_one(make: Make) -> None:
     assert "small" not in s.starts, "big is overdue, and a has just become ready"
     s.arrive("small", priority=Priority.INTERACTIVE, max_wait=500.0)
     assert s.starts[-1] == "small"
+
+
+# -- who has paid for a place
+
+
+def going(make: Make, mine: Priority) -> Stage:
+    """`a` was up and in use; it is told to stop for `b`, which was overdue."""
+    s = Stage(make, [spec("a"), spec("b"), spec("c")])
+    running = s.arrive("a", priority=Priority.INTERACTIVE)
+    s.started("a")
+    s.pass_time(100.0)
+    s.arrive("b", priority=mine, max_wait=8.0)
+    s.pass_time(9.0)
+    assert s.state("a") == "draining"
+    s.release(running)
+    assert s.stops == [("a", "evicted")]
+    return s
+
+
+@scenario
+def a_place_is_for_whom_it_was_made_whoever_comes_meanwhile(make: Make) -> None:
+    for mine, theirs in itertools.product(Priority, Priority):
+        for rival in ("a", "c"):
+            s = going(make, mine)
+            for _ in range(5):
+                s.arrive(rival, priority=theirs, max_wait=0.0)
+            s.stopped("a")
+            assert s.starts[-1] == "b", (mine, theirs, rival)
+            s.started("b")
+            assert [backend for _, backend, _ in s.granted] == ["a", "b"]
+
+
+@scenario
+def it_is_so_for_one_that_is_not_overdue(make: Make) -> None:
+    s = pair(make)
+    s.up("a")
+    s.arrive("b", priority=Priority.BATCH)
+    s.arrive("a", priority=Priority.INTERACTIVE)
+    s.stopped("a")
+    assert s.starts == ["a", "b"]
+
+
+@scenario
+def no_class_has_a_model_stopped_over_and_over_for_somebody_else(make: Make) -> None:
+    s = going(make, Priority.NORMAL)
+    for _ in range(5):
+        s.arrive("a", priority=Priority.INTERACTIVE, max_wait=8.0)
+        for name, operation in sorted(s.operations.items()):
+            s.stopped(name) if isinstance(operation, Stop) else s.started(name)
+        s.pass_time(20.0)
+    assert s.starts == ["a", "b"]
+
+
+@scenario
+def an_order_takes_a_place_that_somebody_paid_for(make: Make) -> None:
+    for rival, ordered in itertools.product(("a", "c"), (Stage.order, Stage.lease)):
+        s = going(make, Priority.INTERACTIVE)
+        ordered(s, rival)
+        s.stopped("a")
+        assert s.starts[-1] == rival
+
+
+@scenario
+def who_lost_the_place_stands_among_the_others_again(make: Make) -> None:
+    """Nothing is spent on it any more that another would waste."""
+    s = going(make, Priority.NORMAL)
+    switch = s.order("c")
+    s.stopped("a")
+    s.started("c")
+    s.arrive("a", priority=Priority.INTERACTIVE)
+    s.release(switch)
+    s.pass_time(200.0)
+    s.stopped("c")
+    assert s.starts[-1] == "a"
+
+
+@scenario
+def who_gave_up_has_paid_for_nothing(make: Make) -> None:
+    s = going(make, Priority.NORMAL)
+    s.abandon(max(s.queued))
+    s.arrive("b")
+    s.arrive("a", priority=Priority.INTERACTIVE)
+    s.stopped("a")
+    assert s.starts == ["a", "a"]
+    assert told(s, Deed.START).pays == ()
+
+
+@scenario
+def who_may_stop_nobody_keeps_no_place_that_was_made_for_others(make: Make) -> None:
+    s = going(make, Priority.NORMAL)
+    paid = max(s.queued)
+    s.arrive("b", wake=Wake.IF_IDLE)
+    s.abandon(paid)
+    s.arrive("a", priority=Priority.INTERACTIVE)
+    s.stopped("a")
+    assert s.starts == ["a", "a"]
+
+
+@scenario
+def of_several_who_is_served_elsewhere_keeps_no_place(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b"), spec("c", gpu=0)])
+    s.up("a")
+    either = s.arrive("b", "c", priority=Priority.INTERACTIVE)
+    s.arrive("c")
+    s.started("c")
+    assert s.flying[either] == "c"
+    s.arrive("b", priority=Priority.BATCH)
+    s.arrive("a", priority=Priority.INTERACTIVE)
+    s.stopped("a")
+    assert s.starts == ["a", "c", "a"]
+
+
+@scenario
+def until_somebody_is_told_to_stop_the_choice_is_open(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b"), spec("c")])
+    running = s.arrive("a")
+    s.started("a")
+    s.pass_time(100.0)
+    s.arrive("b", max_wait=8.0)
+    s.pass_time(9.0)
+    assert s.state("a") == "draining"
+    s.arrive("c", priority=Priority.INTERACTIVE, max_wait=0.0)
+    s.release(running)
+    assert told(s, Deed.STOP).wanted_by == "c"
+    s.stopped("a")
+    assert s.starts[-1] == "c"
+
+
+@scenario
+def who_paid_in_part_keeps_that_part(make: Make) -> None:
+    s = Stage(make, [spec("idle"), spec("busy"), spec("big", gpu=2), spec("small")], gpu=2)
+    s.up("idle")
+    running = s.arrive("busy")
+    s.started("busy")
+    s.pass_time(100.0)
+    s.arrive("big", max_wait=0.0)
+    s.stopped("idle")
+    s.arrive("small", priority=Priority.INTERACTIVE, max_wait=0.0)
+    assert "small" not in s.starts
+    s.release(running)
+    s.stopped("busy")
+    assert s.starts[-1] == "big"
+    assert told(s, Deed.START).pays == ("idle", "busy")
+
+
+@scenario
+def who_cannot_have_the_rest_keeps_no_part(make: Make) -> None:
+    s = Stage(make, [spec("a"), spec("b", asks_busy=True), spec("c", gpu=2), spec("d")], gpu=2)
+    s.up("a")
+    s.up("b")
+    s.arrive("c", priority=Priority.BATCH, max_wait=500.0)
+    s.stopped("a")
+    s.arrive("d", priority=Priority.INTERACTIVE)
+    assert "d" not in s.starts
+    s.answer_busy("b", True)
+    assert s.starts[-1] == "d", "b works by itself, and c is in no hurry"
+
+
+@scenario
+def who_paid_first_has_its_place_first(make: Make) -> None:
+    specs = [spec("a"), spec("b"), spec("c"), spec("first"), spec("second", gpu=2)]
+    s = Stage(make, specs, gpu=3)
+    running = {}
+    for name in ("a", "b", "c"):
+        running[name] = s.arrive(name)
+        s.started(name)
+    s.release(running["a"])
+    s.pass_time(200.0)
+    s.arrive("first")
+    s.release(running["b"])
+    s.arrive("second", priority=Priority.INTERACTIVE, max_wait=0.0)
+    assert (s.state("a"), s.state("b"), s.state("c")) == ("stopping", "stopping", "draining")
+    s.stopped("a")
+    assert s.starts[-1] == "first"
+
+
+@scenario
+def a_lease_that_leaves_no_place_takes_it_for_good(make: Make) -> None:
+    s = going(make, Priority.NORMAL)
+    lease = s.lease("a", hold=Hold(math.inf, until=s.now + 50.0))
+    s.unlease(lease)
+    s.arrive("a", priority=Priority.INTERACTIVE)
+    s.stopped("a")
+    assert s.starts == ["a", "a"]
+
+
+@scenario
+def what_was_paid_is_had_once(make: Make) -> None:
+    s = pair(make)
+    s.up("a")
+    s.lease("b", hold=Hold(math.inf, until=1000.0))
+    s.stopped("a")
+    assert told(s, Deed.START).pays == ("a",)
+    s.started("b")
+    s.dies("b")
+    s.observe("b")
+    s.now += 1.0
+    s.feed(ev.Tick())
+    assert told(s, Deed.START).pays == ()
+
+
+@scenario
+def a_stop_that_comes_after_its_reason_has_left_is_for_nobody(make: Make) -> None:
+    s = pair(make)
+    running = s.arrive("a")
+    s.started("a")
+    s.pass_time(100.0)
+    waiting = s.arrive("b", max_wait=0.0)
+    s.feed(ev.StopRequested(BackendId("a"), force=False))
+    s.abandon(waiting)
+    s.release(running)
+    s.arrive("b", priority=Priority.BATCH)
+    s.arrive("a", priority=Priority.INTERACTIVE)
+    s.stopped("a")
+    assert s.starts == ["a", "a"]
+
+
+@scenario
+def who_is_stopped_for_somebody_twice_is_named_once(make: Make) -> None:
+    s = Stage(make, [spec(n) for n in ("idle", "busy", "other")] + [spec("big", gpu=2)], gpu=3)
+    s.up("idle")
+    running = s.arrive("busy")
+    s.started("busy")
+    s.pass_time(1.0)
+    s.arrive("other")
+    s.started("other")
+    s.pass_time(100.0)
+    s.arrive("big", max_wait=0.0)
+    s.stopped("idle")
+    s.somebody_starts("idle")
+    s.observe("idle")
+    assert s.state("busy") == "draining"
+    s.started("idle")
+    s.stopped("idle")
+    s.release(running)
+    s.stopped("busy")
+    assert told(s, Deed.START).pays == ("idle", "busy")
 
 
 # -- one of several

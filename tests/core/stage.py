@@ -15,6 +15,8 @@ from launcher.core.effects import (
     Abort,
     Adopt,
     AskBusy,
+    Decided,
+    Deed,
     Effect,
     Expired,
     Forget,
@@ -27,6 +29,7 @@ from launcher.core.effects import (
     WakeAt,
 )
 from launcher.core.types import (
+    RESIDENT,
     BackendId,
     BackendSpec,
     BackendState,
@@ -38,6 +41,7 @@ from launcher.core.types import (
     Snapshot,
     Ticket,
     TicketId,
+    Wake,
     needs,
 )
 
@@ -104,6 +108,8 @@ class Stage:
         """Leased when an operator had it stopped already."""
         self.shrunk: set[BackendId] = set()
         """Whose bound was another when it was reached."""
+        self.claims: list[BackendId] = []
+        """Others were told to stop for them, and but for those who leave there is room."""
         self.reshaped = False
         """What backends need, or what there is, was changed."""
         self.wake = math.inf
@@ -129,6 +135,7 @@ class Stage:
         for effect in effects:
             self._note(effect)
         self._check()
+        self._check_claims(effects)
         return effects
 
     def states(self) -> dict[BackendId, str]:
@@ -267,6 +274,34 @@ class Stage:
         late = [ticket for ticket, (_, until) in self.leases.items() if until < self.now]
         if late and not shot.closed:
             raise Broken(f"{late} should have ended")
+
+    def _check_claims(self, effects: Iterable[Effect]) -> None:
+        """A stop for somebody is followed by its start: nobody takes the place that was made for
+        it but an order, a lease or a stranger, for as long as it waits."""
+        shot = self.scheduler.snapshot(self.now)
+        resident = {id for id, b in shot.backends.items() if b.state in RESIDENT or not b.known}
+        ordered = {id for t in self.queued.values() if t.urgent or t.hold for id in t.backends}
+        ordered |= {on for on, _ in self.leases.values()}
+        staying = ordered | {
+            id
+            for id in resident
+            if (b := shot.backends[id]).state is not BackendState.STOPPING or b.stop_failure
+        }
+        started = {e.backend for e in effects if isinstance(e, Start)} - ordered
+        waiting = {t.backends[0] for t in self.queued.values() if _waits_for_one(t)}
+        told = [e.wanted_by for e in effects if isinstance(e, Decided) and e.deed is Deed.STOP]
+        before, self.claims = self.claims, []
+        for id in dict.fromkeys([*before, *(one for one in told if one is not None)]):
+            if id not in waiting - resident - ordered or self.behind_a_lease(id):
+                continue
+            beside = staying.union(self.claims)
+            if self.fits(id, beside):
+                self.claims.append(id)
+            elif id in before and self.fits(id, beside - started):
+                raise Broken(f"{started} took the place that was made for {id}")
+        for id in self.claims:
+            if id in before and self.fits(id, resident | ordered):
+                raise Broken(f"{id} isn't started in the place that was made for it")
 
     def fits(self, name: BackendId, beside: Iterable[BackendId]) -> bool:
         """Whether there is room for one and some others at a time, as far as it has a say."""
@@ -446,3 +481,8 @@ class Stage:
         ticket = self.arrive(backend)
         self.started(backend)
         self.release(ticket)
+
+
+def _waits_for_one(ticket: Ticket) -> bool:
+    """Whether others may be made to go for it, and for the sake of one backend only."""
+    return len(ticket.backends) == 1 and ticket.wake is Wake.ALWAYS

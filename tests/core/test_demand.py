@@ -10,7 +10,7 @@ import pytest
 
 from launcher.core.backend import Backend
 from launcher.core.demand import Demand, Line
-from launcher.core.policy import POLICIES, need_of
+from launcher.core.policy import POLICIES, need_of, rank_of
 from launcher.core.queue import SPARE
 from launcher.core.types import BackendId, BackendState, Priority, Ticket, TicketId
 from tests.core.stage import spec
@@ -48,12 +48,16 @@ def test_the_order_is_that_of_a_sort(name: str, seed: int) -> None:
                 backend.queue.put(ticket, now)
             elif move < 0.8 and backend.queue:
                 backend.queue.take(rng.choice(list(backend.queue)))
-            else:
+            elif move < 0.95:
                 backend.state = rng.choice(list(BackendState))
+            else:
+                next_id += 1
+                backend.claim = next_id
+                backend.pays = () if backend.pays else (backends[0].id,)
             demand.changed(backend)
         demand.review(now)
         waiting = [b for b in backends if b.queue and b.state in COLD]
-        order = sorted(waiting, key=lambda b: (*policy.rank(b, now), b.id))
+        order = sorted(waiting, key=lambda b: (*rank_of(policy, b, now), b.id))
         lined_up = [(b, need_of(policy, b, now)) for b in order]
         assert list(demand.best_first(set())) == lined_up
         assert list(demand.best_first(set())) == lined_up, "looking changes nothing"
@@ -106,3 +110,23 @@ def test_what_is_void_is_forgotten() -> None:
         demand.review(float(number))
     heaps = [demand._reviews, *demand._lines.values()]
     assert max(map(len, heaps)) <= 2 * SPARE
+
+
+def test_who_lost_its_claim_has_another_turn_in_the_same_round() -> None:
+    demand = Demand(POLICIES["arrival"]())
+    for number, name in enumerate(("a", "b", "c")):
+        one = spec(name)
+        backend = Backend(one, one.estimates)
+        backend.queue.put(Ticket(TicketId(number), (one.id,)), float(number))
+        backend.pays = (BackendId("x"),) if name == "b" else ()
+        demand.changed(backend)
+    demand.review(10.0)
+    seen: list[BackendId] = []
+    for backend, _ in demand.best_first(set()):
+        seen.append(backend.id)
+        if backend.pays:
+            backend.pays = ()
+            demand.changed(backend)
+            demand.review(10.0)
+    assert seen == ["b", "a", "b", "c"]
+    assert [backend.id for backend, _ in demand.best_first(set())] == ["a", "b", "c"]

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.core.policy import Collation
 from launcher.core.scheduler import Scheduler
-from launcher.core.types import BackendId, Estimates, Forecast, TicketId
+from launcher.core.types import BackendId, Estimates, Forecast, Priority, TicketId
 from tests.core.stage import Stage, spec
 
 MEASURED = Estimates(start=30.0, stop=4.0, service=10.0)
@@ -279,3 +279,12 @@ def test_an_order_waits_for_what_runs_alone() -> None:
     ordered = s.order("b")
     assert foreseen(s, ordered).place == 1
     assert foreseen(s, ordered).seconds < 60.0 < long
+
+
+def test_who_has_paid_is_expected_before_a_higher_class() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    normal = s.arrive("b")
+    assert s.state("a") == "stopping"
+    chat = s.arrive("a", priority=Priority.INTERACTIVE)
+    assert foreseen(s, normal).seconds < 40.0 < foreseen(s, chat).seconds

@@ -22,6 +22,7 @@ def survives(make: Make) -> bool:
             Chance(make, Random(seed), operators=False).run(100)
         for seed in range(30):
             Chance(make, Random(seed)).run(100)
+            Chance(make, Random(seed), operators=False, crowded=True).run(100)
     except (AssertionError, KeyError, IndexError, IllegalTransition):
         return False
     return True

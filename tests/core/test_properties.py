@@ -27,6 +27,13 @@ def test_what_an_event_makes_possible_is_done_with_it(seed: int) -> None:
     Chance(Scheduler, Random(seed), settled=True).run(80)
 
 
+@pytest.mark.parametrize("seed", range(0, 400, 10))
+def test_a_stop_for_somebody_is_followed_by_its_start(seed: int) -> None:
+    """See `Stage._check_claims`."""
+    for one in range(seed, seed + 10):
+        Chance(Scheduler, Random(one), operators=False, crowded=True).run(100)
+
+
 def test_long_runs_cover_every_move(
     monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
 ) -> None:

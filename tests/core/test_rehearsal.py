@@ -7,7 +7,7 @@ import math
 from launcher.core.effects import Decided, Grant, Reject
 from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
-from launcher.core.types import BackendId, Estimates, OnLease, Ticket, TicketId
+from launcher.core.types import BackendId, Estimates, OnLease, Priority, Ticket, TicketId
 from tests.core.stage import Stage, spec
 
 MEASURED = Estimates(start=30.0, stop=4.0, service=10.0)
@@ -73,6 +73,15 @@ def test_those_before_come_before() -> None:
     ] == ["stop", "start", "stop", "start"]
     assert steps[-1].after > 20.0 + 2 * 34.0
     assert isinstance(steps[-1].effect, Grant)
+
+
+def test_who_has_paid_comes_before_a_higher_class() -> None:
+    s = stage("a", "b")
+    s.up("a")
+    s.arrive("b")
+    assert s.state("a") == "stopping"
+    steps = plan(s, "a", priority=Priority.INTERACTIVE)
+    assert told(steps)[0] == (4.0, "start", "b")
 
 
 def test_a_refusal_is_the_end_of_it() -> None:

@@ -187,7 +187,8 @@ class DriverContract:
         with pytest.raises(LauncherError) as raised:
             await harness.driver.start(MISSING)
         assert raised.value.code == "backend_missing"
-        assert not (await harness.driver.inspect(MISSING)).exists
+        seen = await harness.driver.inspect(MISSING)
+        assert (seen.exists, seen.error) == (False, raised.value.message)
 
     async def test_an_early_death_shows_its_code_and_last_words(self, harness: Harness) -> None:
         await harness.driver.start(EXITS)

@@ -300,3 +300,19 @@ async def test_a_backend_that_is_removed_is_seen_as_gone() -> None:
         with house.asking() as place, pytest.raises(LauncherError) as raised:
             await place.granted()
         assert raised.value.code == "backend_missing"
+
+
+@virtual
+async def test_what_is_not_there_is_told_without_starting_it() -> None:
+    house = House()
+    async with opened(house):
+        missing = house.dispatcher.missing
+        house.driver.script(A).missing = True
+        told = await missing(A)
+        assert told is not None
+        assert (told.code, "create it first" in told.message) == ("backend_missing", True)
+        assert await missing(B) is None
+        house.driver.lose_engine()
+        # Nobody can tell.
+        assert await missing(A) is None
+        assert house.driver.count("start", A) == 0
