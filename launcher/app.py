@@ -179,6 +179,7 @@ class App:
         self.budget.limit = config.max_buffered
         self.front.handler = self.handler = handler
         self.readers.recheck(handler.admits)
+        self.outputs.look_again()
         self.config = config
 
     def _exchange_started(self, record: ExchangeRecord) -> None:

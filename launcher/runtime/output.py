@@ -16,7 +16,7 @@ from launcher.core.types import BackendId
 from launcher.drivers.base import Driver
 from launcher.drivers.output import Follower
 from launcher.errors import LauncherError
-from launcher.facts import Fact, Loading
+from launcher.facts import Fact, Loading, StopEnded
 
 #: Lines of a start that are told to whoever followed the one before.
 CAUGHT_UP = 500
@@ -32,18 +32,23 @@ class Outputs:
         self._redact = redact
         self._pumps: set[asyncio.Task[None]] = set()
         self._starts: Counter[BackendId] = Counter()
-        self._started = asyncio.Event()
+        self._news = asyncio.Event()
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Outputs followed={len(self._pumps)}>"
 
     def fact(self, fact: Fact) -> None:
-        """What was started runs: its output can be followed."""
+        """What was started runs: its output can be followed. What was stopped may be gone."""
         if isinstance(fact, Loading):
             self._starts[fact.backend] += 1
-            self._started.set()
-            self._started = asyncio.Event()
+        if isinstance(fact, Loading | StopEnded):
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Who follows a backend that is no more is told so."""
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def tail(self, backend: BackendId, lines: int) -> list[str]:
         """The last lines of its last start. Raises LauncherError where its engine is away."""
@@ -87,7 +92,8 @@ class Outputs:
                     async for line in found:
                         follower.put(self._redact(line))
                 while self._starts[backend] == starts:
-                    await self._started.wait()
+                    self._driver_of(backend)
+                    await self._news.wait()
                 follower.put(f"--- {backend} was started ---")
                 lines = CAUGHT_UP
         except (LauncherError, KeyError) as error:

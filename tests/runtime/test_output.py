@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from launcher import tasks
-from launcher.core.types import BackendId
+from launcher.core.types import BackendId, StopReason
 from launcher.drivers.base import ProcessSpec
 from launcher.drivers.fake import FakeDriver
-from launcher.facts import Loading
+from launcher.facts import Loading, StopEnded
 from launcher.runtime.output import Outputs
 
 X = BackendId("x")
@@ -134,3 +134,25 @@ async def test_who_leaves_leaves_nothing_behind(outputs: Outputs, driver: FakeDr
 
     assert repr(outputs) == "<Outputs followed=0>"
     assert driver._one(X).followers == []
+
+
+async def test_who_follows_what_is_no_more_is_told(driver: FakeDriver) -> None:
+    there = {X: driver}
+    outputs = Outputs(there.__getitem__, str)
+    driver.run(X)
+    driver.print(X, "one")
+    reader = Reader(outputs)
+    assert await reader.line() == "one"
+    driver.kill(X)
+    outputs.fact(StopEnded(X, StopReason.REMOVED, 0.1))
+    waits = tasks.spawn(reader.line(), name="line")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waits.done(), "it is stopped, and may be started again"
+
+    del there[X]
+    outputs.look_again()
+
+    assert await asyncio.wait_for(waits, 30) == "(x: it is gone)"
+    with pytest.raises(StopAsyncIteration):
+        await reader.line()
