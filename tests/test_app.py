@@ -31,6 +31,7 @@ from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
+from launcher.proxy import waiting
 from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.meters import Meter
 from launcher.runtime.held import Held
@@ -329,9 +330,8 @@ async def somebody_waits(launcher: app.App, backend: BackendId) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("where", ["/a/v1/chat/completions", "/v1/chat/completions"])
-async def test_who_waits_goes_to_where_the_route_leads_now(tmp_path: Path, where: str) -> None:
-    before = config(tmp_path)
+def led_elsewhere(before: LauncherConfig) -> LauncherConfig:
+    """The route of `a` leads to another backend, which calls itself `sea`; `a` is gone."""
     driver = before.backends[0].driver
     assert isinstance(driver, ProcessSpec)
     c = replace(
@@ -340,20 +340,61 @@ async def test_who_waits_goes_to_where_the_route_leads_now(tmp_path: Path, where
         driver=replace(driver, env=(("BACKEND_NAME", "sea"),)),
     )
     moved = replace(before.routes[0], backends=(c.id,))
-    after = replace(before, routes=(moved, before.routes[1]), backends=(c, before.backends[1]))
+    return replace(before, routes=(moved, before.routes[1]), backends=(c, before.backends[1]))
+
+
+@pytest.mark.parametrize("where", ["/a/v1/chat/completions", "/v1/chat/completions"])
+async def test_who_waits_goes_to_where_the_route_leads_now(tmp_path: Path, where: str) -> None:
+    before = config(tmp_path)
+    after = led_elsewhere(before)
     async with app.running(before) as launcher, aiohttp.ClientSession() as session:
         base = f"http://{launcher.front.addresses[0]}"
         asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
         async with session.post(f"{base}/b/v1/chat/completions", json=asked) as stream:
             await stream.content.readline()
-            waiting = tasks.spawn(
+            waits = tasks.spawn(
                 _posted(session, f"{base}{where}", {"model": "a", "messages": []}), name="wait"
             )
             await somebody_waits(launcher, BackendId("a"))
             launcher.take(after)
-            assert not waiting.done()
+            assert not waits.done()
             await stream.read()
-        assert "sea-0" in await waiting
+        assert "sea-0" in await waits
+
+
+async def test_a_browser_that_waits_does_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = config(tmp_path)
+    browser = {"Accept": "text/html"}
+    page = {**browser, "X-Launcher-Waiting": "1"}
+    async with app.running(before) as launcher, aiohttp.ClientSession() as session:
+        base = f"http://{launcher.front.addresses[0]}"
+        asked = {"stream": True, "x_tokens": 100, "x_delay": 0.02}
+
+        async def opened() -> tuple[int, str]:
+            async with session.get(f"{base}/a/v1/models", headers=browser) as answer:
+                return answer.status, await answer.text()
+
+        async with session.post(f"{base}/b/v1/chat/completions", json=asked) as stream:
+            await stream.content.readline()
+            assert (await opened())[0] == 202
+            async with session.get(f"{base}/a/v1/models", headers=page) as followed:
+                await followed.content.readline()
+                monkeypatch.setattr(waiting, "SHORT", 60.0)
+                launcher.take(led_elsewhere(before))
+                told = (await followed.text()).splitlines()
+            # It is to open the page again, and has its place in the queue of the new one.
+            assert told[-1] == '{"ready":true}'
+            again = tasks.spawn(opened(), name="open it again")
+            await somebody_waits(launcher, BackendId("c"))
+            # Who has just come is sent on without a page in between.
+            launcher.take(before)
+            await somebody_waits(launcher, BackendId("a"))
+            launcher.take(led_elsewhere(before))
+            await stream.read()
+        status, text = await again
+        assert (status, "sea" in text) == (200, True)
 
 
 async def _posted(session: aiohttp.ClientSession, url: str, body: object) -> str:
@@ -369,10 +410,10 @@ async def test_who_waits_for_what_is_nowhere_now_is_told(tmp_path: Path) -> None
         asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
         async with session.post(f"{base}/b/v1/chat/completions", json=asked) as stream:
             await stream.content.readline()
-            waiting = tasks.spawn(_status(session, f"{base}/a/v1/models"), name="wait")
+            waits = tasks.spawn(_status(session, f"{base}/a/v1/models"), name="wait")
             await somebody_waits(launcher, BackendId("a"))
             launcher.take(replace(before, routes=before.routes[1:], backends=before.backends[1:]))
-            assert await waiting == (503, "backend_stopped")
+            assert await waits == (503, "backend_stopped")
             assert (await stream.text()).rstrip().endswith("data: [DONE]")
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from launcher.api.endpoint import OwnEndpoints
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
-from launcher.proxy.access import Access
+from launcher.proxy.access import Access, Caller
 from launcher.proxy.body import Budget
 from launcher.proxy.browsers import OWN_HEADERS, Guard, names_of
 from launcher.proxy.exchange import ClientGone, Exchange
@@ -23,7 +24,7 @@ from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.readers import Readers, Right
 from launcher.proxy.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
 from launcher.proxy.resolve import Resolver
-from launcher.proxy.resolved import Resolved
+from launcher.proxy.resolved import Candidate, Resolved
 from launcher.proxy.serving import Serving, Visit
 from launcher.proxy.target import check_path, printable
 from launcher.proxy.timing import timing_headers
@@ -136,16 +137,22 @@ class ProxyHandler:
         configuration has it, if that sends it elsewhere."""
         by = self
         while True:
+            visit.elsewhere = partial(by._leads_elsewhere, found, visit.caller)
             try:
                 return await by._serving.serve(visit, found)
             except LauncherError as error:
-                latest = self._latest()
                 untouched = found.body.replayable and not visit.answer.responded
-                if latest is by or error.code != "backend_stopped" or not untouched:
+                if error.code != "backend_stopped" or not untouched:
                     raise
-                if not latest._resolver.moved(found, visit.caller):
+                if not (candidates := by._leads_elsewhere(found, visit.caller)):
                     raise
-                by = latest
+                found.lead(candidates)
+                by = self._latest()
+
+    def _leads_elsewhere(self, found: Resolved, caller: Caller) -> tuple[Candidate, ...]:
+        """Who serves it by the latest configuration, where that isn't who does by this one."""
+        latest = self._latest()
+        return () if latest is self else latest._resolver.leads_now(found, caller)
 
     @staticmethod
     def _name(record: ExchangeRecord, found: Resolved) -> None:

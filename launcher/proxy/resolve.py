@@ -20,7 +20,7 @@ from launcher.proxy.browsers import Guard, host_name
 from launcher.proxy.exchange import Exchange, RequestHead
 from launcher.proxy.model_scan import JsonScan, Scanner
 from launcher.proxy.multipart import FormScan, boundary_of
-from launcher.proxy.resolved import Candidate, InBody, InQuery, Resolved
+from launcher.proxy.resolved import Candidate, InBody, InQuery, Resolved, backends_of
 from launcher.proxy.target import behind, unified
 
 #: On a route's own path: JSON up to here is kept, so that it can be looked at and sent again.
@@ -88,22 +88,18 @@ class Resolver:
         prefix = match.prefix.encode()
         return await self._on_route(exchange, match.route, prefix, behind(head.path, prefix))
 
-    def moved(self, found: Resolved, caller: Caller) -> bool:
-        """Give a request that another configuration resolved the candidates of this one. False
-        where they are nobody, or the same backends."""
-        before = found.backends
+    def leads_now(self, found: Resolved, caller: Caller) -> tuple[Candidate, ...]:
+        """This configuration's candidates for a request that another one resolved. Empty where
+        they are nobody, or the same backends."""
         if found.asked:
             try:
                 candidates = self._asked_for(found.asked, caller)
             except LauncherError:
-                return False
+                return ()
         else:
             name = found.first.name
             candidates = tuple(Candidate(one) for one in self._table.routes if one.name == name)
-        if not candidates:
-            return False
-        found.candidates, found.chosen = candidates, candidates[0]
-        return found.backends != before
+        return () if not candidates or backends_of(candidates) == found.backends else candidates
 
     async def keep(self, exchange: Exchange) -> KeptBody:
         """Read a body that `keep_later` left for after the admission."""

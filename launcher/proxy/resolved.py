@@ -47,6 +47,14 @@ class InBody(NamedTuple):
     encode: Callable[[str], bytes]
 
 
+def backends_of(candidates: tuple[Candidate, ...]) -> tuple[BackendId, ...]:
+    """All that these lead to, in order of preference."""
+    if len(candidates) == 1:
+        return candidates[0].route.backends
+    every = (id for candidate in candidates for id in candidate.route.backends)
+    return tuple(dict.fromkeys(every))
+
+
 @dataclass(slots=True)
 class Resolved:
     """A request on its way to whoever is granted."""
@@ -85,10 +93,11 @@ class Resolved:
     @property
     def backends(self) -> tuple[BackendId, ...]:
         """All that may serve it, in order of preference."""
-        if len(self.candidates) == 1:
-            return self.first.backends
-        every = (id for candidate in self.candidates for id in candidate.route.backends)
-        return tuple(dict.fromkeys(every))
+        return backends_of(self.candidates)
+
+    def lead(self, candidates: tuple[Candidate, ...]) -> None:
+        """Others may serve it, by another configuration."""
+        self.candidates, self.chosen = candidates, candidates[0]
 
     def settle(self, backend: BackendId) -> None:
         """This backend was granted. May be called again, for another, before it is sent again."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -74,6 +75,8 @@ class Visit:
         self.answer: Exchange = exchange
         """Where to respond; from the first heartbeat on, something that knows of it."""
         self.heart: HeartbeatExchange | None = None
+        self.elsewhere: Callable[[], object] = tuple
+        """True where the latest configuration leads it to other backends."""
 
 
 class Serving:
@@ -161,8 +164,14 @@ class Serving:
     ) -> Grant | None:
         """Wait as the client can; None where that was a browser, which looks at a page now."""
         if opens_a_page(visit.exchange.head, found):
-            details = visit.caller.sees_details()
-            guest = Guest(visit.exchange, visit.record, found.first.name, details)
+            guest = Guest(
+                visit.exchange,
+                visit.record,
+                found.first.name,
+                found.backends,
+                details=visit.caller.sees_details(),
+                elsewhere=visit.elsewhere,
+            )
             return await self._waiting.receive(guest, admission, held)
         return await self._granted(admission, visit, found)
 

@@ -49,7 +49,8 @@ BACK: Final = 5.0
 LastLine = Callable[[BackendId], Awaitable[str]]
 """The last line that a backend printed, redacted; empty without one. Never raises."""
 
-_Key = tuple[str, str]
+_Key = tuple[str, str, tuple[BackendId, ...]]
+"""The client, the route, and where it leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,16 @@ class Guest:
     record: ExchangeRecord
     route: str
     """The route's name."""
+    backends: tuple[BackendId, ...]
+    """Where it leads."""
     details: bool
     """May see what is for operators."""
+    elsewhere: Callable[[], object]
+    """True where it leads to others by now: there has been a reload."""
+
+    def may_go_on(self, error: LauncherError) -> bool:
+        """What it waited for is no longer configured, and the route is."""
+        return error.code == "backend_stopped" and bool(self.elsewhere())
 
 
 class WaitingRoom:
@@ -77,10 +86,11 @@ class WaitingRoom:
     async def receive(self, guest: Guest, admission: Admission, held: ExitStack) -> Grant | None:
         """A browser whose ticket isn't granted yet; `held` lets go of the ticket.
 
-        The grant where it comes at once; None where the browser has been answered.
+        The grant where it comes at once; None where the browser has been answered. Raises
+        `backend_stopped` where it has to be asked for elsewhere now.
         """
         await asyncio.to_thread(_parts)
-        key = (guest.exchange.head.peer, guest.route)
+        key = (guest.exchange.head.peer, guest.route, guest.backends)
         while True:
             place = self._places.get(key)
             first = admission if place is None else place.admission
@@ -91,6 +101,8 @@ class WaitingRoom:
                 break
             except LauncherError as error:
                 self._leave(key, place)
+                if guest.may_go_on(error):
+                    raise
                 await self._refuse(guest, error)
                 return None
             if place is None:
@@ -105,7 +117,7 @@ class WaitingRoom:
         place.come()
         try:
             if guest.exchange.head.get(FOLLOWS) is not None:
-                await self._follow(guest, place)
+                await self._follow(guest, key, place)
             else:
                 told = _told(guest, place.admission.progress())
                 body = _page(title=str(told["title"]), phase=str(told["phase"]))
@@ -133,7 +145,7 @@ class WaitingRoom:
         headers = (*_HEADERS, (b"Content-Security-Policy", _policy()), length, *more)
         await send(guest.exchange, status, HTTPStatus(status).phrase.encode(), headers, body)
 
-    async def _follow(self, guest: Guest, place: _Place) -> None:
+    async def _follow(self, guest: Guest, key: _Key, place: _Place) -> None:
         """Lines of progress until there is nothing to wait for."""
         exchange, record = guest.exchange, guest.record
         record.status = 200
@@ -148,8 +160,13 @@ class WaitingRoom:
             except TimeoutError:
                 continue
             except LauncherError as error:
+                # Told now: who tries again has a place of their own.
+                self._leave(key, place)
                 last: dict[str, str] | dict[str, bool] = _failed(guest, error)
-                record.code = error.code
+                if guest.may_go_on(error):
+                    last = {"ready": True}
+                else:
+                    record.code = error.code
             else:
                 last = {"ready": True}
             await exchange.write(orjson.dumps(last, option=orjson.OPT_APPEND_NEWLINE))

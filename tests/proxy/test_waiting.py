@@ -236,8 +236,11 @@ async def test_a_start_that_fails_is_told_whole_and_as_text() -> None:
             "detail": FAILED.detail,
         }
         assert await here.client.chunk() == b""
-        await here.client.send(get("/coder", *BROWSER))
-        answer = await here.client.response()
+        # It has been told: to try again is to ask again.
+        assert (await here.ask(get("/coder", *BROWSER))).status == 202
+        here.gate.refuse(FAILED)
+        # Nobody followed that one.
+        answer = await here.ask(get("/coder", *BROWSER))
         assert (answer.status, answer.get(b"retry-after")) == (503, b"5")
         page = answer.body.decode()
         assert "It exited with &lt;b&gt;code 3&lt;/b&gt;; look at its log." in page
