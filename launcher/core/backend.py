@@ -80,6 +80,8 @@ class Backend:
     left, or will, is its own."""
     claim: int = 0
     """Its number among all claims, in the order in which they came to be."""
+    paid: bool = False
+    """Somebody was told to stop for the start that is under way, or was the last."""
     price: float | None = None
     """Seconds that its going was expected to cost."""
     stop_reason: StopReason | None = None

@@ -45,6 +45,7 @@ class World(Books):
     def start(self, backend: Backend, why: str, now: float) -> None:
         """Begin a start; its needs are taken from now on."""
         self.decided(Deed.START, backend, why, now, backend.expected_start)
+        backend.paid = bool(backend.pays)
         self._move(backend, Cause.START, now)
         placement = backend.placement = backend.spec.placements[0]
         backend.adopted = False
@@ -216,9 +217,9 @@ class World(Books):
         if not backend.adopted:
             backend.failure = failure
             backend.failed_start = True
-            # To look for something that isn't there costs nothing, and it may be made any moment.
-            # Nobody looks for a leased one but we.
-            missing = failure.code == "backend_missing" and not backend.holds
+            # To look for something that isn't there costs nothing, unless others went for it, and
+            # it may be made any moment. Nobody looks for a leased one but we.
+            missing = failure.code == "backend_missing" and not (backend.holds or backend.paid)
             backend.backoff = FIRST_BACKOFF if missing else grow(backend.backoff)
             backend.retry_at = now + backend.backoff
             self.reject_queue(backend, failure, now, backend.backoff)

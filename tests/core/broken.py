@@ -961,8 +961,14 @@ MUTANTS = [
     Mutant(
         "what is leased and missing is looked for ever less often",
         "world",
-        'failure.code == "backend_missing" and not backend.holds',
-        'failure.code == "backend_missing"',
+        "not (backend.holds or backend.paid)",
+        "not backend.paid",
+    ),
+    Mutant(
+        "nobody is stopped again and again for what is missing",
+        "world",
+        "not (backend.holds or backend.paid)",
+        "not backend.holds",
     ),
     Mutant(
         "the place of what is leased and failed is kept",

@@ -333,6 +333,19 @@ def what_is_missing_may_be_made_any_moment(make: Make) -> None:
 
 
 @scenario
+def nobody_is_stopped_again_and_again_for_what_is_missing(make: Make) -> None:
+    s = pair(make)
+    for wait in (1.0, 2.0, 4.0, 8.0):
+        s.up("b")
+        s.pass_time(1000.0)
+        ticket = s.arrive("a")
+        s.stopped("b")
+        s.start_fails("a", "backend_missing")
+        assert s.rejected[ticket].retry_after == wait
+        s.stopped("a")
+
+
+@scenario
 def an_operator_clears_the_backoff(make: Make) -> None:
     s = pair(make)
     s.arrive("a")

@@ -282,6 +282,7 @@ class Stage:
         resident = {id for id, b in shot.backends.items() if b.state in RESIDENT or not b.known}
         ordered = {id for t in self.queued.values() if t.urgent or t.hold for id in t.backends}
         ordered |= {on for on, _ in self.leases.values()}
+        ordered &= set(self.specs)  # a ticket may outlive one of those that it could be served by
         staying = ordered | {
             id
             for id in resident
