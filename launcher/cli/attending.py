@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from launcher.client.launcher import LauncherClient
-from launcher.client.reports import StatusReport
-from launcher.client.transport import Call, ClientError
+from launcher.client.transport import ClientError
 from launcher.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from launcher.client.launcher import LauncherClient
+    from launcher.client.reports import StatusReport
+    from launcher.client.transport import Call
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -36,6 +38,8 @@ def say(text: str) -> None:
 def connect(url: str, key: str | None) -> LauncherClient:
     """A client of the launcher at `url`, with `key` or the one that the environment names.
     Exits where that is no URL."""
+    from launcher.client.launcher import LauncherClient
+
     key = key or os.environ.get("LAUNCHER_ADMIN_KEY") or os.environ.get("LAUNCHER_API_KEY")
     try:
         return LauncherClient(url, key or None)

@@ -9,7 +9,6 @@ import typer
 
 from launcher.cli.attending import WRONG, attend, connect, explained, say, table
 from launcher.cli.options import JsonOption, KeyOption, TtlOption, UrlOption
-from launcher.client import reading
 from launcher.client.transport import DEFAULT_URL
 from launcher.printable import printable
 
@@ -78,9 +77,11 @@ def take(
     if json:
         sys.stdout.buffer.write(call.result())
         return
+    from launcher.cli.lease_view import ending
+    from launcher.client import reading
+
     with explained():
         taken = client.read(reading.lease_of, call.result())
-    from launcher.cli.lease_view import ending
 
     say(f"lease {taken.id} on {printable(taken.what)} is granted, {ending(taken)}")
     typer.echo(taken.id)

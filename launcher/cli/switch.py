@@ -5,16 +5,18 @@ from __future__ import annotations
 import json as jsons
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from launcher.cli.attending import FAILED, INTERRUPTED, connect, explained, say
 from launcher.cli.options import JsonOption, KeyOption, UrlOption
-from launcher.client.launcher import LauncherClient
-from launcher.client.reports import SwitchReport
 from launcher.client.transport import DEFAULT_URL
 from launcher.printable import printable
+
+if TYPE_CHECKING:
+    from launcher.client.launcher import LauncherClient
+    from launcher.client.reports import SwitchReport
 
 #: It failed, and what was there before serves again.
 ROLLED_BACK = 3

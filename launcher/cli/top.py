@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from launcher.cli.attending import connect, explained, table
 from launcher.cli.options import KeyOption, UrlOption
-from launcher.client.launcher import LauncherClient
 from launcher.client.transport import DEFAULT_URL, ClientError, Stream
 
 if TYPE_CHECKING:
     from launcher.cli.top_view import Seen
+    from launcher.client.launcher import LauncherClient
 
 #: Seconds between two pictures, while nothing happens but time.
 TICK = 1.0
