@@ -88,6 +88,8 @@ def read_file(path: str) -> Document:
         document.problems.append(f"{path}: isn't UTF-8 text, as TOML has to be")
     except tomllib.TOMLDecodeError as error:
         document.problems.append(f"{path}: isn't valid TOML: {error}")
+    except RecursionError:
+        document.problems.append(f"{path}: is nested too deeply to be read")
     else:
         _sort_in(document, data, _Lines(path, text))
     return document

@@ -74,6 +74,10 @@ class Reloader:
             try:
                 loaded = await asyncio.to_thread(self._load)
                 before, leaving = self._running.config, self._running.leaving()
+                if before.routes and not loaded.routes:
+                    # A file cut short while it was written is valid, too: all would be stopped,
+                    # and with the keys gone the door would stand open.
+                    raise ConfigError([f"{loaded.source}: has no routes any more"])
                 held = {one.id: one.driver for one in before.backends}
                 wanted = keeping_ids(held, leaving, loaded)
                 difference = compare(before, wanted)

@@ -28,6 +28,7 @@ def test_where_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     ("data", "problem"),
     [
         (b"a = = 1", "isn't valid TOML: Invalid value (at line 1, column 5)"),
+        (b"a = " + b"[" * 100_000, "is nested too deeply to be read"),
         (b"\xff", "isn't UTF-8 text, as TOML has to be"),
         (b"[routes]\n[routes]", "isn't valid TOML: Cannot declare"),
     ],

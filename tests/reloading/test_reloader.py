@@ -107,6 +107,17 @@ async def test_what_is_wrong_changes_nothing(
     assert launcher.taken == [CONFIG], "the next one may be good"
 
 
+async def test_a_file_cut_short_takes_nothing_away(launcher: Launcher, reloader: Reloader) -> None:
+    launcher.file = LauncherConfig(routes=(), backends=(), source="r.toml")
+    with pytest.raises(ConfigError) as caught:
+        await reloader.reload("SIGHUP")
+    assert caught.value.problems == ["r.toml: has no routes any more"]
+    assert launcher.taken == []
+    # Who began without any may go on so.
+    launcher.config = launcher.file
+    assert not (await reloader.reload("SIGHUP")).difference
+
+
 async def test_a_table_under_another_name_is_the_same_backend(
     launcher: Launcher, reloader: Reloader
 ) -> None:
