@@ -5,6 +5,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # Passed on: make test PYTEST_ARGS="-k proxy -x", make demo DEMO_ARGS="--listen 127.0.0.1:9000"
 PYTEST_ARGS ?=
+# Most tests wait for somebody else; each file is one worker's. JOBS=0: one after the other.
+JOBS ?= 3
 DEMO_ARGS ?=
 BENCH ?= datapath
 BENCH_ARGS ?=
@@ -34,7 +36,7 @@ demo-check: setup ## the demo, asked and ended by itself
 	@exec $(BIN)/launcher demo --check $(DEMO_ARGS)
 
 test: setup engine proxies browser ## run all tests (PYTEST_ARGS=…)
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy, all of them whichever fails
 	@failed=0; for check in "ruff check" "ruff format --check" "mypy --strict launcher"; do \
