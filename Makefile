@@ -36,7 +36,7 @@ demo-check: setup ## the demo, asked and ended by itself
 	@exec $(BIN)/launcher demo --check $(DEMO_ARGS)
 
 test: setup engine proxies browser ## run all tests (PYTEST_ARGS=…)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy, all of them whichever fails
 	@failed=0; for check in "ruff check" "ruff format --check" "mypy --strict launcher"; do \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Generator
 
@@ -22,9 +23,22 @@ def _engine_answers() -> bool:
     return True
 
 
+def pytest_configure() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C; what tests start must not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without an engine, tests that need one are skipped by name on a laptop; in CI they run,
+    """Side by side, those that use the engine stay in one line, and so do the browser's: to it, a
+    container that comes or goes is a change of the network. All others keep to their files.
+
+    Without an engine, tests that need one are skipped by name on a laptop; in CI they run,
     and fail loudly."""
+    for item in items:
+        engine = item.get_closest_marker("docker") or "ui" in item.path.parts
+        item.add_marker(pytest.mark.xdist_group("engine" if engine else str(item.path)))
     if os.environ.get("CI") or _engine_answers():
         return
     for item in items:

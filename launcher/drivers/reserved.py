@@ -58,7 +58,7 @@ class ReservedDriver:
     async def start(self, backend: BackendId) -> Observation:
         """See `Driver.start`."""
         if backend not in self._specs:
-            raise LauncherError("backend_missing", f"Nothing is reserved as {backend}.")
+            raise LauncherError("backend_missing", _missing(backend))
         self.take(backend)
         return self._observe(backend)
 
@@ -87,4 +87,13 @@ class ReservedDriver:
     def _observe(self, backend: BackendId) -> Observation:
         instance = self._held.get(backend)
         known = backend in self._specs
-        return Observation(exists=known, running=instance is not None, instance=instance)
+        return Observation(
+            exists=known,
+            running=instance is not None,
+            instance=instance,
+            error=None if known else _missing(backend),
+        )
+
+
+def _missing(backend: BackendId) -> str:
+    return f"Nothing is reserved as {backend}."

@@ -6,7 +6,6 @@ import fcntl
 import os
 import pty
 import re
-import signal
 import struct
 import subprocess
 import termios
@@ -98,8 +97,6 @@ class Terminal:
 
 def _at_a_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    # A shell ignores it for what it starts in the background, and so would all below.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _plain(data: bytes) -> str:

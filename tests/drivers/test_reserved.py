@@ -50,6 +50,9 @@ class TestReserved(DriverContract):
     test_the_log_is_that_of_the_last_start = None
     test_a_death_behind_our_back_is_noticed_and_mended = None
     test_backends_do_not_wait_for_each_other = None
+    test_who_follows_is_told_what_was_and_what_is_printed_until_the_end = None
+    test_following_what_has_ended_tells_its_last_lines = None
+    test_a_follower_may_leave_and_another_come = None
 
 
 async def test_what_an_earlier_run_held_is_held() -> None:

@@ -61,7 +61,7 @@ class Guarded(Launcher):
             record.route(f"needs = {{}}\n{lines[name]}", env=f'HF_TOKEN = "{TOKEN}"')
             for name, record in self.records.items()
         )
-        talks = "import os, sys; sys.exit(f'keys: {os.environ}')"
+        talks = "import os, sys; sys.exit(f'{os.environ} keys: told')"
         told = f'HF_TOKEN = "{TOKEN}", KEY_FOR_MODELS = "{BACKEND_KEY}", ECHO = "{API}"'
         last_words = json.dumps([sys.executable, "-c", talks, TOKEN, "{port}"])
         routes += f"[routes.dying]\ncommand = {last_words}\nenv = {{ {told} }}\n"
