@@ -167,7 +167,12 @@ def test_operators_have_an_address_of_their_own(tmp_path: Path) -> None:
 
 def test_a_start_says_what_strangers_may_and_may_not(tmp_path: Path) -> None:
     with Launcher(tmp_path, process_route("one"), top='admin_listen = [":0"]\n') as launcher:
-        warned = [line["message"] for line in launcher.lines() if line["level"] == "warning"]
+
+        def warnings() -> list[str]:
+            return [line["message"] for line in launcher.lines() if line["level"] == "warning"]
+
+        until(lambda: len(warnings()) >= 2, "the log is written")
+        warned = warnings()
     assert len(warned) == 2
     assert "sees status, metrics and decisions" in warned[0]
     assert "refused to callers from other machines" in warned[1]
