@@ -148,7 +148,8 @@ class SwitchApi:
         await self._switches.durable()
         record = self._switches.get(record.id)
         view = switch_view(self._switches, record, details=True)
-        if not record.over:
+        # Who doesn't wait is refused what can't be begun, and told of what was, however it ends.
+        if not record.over or (record.error is not None and record.steps and not body.wait):
             return json_answer(view, 202)
         if record.error is None:
             return json_answer(view)
