@@ -89,6 +89,18 @@ async def test_a_switch_that_failed_is_the_starts_own_error_with_the_switch_besi
 
 
 @virtual
+async def test_a_switch_that_is_over_at_once_is_told_as_one_to_who_does_not_wait() -> None:
+    async with living(life()) as run:
+        await run.up(A)
+        run.driver.script(B).exits_after = 0.01
+        run.driver.script(B).ready_after = 5.0
+        answer = await api(run).begin(request(body=asked(route="b", wait=False)))
+        told = read(answer)
+        assert (answer.status, told["switch_id"], told["state"]) == (202, 1, "rolled_back")
+        assert told["error"]["code"] == "backend_start_failed"
+
+
+@virtual
 async def test_a_lease_in_the_way_is_a_409_at_once_and_force_breaks_it() -> None:
     async with living(life()) as run:
         lease = run.leases.take(routes=(A,), ttl=600.0, note="render")
