@@ -15,9 +15,9 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from launcher import logs
 from launcher.api.assembly import OwnApi, Watched
 from launcher.api.stats import History
+from launcher.auth.meters import Meters
 from launcher.config import LauncherConfig
 from launcher.control import records
 from launcher.control.plane import ControlPlane
@@ -26,21 +26,16 @@ from launcher.core.policy import POLICIES
 from launcher.core.routing import RouteTable
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId
-from launcher.decisions import DecisionLog
-from launcher.drivers.base import ContainerSpec, Driver, DriverSpec, Endpoint
+from launcher.drivers.base import ContainerSpec, Driver, DriverSpec
 from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
 from launcher.errors import ConfigError
-from launcher.facts import Fact, Narrator, StartEnded, StopBegan
-from launcher.journal import Journal
-from launcher.metrics import Metrics
+from launcher.http.endpoint import Endpoint
 from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
-from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.readers import Readers
-from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.waiting import WaitingRoom
 from launcher.redact import Redactor, secrets_of
 from launcher.reloading.reloader import Load, Reloader
@@ -52,7 +47,13 @@ from launcher.state.measured import ESTIMATES, STARTS, Keeper
 from launcher.state.store import StateStore
 from launcher.state.where import path_for
 from launcher.tasks import Group
-from launcher.timeline import Timeline
+from launcher.telemetry import logs
+from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.facts import Fact, Narrator, StartEnded, StopBegan
+from launcher.telemetry.journal import Journal
+from launcher.telemetry.metrics import Metrics
+from launcher.telemetry.record import ExchangeRecord
+from launcher.telemetry.timeline import Timeline
 
 #: What is read of the state file.
 TABLES = (ESTIMATES, STARTS, DECISIONS, *records.TABLES)

@@ -18,11 +18,11 @@ from typing import Any
 
 from launcher import settings
 from launcher.api.assembly import described
-from launcher.api.contract import Need
+from launcher.auth.access import Need
 from launcher.errors import ERROR_KINDS
 from launcher.loading.keys import KEYS, Key, Scope
 from launcher.loading.read import MAP_FIELDS
-from launcher.metrics_table import METRICS
+from launcher.telemetry.metrics_table import METRICS
 
 PAGE = Path("docs/reference.md")
 

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from launcher.log_lines import Redact
-from launcher.logs import LogFormat, LogLevel, configured
+from launcher.telemetry.log_lines import Redact
+from launcher.telemetry.logs import LogFormat, LogLevel, configured
 
 
 def written(

@@ -18,6 +18,7 @@ import pytest
 
 from launcher import app, tasks
 from launcher.api.assembly import OwnApi
+from launcher.auth.meters import Meter
 from launcher.config import (
     AliasConfig,
     BackendConfig,
@@ -33,9 +34,8 @@ from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
 from launcher.proxy import waiting
 from launcher.proxy.handler import ProxyHandler
-from launcher.proxy.meters import Meter
 from launcher.runtime.held import Held
-from launcher.timeline import Lane
+from launcher.telemetry.timeline import Lane
 from tests.keyring import admin, api
 
 BACKEND = Path(__file__).parent / "backend.py"

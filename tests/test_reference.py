@@ -9,8 +9,8 @@ import pytest
 from launcher.api.assembly import described
 from launcher.errors import ERROR_KINDS
 from launcher.loading.keys import KEYS
-from launcher.metrics_table import METRICS
 from launcher.reference import NEEDS, main, rendered, table
+from launcher.telemetry.metrics_table import METRICS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
 

@@ -17,14 +17,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from launcher import logs, service, tasks
+from launcher import service, tasks
 from launcher.app import App
 from launcher.config import LauncherConfig, Listen
 from launcher.core.types import BackendId
 from launcher.errors import ConfigError
-from launcher.proxy.record import ExchangeRecord
 from launcher.reloading import watching
 from launcher.runtime.dispatcher import Dispatcher
+from launcher.telemetry import logs
+from launcher.telemetry.record import ExchangeRecord
 from tests.test_app import config
 
 

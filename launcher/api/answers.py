@@ -9,8 +9,7 @@ import orjson
 
 from launcher import printable
 from launcher.api.contract import ApiResponse
-from launcher.errors import LauncherError
-from launcher.proxy.render import render
+from launcher.errors import LauncherError, render
 
 
 def json_answer(

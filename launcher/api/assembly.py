@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from launcher.api.contract import Need
 from launcher.api.control import Control, Switches
 from launcher.api.decisions import Decisions
 from launcher.api.drain import DrainApi
@@ -32,12 +31,13 @@ from launcher.api.stats import History, Stats
 from launcher.api.status import Status
 from launcher.api.switch import SwitchApi
 from launcher.api.timeline import Timelines
+from launcher.auth.access import Need
 from launcher.config import LauncherConfig
 from launcher.control.plane import ControlPlane
-from launcher.decisions import DecisionLog
-from launcher.journal import Journal
 from launcher.tasks import Group
-from launcher.timeline import Timeline
+from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.journal import Journal
+from launcher.telemetry.timeline import Timeline
 
 
 class Api(Protocol):

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
-
-Need = Literal["open", "known", "observe", "admin"]
-"""`open`: anybody; `known`: any key, where one is needed for routes or for looking; `observe`: then
-one with the scope `observe` or `admin`; `admin`: a key with that scope. While no key has the scope
-`admin`, a caller on loopback, directly and not from a page from elsewhere, may do all."""
+from typing import TypeVar
 
 S = TypeVar("S")
 

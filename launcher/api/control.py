@@ -31,8 +31,8 @@ from launcher.core.types import (
     Ticket,
     Wake,
 )
-from launcher.drivers.base import Endpoint as Address
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint as Address
 from launcher.runtime.admission import Ask, Grant, Progress
 from launcher.runtime.asking import ask_for
 

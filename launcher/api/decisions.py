@@ -17,8 +17,8 @@ from launcher.api.shapes import Limits, shape
 from launcher.api.view import Decision, decision
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendId
-from launcher.decisions import MOST, DecisionLog
 from launcher.errors import LauncherError
+from launcher.telemetry.decisions import MOST, DecisionLog
 
 
 @shape

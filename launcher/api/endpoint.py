@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from launcher.api.contract import Answer, Need
+from launcher.api.contract import Answer
+from launcher.auth.access import Need
 
 Tag = Literal["status", "control", "models", "page", "alias"]
 """`page` is for browsers and `alias` for callers of older switchers; /openapi.json leaves both

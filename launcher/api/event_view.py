@@ -18,8 +18,8 @@ from launcher.api.answers import milliseconds, timestamp
 from launcher.core.effects import Decided, Grant, Reject
 from launcher.core.events import Abandoned, Arrived, Released, SpecsChanged
 from launcher.core.types import BackendId, TicketId
-from launcher.decisions import sentence
-from launcher.journal import Entry
+from launcher.telemetry.decisions import sentence
+from launcher.telemetry.journal import Entry
 
 #: Fields that are times on the core's clock.
 MOMENTS: Final = frozenset({"at", "deadline", "until"})

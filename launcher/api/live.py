@@ -20,7 +20,7 @@ from launcher.api.control import Control, find_backend
 from launcher.api.endpoint import Endpoint
 from launcher.api.event_view import Concerns, describe
 from launcher.api.shapes import shape
-from launcher.journal import Entry, Journal
+from launcher.telemetry.journal import Entry, Journal
 
 #: Seconds between two signs of life.
 HEARTBEAT: Final = 15.0

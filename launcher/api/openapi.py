@@ -17,9 +17,10 @@ import orjson
 from typing_extensions import get_original_bases, is_typeddict
 
 from launcher import __version__
-from launcher.api.contract import ApiRequest, ApiResponse, Need
+from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import ErrorAnswer, adapter
+from launcher.auth.access import Need
 
 Json = dict[str, Any]
 

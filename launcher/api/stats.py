@@ -16,9 +16,9 @@ from launcher.api.view import Described, describe
 from launcher.config import LauncherConfig
 from launcher.core.types import RESIDENT, BackendId, Failure
 from launcher.drivers.base import ContainerSpec
-from launcher.facts import Fact, StartEnded, StopStuck
-from launcher.proxy.record import ExchangeRecord
 from launcher.state.measured import Starts
+from launcher.telemetry.facts import Fact, StartEnded, StopStuck
+from launcher.telemetry.record import ExchangeRecord
 
 
 @shape
@@ -56,7 +56,7 @@ REMEMBERED = 100
 class History:
     """When each route was last asked for, and the starts of each backend.
 
-    `exchange_started` listens to the proxy's handler, `fact` to `launcher.facts.Narrator`.
+    `exchange_started` listens to the proxy's handler, `fact` to `Narrator`.
     `starts` is what an earlier run counted; `save` is told of each new count.
     """
 

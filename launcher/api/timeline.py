@@ -13,8 +13,8 @@ from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import shape
 from launcher.core.effects import Decided
 from launcher.core.types import BackendState
-from launcher.decisions import sentence
-from launcher.timeline import REACH, Lane, Mark, Timeline
+from launcher.telemetry.decisions import sentence
+from launcher.telemetry.timeline import REACH, Lane, Mark, Timeline
 
 _From = TypedDict("_From", {"from": str})
 

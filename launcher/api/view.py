@@ -11,7 +11,7 @@ from launcher.api.answers import milliseconds, timestamp
 from launcher.api.shapes import shape
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendSnapshot, BackendState, Failure, Forecast
-from launcher.decisions import sentence
+from launcher.telemetry.decisions import sentence
 
 
 @shape

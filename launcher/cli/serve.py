@@ -62,8 +62,8 @@ def serve(
         loaded = _listening(load(config), listen or [])
 
         import launcher.service  # noqa: F401 - `_serve` uses it
-        from launcher import logs
         from launcher.redact import Redactor, secrets_of
+        from launcher.telemetry import logs
 
     redactor = Redactor(secrets_of(loaded))
     with logs.configured(log_format=log_format, level=log_level, redact=redactor.text):

@@ -14,7 +14,7 @@ from launcher.control.leases import Leases
 from launcher.control.modes import Modes
 from launcher.control.records import LeaseRecord, LeaseState
 from launcher.control.switches import Switchboard
-from launcher.facts import Fact
+from launcher.telemetry.facts import Fact
 
 
 class ControlPlane:
@@ -62,7 +62,7 @@ class ControlPlane:
         self.switches.reconfigure(config)
 
     def fact(self, fact: Fact) -> None:
-        """Something happened: listens to `launcher.facts.Narrator`."""
+        """Something happened: listens to `launcher.telemetry.facts.Narrator`."""
         self.switches.fact(fact)
 
     @property

@@ -11,8 +11,16 @@ from dataclasses import replace
 from launcher.control.records import Step
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId, StopReason
-from launcher.facts import Fact, Loading, StartBegan, StartEnded, StopBegan, StopEnded, StopStuck
 from launcher.printable import seconds
+from launcher.telemetry.facts import (
+    Fact,
+    Loading,
+    StartBegan,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
 
 
 class Story:

@@ -25,8 +25,8 @@ from launcher.control.records import SWITCHES, SwitchRecord, SwitchState
 from launcher.control.story import Story
 from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure
 from launcher.errors import LauncherError
-from launcher.facts import Fact
 from launcher.runtime.admission import Admission, Ask
+from launcher.telemetry.facts import Fact
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Switchboard:
         self._config = config
 
     def fact(self, fact: Fact) -> None:
-        """Something happened: listens to `launcher.facts.Narrator`."""
+        """Something happened: listens to `launcher.telemetry.facts.Narrator`."""
         story, id = self._story, self._current
         if story is not None and id is not None and story.fact(fact):
             record = self.get(id)

@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher import logs, tasks
+from launcher import tasks
 from launcher.config import LauncherConfig, Listen
 from launcher.demo import visitor
 from launcher.demo.routes import DemoModel, route_names, routes_toml
@@ -25,6 +25,7 @@ from launcher.demo.words import THEMES
 from launcher.errors import ConfigError, LauncherError
 from launcher.loading import load_config
 from launcher.service import serve
+from launcher.telemetry import logs
 
 #: A tiny model is done before a second thread has woken up.
 TINY_OPTIONS = ("--threads", "1", "--slots", "4", "--context", "16384")

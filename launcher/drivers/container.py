@@ -21,7 +21,6 @@ from launcher.drivers.base import (
     Disconnected,
     DriverEvent,
     DriverSpec,
-    Endpoint,
     Observation,
 )
 from launcher.drivers.endpoints import candidates, own_container_ids
@@ -36,6 +35,7 @@ from launcher.drivers.output import Frames, Lines, demultiplex, last_lines
 from launcher.drivers.refusals import absent, ambiguous, runs_again, start_failed
 from launcher.drivers.stream import EngineEvent
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 
 #: What Docker allows (daemon/names); anything else must not get into a URL.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from launcher.drivers.base import ContainerSpec, Endpoint
+from launcher.drivers.base import ContainerSpec
 from launcher.drivers.inspected import Container
+from launcher.http.endpoint import Endpoint
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 _SHORT_ID = re.compile(r"[0-9a-f]{12}")

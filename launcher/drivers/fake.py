@@ -20,11 +20,11 @@ from launcher.drivers.base import (
     Disconnected,
     DriverEvent,
     DriverSpec,
-    Endpoint,
     Observation,
 )
 from launcher.drivers.output import Follower
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 
 Answer = Literal["ready", "loading", "forbidden", "silent", "refused"]
 """What a request to an endpoint meets."""

@@ -25,12 +25,12 @@ from launcher.drivers.base import (
     Connected,
     DriverEvent,
     DriverSpec,
-    Endpoint,
     Observation,
     ProcessSpec,
 )
 from launcher.drivers.output import Ring
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 

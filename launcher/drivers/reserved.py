@@ -11,8 +11,9 @@ import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from launcher.core.types import BackendId
-from launcher.drivers.base import Connected, DriverEvent, DriverSpec, Endpoint, Observation
+from launcher.drivers.base import Connected, DriverEvent, DriverSpec, Observation
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 
 
 class ReservedDriver:

@@ -1,6 +1,6 @@
 """[keys.NAME], `api_keys` and `admin_keys` → keys, all of one kind, each with a digest of its own.
 
-Which request a key opens is `launcher.proxy.access`'s.
+Which request a key opens is `launcher.auth.access`'s.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import IO, Final, Protocol
 import orjson
 
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import Exchange
+from launcher.http.exchange import Exchange
 from launcher.proxy.model_scan import JsonScan, Scanner, invalid_json
 from launcher.proxy.plan import RequestBody
 

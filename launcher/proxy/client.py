@@ -13,7 +13,7 @@ from typing import Protocol
 from aiohttp import StreamReader
 
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import ClientGone, Detached, RawHeaders, RequestHead
+from launcher.http.exchange import ClientGone, Detached, RawHeaders, RequestHead
 from launcher.proxy.outgoing import Framing, Outgoing, interim
 
 #: The largest piece `read` returns, in bytes.

@@ -21,8 +21,8 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from launcher.errors import LauncherError
+from launcher.http.exchange import Detached
 from launcher.proxy.client import ClientExchange, Limits
-from launcher.proxy.exchange import Detached
 from launcher.proxy.hangup import Allowance, Watch
 from launcher.proxy.head_end import HeadEnd
 from launcher.proxy.problem import problem_of

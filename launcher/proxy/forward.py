@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from launcher import tasks
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import ClientGone, Exchange, RawHeaders
+from launcher.http.exchange import ClientGone, Exchange, RawHeaders
 from launcher.proxy.headers import request_headers, wanted_upgrade
 from launcher.proxy.plan import Carried, Plan, RequestBody, UpstreamFailed
 from launcher.proxy.pool import UpstreamPool

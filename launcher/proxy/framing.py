@@ -12,7 +12,7 @@ import re
 from typing import Final, NoReturn
 
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import Fields, RawHeaders, RequestHead
+from launcher.http.exchange import Fields, RawHeaders, RequestHead
 
 #: RFC 9110 §7.2: `uri-host [ ":" port ]`, not empty, no userinfo. Of the characters that RFC 3986
 #: §3.2.2 allows, those that no name has are refused: a comma may be two Hosts made one.

@@ -18,15 +18,14 @@ from aiohttp.web_protocol import RequestHandler
 
 from launcher import tasks
 from launcher.config import Listen
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, render
+from launcher.http.exchange import NO_HEAD, ClientGone, Handler, RequestHead
 from launcher.proxy import listening
 from launcher.proxy.client import ClientExchange, Limits, answer
 from launcher.proxy.connection import LINGER, Carry, ClientConnection, Request
-from launcher.proxy.exchange import NO_HEAD, ClientGone, Handler, RequestHead
 from launcher.proxy.framing import check_head
 from launcher.proxy.hangup import Allowance
 from launcher.proxy.outgoing import Outgoing
-from launcher.proxy.render import render
 
 log = logging.getLogger(__name__)
 

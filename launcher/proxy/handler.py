@@ -11,18 +11,17 @@ from collections.abc import Callable
 from functools import partial
 
 from launcher.api.endpoint import OwnEndpoints
+from launcher.auth.access import Access, Caller
+from launcher.auth.browsers import OWN_HEADERS, Guard, names_of
+from launcher.auth.meters import Meters
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
-from launcher.proxy.access import Access, Caller
+from launcher.http.exchange import ClientGone, Exchange
 from launcher.proxy.body import Budget
-from launcher.proxy.browsers import OWN_HEADERS, Guard, names_of
-from launcher.proxy.exchange import ClientGone, Exchange
-from launcher.proxy.meters import Meters
 from launcher.proxy.own import OwnPaths, send_error
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.readers import Readers, Right
-from launcher.proxy.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
 from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Candidate, Resolved
 from launcher.proxy.serving import Serving, Visit
@@ -30,6 +29,7 @@ from launcher.proxy.target import check_path, printable
 from launcher.proxy.timing import timing_headers
 from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.admission import Gate
+from launcher.telemetry.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import RawHeaders, RequestHead
+from launcher.http.exchange import RawHeaders, RequestHead
 from launcher.proxy.plan import Plan
 from launcher.proxy.wishes import PRIORITY_HEADER, WAKE_HEADER
 

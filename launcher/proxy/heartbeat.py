@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from launcher.proxy.exchange import Detached, Exchange, RawHeaders, RequestHead
-from launcher.proxy.render import error_type
+from launcher.errors import error_type
+from launcher.http.exchange import Detached, Exchange, RawHeaders, RequestHead
 from launcher.runtime.admission import Progress
 
 #: Seconds between two comments, at most.

@@ -13,7 +13,7 @@ from email.utils import formatdate
 from enum import Enum
 from typing import Final
 
-from launcher.proxy.exchange import RawHeaders
+from launcher.http.exchange import RawHeaders
 
 #: Of this connection, not of the answer: written by us where needed, dropped otherwise.
 _OURS: Final = frozenset({b"connection", b"keep-alive", b"transfer-encoding"})

@@ -11,13 +11,12 @@ from typing import Final
 from launcher.api.contract import ApiRequest, ApiResponse, ApiStream
 from launcher.api.endpoint import Endpoint, Found, OwnEndpoints
 from launcher.api.shapes import check_media_type, from_json, from_query, learn
+from launcher.auth.access import Caller
+from launcher.auth.browsers import OWN_HEADERS, PAGE_HEADERS, Guard
 from launcher.config import MIB
-from launcher.errors import LauncherError
-from launcher.proxy.access import Caller
-from launcher.proxy.browsers import OWN_HEADERS, PAGE_HEADERS, Guard
-from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
+from launcher.errors import LauncherError, render
+from launcher.http.exchange import Exchange, RawHeaders, RequestHead
 from launcher.proxy.readers import Readers, Right
-from launcher.proxy.render import render
 
 #: The largest body that one of the launcher's own endpoints reads.
 _LONGEST: Final = 1 * MIB

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from launcher.drivers.base import Endpoint
-from launcher.proxy.exchange import RawHeaders
+from launcher.http.endpoint import Endpoint
+from launcher.http.exchange import RawHeaders
 
 
 class RequestBody(Protocol):

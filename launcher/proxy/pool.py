@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from typing import Final
 
-from launcher.drivers.base import Endpoint
+from launcher.http.endpoint import Endpoint
 from launcher.proxy.upstream import Disconnected, UpstreamConnection
 
 #: Seconds. uvicorn and cpp-httplib close idle connections after 5.

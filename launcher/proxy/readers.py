@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 
-from launcher.api.contract import Need
-from launcher.proxy.exchange import ClientGone, Exchange, RawHeaders, RequestHead
+from launcher.auth.access import Need
+from launcher.http.exchange import ClientGone, Exchange, RawHeaders, RequestHead
 
 #: Seconds that a reader may take nothing.
 STALLED: Final = 60.0

@@ -11,13 +11,13 @@ from itertools import islice
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from launcher.auth.access import Caller
+from launcher.auth.browsers import Guard, host_name
 from launcher.config import MIB, LauncherConfig, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
-from launcher.proxy.access import Caller
+from launcher.http.exchange import Exchange, RequestHead
 from launcher.proxy.body import Budget, KeptBody, StreamedBody, keep
-from launcher.proxy.browsers import Guard, host_name
-from launcher.proxy.exchange import Exchange, RequestHead
 from launcher.proxy.model_scan import JsonScan, Scanner
 from launcher.proxy.multipart import FormScan, boundary_of
 from launcher.proxy.resolved import Candidate, InBody, InQuery, Resolved, backends_of

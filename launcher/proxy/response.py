@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import RawHeaders
+from launcher.http.exchange import RawHeaders
 from launcher.proxy.headers import response_headers
 
 #: Bytes of heads, interim ones included, that a backend may send before its final one ends.

@@ -13,18 +13,17 @@ from functools import partial
 from types import TracebackType
 from typing import Final
 
+from launcher.auth.access import Caller
+from launcher.auth.browsers import only_pointed_at, same_origin
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.errors import LauncherError
-from launcher.proxy.access import Caller
+from launcher.http.exchange import Exchange, RawHeaders, RequestHead
 from launcher.proxy.body import KeptBody, asks_for_stream
-from launcher.proxy.browsers import only_pointed_at, same_origin
-from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
 from launcher.proxy.forward import forward
 from launcher.proxy.headers import wanted_upgrade
 from launcher.proxy.heartbeat import INTERVAL, HeartbeatExchange, comment, dialect_of
 from launcher.proxy.plan import Carried, Plan, UpstreamFailed
 from launcher.proxy.pool import UpstreamPool
-from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Resolved
 from launcher.proxy.timing import timing_headers
@@ -32,6 +31,7 @@ from launcher.proxy.waiting import Guest, WaitingRoom, opens_a_page
 from launcher.proxy.wishes import wishes
 from launcher.runtime.admission import Admission, Ask, Gate, Grant
 from launcher.runtime.asking import ask_for
+from launcher.telemetry.record import ExchangeRecord
 
 #: RFC 9110 §9.2.2.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})

@@ -5,8 +5,8 @@ It must not know how long anything took by itself: the record is told.
 
 from __future__ import annotations
 
-from launcher.proxy.exchange import RawHeaders
-from launcher.proxy.record import ExchangeRecord
+from launcher.http.exchange import RawHeaders
+from launcher.telemetry.record import ExchangeRecord
 
 
 def timing_headers(record: ExchangeRecord, upstream: float | None) -> RawHeaders:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, cast
 
-from launcher.drivers.base import Endpoint
+from launcher.http.endpoint import Endpoint
 from launcher.proxy.response import BadResponse, ResponseHead, ResponseReader
 
 #: Bytes of a body held for a client that is slower than the backend, before it is slowed down.

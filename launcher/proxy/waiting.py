@@ -24,13 +24,12 @@ from typing import Final
 import orjson
 
 from launcher.core.types import BackendId
-from launcher.errors import LauncherError
-from launcher.proxy.exchange import Exchange, RawHeaders, RequestHead
+from launcher.errors import LauncherError, retry_after
+from launcher.http.exchange import Exchange, RawHeaders, RequestHead
 from launcher.proxy.own import send
-from launcher.proxy.record import ExchangeRecord
-from launcher.proxy.render import retry_after
 from launcher.proxy.resolved import Resolved
 from launcher.runtime.admission import Admission, Grant, Progress
+from launcher.telemetry.record import ExchangeRecord
 
 UI: Final = Path(__file__).resolve().parent.parent / "ui" / "waiting"
 

@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol, Self
 
 from launcher.config import Secret
 from launcher.core.types import BackendId, Forecast, Hold, OnLease, Priority, Wake
-from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 
 
 class Ask(NamedTuple):

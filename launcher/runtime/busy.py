@@ -10,7 +10,7 @@ import logging
 import orjson
 
 from launcher.config import BackendConfig
-from launcher.drivers.base import Endpoint
+from launcher.http.endpoint import Endpoint
 from launcher.runtime.fetch import FetchFailed, fetch
 from launcher.runtime.probe import PROBE_TIMEOUT, key_header
 

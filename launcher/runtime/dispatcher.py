@@ -56,7 +56,8 @@ from launcher.core.types import (
     Snapshot,
     Ticket,
 )
-from launcher.drivers.base import Driver, DriverSpec, Endpoint
+from launcher.drivers.base import Driver, DriverSpec
+from launcher.http.endpoint import Endpoint
 from launcher.redact import Redactor
 from launcher.runtime import admission
 from launcher.runtime.admission import Ask, Progress

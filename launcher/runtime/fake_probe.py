@@ -6,8 +6,8 @@ import asyncio
 
 from launcher.config import BackendConfig
 from launcher.core.types import Failure
-from launcher.drivers.base import Endpoint
 from launcher.drivers.fake import FakeDriver
+from launcher.http.endpoint import Endpoint
 from launcher.runtime.probe import PROBE_TIMEOUT, Verdict
 
 

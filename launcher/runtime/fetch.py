@@ -17,7 +17,7 @@ from typing import Literal
 
 import httptools
 
-from launcher.drivers.base import Endpoint
+from launcher.http.endpoint import Endpoint
 
 Stage = Literal["refused", "unanswered", "closed", "silent", "malformed"]
 """How far it came: nobody listens; the connection wasn't taken; it was taken and closed;

@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeVar
 from launcher.config import BackendConfig
 from launcher.core.events import Event
 from launcher.core.types import BackendId, BackendState
-from launcher.drivers.base import Driver, Endpoint
+from launcher.drivers.base import Driver
+from launcher.http.endpoint import Endpoint
 
 T = TypeVar("T")
 

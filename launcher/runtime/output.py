@@ -16,14 +16,14 @@ from launcher.core.types import BackendId
 from launcher.drivers.base import Driver
 from launcher.drivers.output import Follower
 from launcher.errors import LauncherError
-from launcher.facts import Fact, Loading, StopEnded
+from launcher.telemetry.facts import Fact, Loading, StopEnded
 
 #: Lines of a start that are told to whoever followed the one before.
 CAUGHT_UP = 500
 
 
 class Outputs:
-    """The output of every backend. `fact` listens to `launcher.facts.Narrator`."""
+    """The output of every backend. `fact` listens to `launcher.telemetry.facts.Narrator`."""
 
     def __init__(
         self, driver_of: Callable[[BackendId], Driver], redact: Callable[[str], str]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from launcher.core.effects import Abort, Expired, Grant, Reject
 from launcher.core.events import Abandoned, Released
 from launcher.core.types import BackendId, TicketId
-from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.runtime import admission
 from launcher.runtime.admission import Ask
 from launcher.runtime.asking import ticket_of

@@ -15,8 +15,8 @@ from typing import Protocol
 from launcher import tasks
 from launcher.config import BackendConfig
 from launcher.core.types import Failure
-from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.runtime.fetch import FetchFailed, connected, fetch
 
 #: Seconds that one probe may take.

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from launcher import tasks
 from launcher.core.types import Failure
-from launcher.drivers.base import Endpoint, Observation
+from launcher.drivers.base import Observation
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.runtime import failures
 from launcher.runtime.failures import Redact
 from launcher.runtime.held import Clock, Held

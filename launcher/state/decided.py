@@ -8,9 +8,9 @@ import orjson
 
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId
-from launcher.decisions import Decision
 from launcher.state.store import StateStore
 from launcher.state.tables import Cell, Table
+from launcher.telemetry.decisions import Decision
 
 
 def _cells(kept: Decision) -> tuple[Cell, ...]:
@@ -30,7 +30,7 @@ DECISIONS: Table[int, Decision] = Table(
 
 
 class DecisionKeeper:
-    """Keeps the decision log: see `launcher.decisions.Keep`."""
+    """Keeps the decision log: see `launcher.telemetry.decisions.Keep`."""
 
     def __init__(self, store: StateStore) -> None:
         self._store = store

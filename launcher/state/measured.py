@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from launcher.core.types import BackendId, Estimates, Snapshot
-from launcher.facts import Fact, StartEnded, StopEnded
 from launcher.state.store import StateStore
 from launcher.state.tables import Table
+from launcher.telemetry.facts import Fact, StartEnded, StopEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ STARTS: Table[str, Starts] = Table(
 class Keeper:
     """Saves the measured times after each start and stop, and all of them at the end.
 
-    `fact` listens to `launcher.facts.Narrator`; `snapshot` is the dispatcher's.
+    `fact` listens to `launcher.telemetry.facts.Narrator`; `snapshot` is the dispatcher's.
     """
 
     def __init__(self, store: StateStore, snapshot: Callable[[], Snapshot]) -> None:

@@ -13,8 +13,7 @@ from aiohttp import web
 from launcher.api.contract import ApiRequest, ApiStream
 from launcher.api.endpoint import OwnEndpoints
 from launcher.api.shapes import from_json, from_query
-from launcher.errors import LauncherError
-from launcher.proxy.render import render
+from launcher.errors import LauncherError, render
 
 
 @contextmanager

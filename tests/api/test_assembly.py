@@ -11,9 +11,9 @@ from launcher.api.assembly import CONCERNS, OwnApi, described
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint, OwnEndpoints
 from launcher.api.stats import History
-from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
-from launcher.metrics import Metrics
+from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.metrics import Metrics
 from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, read, request, watched
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from launcher.api.decisions import Decisions, DecisionsQuery
 from launcher.core.effects import Decided, Deed
-from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
+from launcher.telemetry.decisions import DecisionLog
 from tests.api.world import CHAT, CODER, CONFIG, TINY, read, request
 
 WALL = 1_800_000_000.0

@@ -24,7 +24,7 @@ from launcher.core.types import (
     Ticket,
     TicketId,
 )
-from launcher.journal import Entry
+from launcher.telemetry.journal import Entry
 
 CHAT, CODER = BackendId("chat"), BackendId("coder")
 KINDS = [*get_args(Event), *get_args(Effect)]

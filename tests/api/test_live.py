@@ -15,7 +15,7 @@ from launcher.api.live import EventsQuery, Live
 from launcher.core.events import Hung, StartFailed, Tick
 from launcher.core.types import BackendId, Failure
 from launcher.errors import LauncherError
-from launcher.journal import Journal
+from launcher.telemetry.journal import Journal
 from tests.api.world import CHAT, CODER, FakeControl
 
 

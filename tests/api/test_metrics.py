@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from launcher.api.metrics import Exposition
-from launcher.metrics import Metrics
+from launcher.telemetry.metrics import Metrics
 from tests.api.world import CONFIG, FakeControl, request
 
 

@@ -10,8 +10,8 @@ from launcher.api.stats import History
 from launcher.api.status import Status
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendState, Failure
-from launcher.drivers.base import Endpoint
-from launcher.facts import StopStuck
+from launcher.http.endpoint import Endpoint
+from launcher.telemetry.facts import StopStuck
 from tests.api.world import CODER, CONFIG, WALL, FakeControl, plane, read, request
 from tests.keyring import api
 

@@ -6,7 +6,7 @@ from launcher.api.timeline import Timelines
 from launcher.core.effects import Decided, Deed
 from launcher.core.events import StartFailed, Tick
 from launcher.core.types import BackendState, Failure
-from launcher.timeline import REACH, Timeline
+from launcher.telemetry.timeline import REACH, Timeline
 from tests.api.world import CHAT, CODER, FakeControl, read, request
 
 WALL = 1_000_000_000.0

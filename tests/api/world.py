@@ -25,14 +25,15 @@ from launcher.core.types import (
     Snapshot,
     Ticket,
 )
-from launcher.drivers.base import ContainerSpec, Endpoint, ProcessSpec
+from launcher.drivers.base import ContainerSpec, ProcessSpec
 from launcher.errors import ConfigError, LauncherError
-from launcher.journal import Journal
+from launcher.http.endpoint import Endpoint
 from launcher.reloading.difference import Difference
 from launcher.reloading.reloader import Reloaded
 from launcher.runtime.admission import Ask, Grant, Progress
 from launcher.state.store import StateStore
-from launcher.timeline import Timeline
+from launcher.telemetry.journal import Journal
+from launcher.telemetry.timeline import Timeline
 
 WALL = 1_800_000_000.0
 

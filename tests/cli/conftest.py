@@ -11,9 +11,9 @@ import pytest
 from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.core.events import Tick
-from launcher.decisions import DecisionLog
-from launcher.journal import Journal
-from launcher.metrics import Metrics
+from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.journal import Journal
+from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
 from tests.cli.saying import Saying, saying

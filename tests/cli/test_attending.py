@@ -12,8 +12,8 @@ from launcher.cli.attending import attend, connect, explained
 from launcher.client.launcher import LauncherClient
 from launcher.client.reports import StatusReport
 from launcher.client.transport import Call, ClientError
-from launcher.decisions import DecisionLog
-from launcher.metrics import Metrics
+from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
 

@@ -13,9 +13,9 @@ from launcher.api.stats import History
 from launcher.core.effects import Decided, Deed, Grant
 from launcher.core.rehearsal import Step
 from launcher.core.types import BackendState, Forecast
-from launcher.decisions import DecisionLog
-from launcher.metrics import Metrics
 from launcher.runtime.asking import PLANNED
+from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CHAT, CODER, CONFIG, FakeControl, FakeReloads, plane, watched
 from tests.cli.running import run

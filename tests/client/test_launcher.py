@@ -14,9 +14,9 @@ from launcher.client.launcher import LauncherClient
 from launcher.client.reports import Trouble
 from launcher.client.transport import ClientError
 from launcher.core.types import BackendState, Failure
-from launcher.decisions import DecisionLog
 from launcher.errors import LauncherError
-from launcher.metrics import Metrics
+from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CODER, CONFIG, FakeControl, FakeReloads, plane, watched
 from tests.client.answering import answering

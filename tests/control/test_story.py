@@ -6,7 +6,15 @@ from launcher.control.records import Step
 from launcher.control.story import Story
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId, Failure, StopReason
-from launcher.facts import Fact, Loading, StartBegan, StartEnded, StopBegan, StopEnded, StopStuck
+from launcher.telemetry.facts import (
+    Fact,
+    Loading,
+    StartBegan,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
 
 A, B, C = BackendId("a"), BackendId("b"), BackendId("c")
 

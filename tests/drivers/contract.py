@@ -19,15 +19,9 @@ import pytest
 
 from launcher import tasks
 from launcher.core.types import BackendId
-from launcher.drivers.base import (
-    Changed,
-    Connected,
-    Driver,
-    DriverEvent,
-    Endpoint,
-    Observation,
-)
+from launcher.drivers.base import Changed, Connected, Driver, DriverEvent, Observation
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 
 SERVES = BackendId("serves")
 EXITS = BackendId("exits")

@@ -13,16 +13,10 @@ import pytest
 import launcher
 from launcher import tasks
 from launcher.core.types import BackendId
-from launcher.drivers.base import (
-    Changed,
-    Connected,
-    ContainerSpec,
-    Disconnected,
-    Endpoint,
-    ProcessSpec,
-)
+from launcher.drivers.base import Changed, Connected, ContainerSpec, Disconnected, ProcessSpec
 from launcher.drivers.container import ContainerDriver
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from tests.drivers import contract, images, private_engine
 from tests.drivers.contract import (
     EXITS,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.drivers.base import ContainerSpec, Endpoint
+from launcher.drivers.base import ContainerSpec
 from launcher.drivers.endpoints import candidates, own_container_ids
 from launcher.drivers.inspected import Attachment, Container, Published
+from launcher.http.endpoint import Endpoint
 
 SPEC = ContainerSpec("c", 8000)
 ID = "ab" * 32

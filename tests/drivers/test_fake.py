@@ -18,10 +18,10 @@ from launcher.drivers.base import (
     Disconnected,
     Driver,
     DriverEvent,
-    Endpoint,
 )
 from launcher.drivers.fake import FakeDriver, Note
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from tests.drivers.contract import (
     EXIT_CODE,
     EXITS,

@@ -15,9 +15,10 @@ import pytest
 from launcher import tasks
 from launcher.core.types import BackendId
 from launcher.drivers import orphans
-from launcher.drivers.base import ContainerSpec, Endpoint, ProcessSpec
+from launcher.drivers.base import ContainerSpec, ProcessSpec
 from launcher.drivers.process import ProcessDriver
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from tests.drivers import contract
 from tests.drivers.contract import EXITS, MISSING, SERVES, STUBBORN, eventually, until
 

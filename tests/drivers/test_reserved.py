@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from launcher.core.types import BackendId
-from launcher.drivers.base import Driver, Endpoint, ReservedSpec
+from launcher.drivers.base import Driver, ReservedSpec
 from launcher.drivers.reserved import ReservedDriver
+from launcher.http.endpoint import Endpoint
 from tests.drivers.contract import SERVES, DriverContract, Harness
 
 

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from launcher.api.assembly import described
-from launcher.metrics_table import METRICS
+from launcher.telemetry.metrics_table import METRICS
 from tests.e2e.commands import run
 from tests.e2e.conftest import Make
 from tests.e2e.scraping import scrape, value

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from launcher.drivers.base import Endpoint
+from launcher.http.endpoint import Endpoint
 
 PATIENCE = 20.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from launcher.drivers.base import Endpoint
-from launcher.proxy.exchange import ClientGone, Detached, RawHeaders, RequestHead
+from launcher.http.endpoint import Endpoint
+from launcher.http.exchange import ClientGone, Detached, RawHeaders, RequestHead
 from launcher.proxy.plan import Plan
 
 

@@ -9,8 +9,8 @@ from typing import Self
 
 from launcher.config import Secret
 from launcher.core.types import BackendId, Forecast
-from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.runtime.admission import Ask, Grant, Progress
 
 

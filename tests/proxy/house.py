@@ -8,23 +8,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.api.contract import Answer, ApiRequest, ApiResponse, ApiStream, Need
+from launcher.api.contract import Answer, ApiRequest, ApiResponse, ApiStream
 from launcher.api.endpoint import Endpoint as OwnEndpoint
 from launcher.api.endpoint import Found
 from launcher.api.shapes import shape
+from launcher.auth.access import Need
+from launcher.auth.meters import Meters
 from launcher.config import BackendConfig, LauncherConfig, ModelSpec, RouteConfig, Secret
 from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId
-from launcher.drivers.base import ContainerSpec, Endpoint
+from launcher.drivers.base import ContainerSpec
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
-from launcher.proxy.meters import Meters
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.readers import Readers
-from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.waiting import WaitingRoom
+from launcher.telemetry.record import ExchangeRecord
 from tests.proxy import awkward
 from tests.proxy.fake_gate import FakeGate
 from tests.proxy.raw_client import RawClient, Response, connect

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from launcher.config import Listen
-from launcher.proxy.exchange import Exchange, Handler, RequestHead
+from launcher.http.exchange import Exchange, Handler, RequestHead
 from launcher.proxy.front import Front
 from tests.proxy.raw_client import PATIENCE
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 import pytest
 
 from launcher.errors import LauncherError
+from launcher.http.exchange import ClientGone, Exchange, RawHeaders
 from launcher.proxy.client import PIECE, SMALL_REST
-from launcher.proxy.exchange import ClientGone, Exchange, RawHeaders
 from tests.proxy.raw_client import PATIENCE, Cut, connect
 from tests.proxy.serving import OK, Seen, Watched, say_ok, serving, until
 

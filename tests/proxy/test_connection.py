@@ -13,7 +13,7 @@ import pytest
 from aiohttp import StreamReader
 
 from launcher.config import Listen
-from launcher.proxy.exchange import Detached, Exchange
+from launcher.http.exchange import Detached, Exchange
 from tests.proxy.raw_client import PATIENCE, RawClient, connect
 from tests.proxy.serving import LOCAL, Seen, Watched, say_ok, serving, until
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from launcher import tasks
-from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import ClientGone, RawHeaders
+from launcher.http.endpoint import Endpoint
+from launcher.http.exchange import ClientGone, RawHeaders
 from launcher.proxy.forward import INLINE, forward
 from launcher.proxy.headers import PSEUDONYM
 from launcher.proxy.plan import Carried, UpstreamFailed

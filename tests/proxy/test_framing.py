@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import RawHeaders, RequestHead
+from launcher.http.exchange import RawHeaders, RequestHead
 from launcher.proxy.framing import check_head, too_large
 
 HOST = (b"Host", b"a")

@@ -11,7 +11,7 @@ import pytest
 
 from launcher.config import Listen
 from launcher.errors import ConfigError, LauncherError
-from launcher.proxy.exchange import Exchange
+from launcher.http.exchange import Exchange
 from launcher.proxy.front import Front
 from tests.proxy.raw_client import connect
 from tests.proxy.serving import LOCAL, OK, Seen, Watched, say_ok, serving, until

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
-from launcher.proxy.exchange import RawHeaders, RequestHead
+from launcher.http.endpoint import Endpoint
+from launcher.http.exchange import RawHeaders, RequestHead
 from launcher.proxy.headers import PSEUDONYM, request_headers, response_headers, wanted_upgrade
 from launcher.proxy.plan import Plan
 from tests.proxy.fake_exchange import a_plan, request

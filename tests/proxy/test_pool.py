@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher import tasks
-from launcher.drivers.base import Endpoint
+from launcher.http.endpoint import Endpoint
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.upstream import Disconnected, UpstreamConnection
 from tests.proxy.awkward import PATIENCE, Peer, backend, free_port, ok, serves, until

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from launcher.http.exchange import ClientGone
 from launcher.proxy import readers
-from launcher.proxy.exchange import ClientGone
 from launcher.proxy.readers import Readers, Right
 from tests.keyring import a_key, admin, api
 from tests.proxy.fake_exchange import FakeExchange, request

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from launcher.auth.access import Access, Caller
+from launcher.auth.browsers import Guard
+from launcher.auth.meters import Meters
 from launcher.config import AliasConfig, LauncherConfig, ModelSpec, RouteConfig
 from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
-from launcher.proxy.access import Access, Caller
 from launcher.proxy.body import Budget, KeptBody, StreamedBody
-from launcher.proxy.browsers import Guard
-from launcher.proxy.meters import Meters
 from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Candidate, Resolved
 from tests.keyring import a_key, api

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.proxy.record import ExchangeRecord
 from launcher.proxy.timing import timing_headers
+from launcher.telemetry.record import ExchangeRecord
 
 
 def test_milliseconds_with_the_start_counted_once() -> None:

@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from launcher import tasks
-from launcher.drivers.base import Endpoint
-from launcher.proxy.exchange import ClientGone
+from launcher.http.endpoint import Endpoint
+from launcher.http.exchange import ClientGone
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.response import BadResponse, ResponseReader, Truncated
 from launcher.proxy.upstream import HIGH_WATER, Disconnected, UpstreamConnection

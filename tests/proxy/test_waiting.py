@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.proxy import waiting
 from tests.keyring import admin, api
 from tests.proxy import awkward

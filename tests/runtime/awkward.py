@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from launcher.drivers.base import Endpoint
+from launcher.http.endpoint import Endpoint
 from tests.runtime.waiting import eventually
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.drivers.base import Endpoint
+from launcher.http.endpoint import Endpoint
 from launcher.runtime.fetch import FetchFailed, Reply, fetch
 from tests.runtime.awkward import awkward, body, nobody
 from tests.runtime.waiting import eventually

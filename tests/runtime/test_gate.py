@@ -8,8 +8,8 @@ import pytest
 
 from launcher import tasks
 from launcher.core.types import BackendId, Ticket, TicketId
-from launcher.drivers.base import Endpoint
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.runtime.admission import Grant, Progress
 from launcher.runtime.gate import Place
 

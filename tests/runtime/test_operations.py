@@ -6,8 +6,9 @@ import asyncio
 
 from launcher.core.events import Launched, Started, StopFailed, Stopped
 from launcher.core.types import BackendId, BackendState
-from launcher.drivers.base import Endpoint, Observation
+from launcher.drivers.base import Observation
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.runtime.starter import Ready
 from tests.runtime.house import A, B, House, config, opened
 from tests.runtime.virtual_clock import virtual

@@ -11,8 +11,8 @@ from launcher import tasks
 from launcher.core.types import BackendId, StopReason
 from launcher.drivers.base import ProcessSpec
 from launcher.drivers.fake import FakeDriver
-from launcher.facts import Loading, StopEnded
 from launcher.runtime.output import Outputs
+from launcher.telemetry.facts import Loading, StopEnded
 
 X = BackendId("x")
 

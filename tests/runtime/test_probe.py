@@ -8,8 +8,9 @@ import pytest
 
 from launcher.config import BackendConfig, Health, Secret
 from launcher.core.types import BackendId, Failure
-from launcher.drivers.base import ContainerSpec, Endpoint
+from launcher.drivers.base import ContainerSpec
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.runtime import probe
 from launcher.runtime.probe import Prober, Seen, Verdict, first_ready
 from tests.runtime.awkward import awkward, body, nobody

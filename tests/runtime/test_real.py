@@ -20,10 +20,11 @@ from launcher.config import BackendConfig, Health
 from launcher.core.effects import Adopt
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, BackendState
-from launcher.drivers.base import ContainerSpec, Driver, Endpoint, ProcessSpec
+from launcher.drivers.base import ContainerSpec, Driver, ProcessSpec
 from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
 from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
 from launcher.runtime.admission import Ask, Grant
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.fetch import fetch

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launcher import decisions
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId
-from launcher.decisions import Decision, DecisionLog
 from launcher.state.decided import DECISIONS, DecisionKeeper
 from launcher.state.store import StateStore
+from launcher.telemetry import decisions
+from launcher.telemetry.decisions import Decision, DecisionLog
 
 A, B = BackendId("a"), BackendId("b")
 STOP = Decided(Deed.STOP, A, "evicted", wanted_by=B, cost=3.5, waiting=2, waited=61.0)

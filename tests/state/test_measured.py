@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from launcher.core.types import BackendId, BackendState, Estimates, StopReason
-from launcher.facts import Granted, StartEnded, StopEnded
 from launcher.state.measured import ESTIMATES, STARTS, Keeper, Starts
 from launcher.state.store import StateStore
+from launcher.telemetry.facts import Granted, StartEnded, StopEnded
 from tests.api.world import CODER, FakeControl
 
 A = BackendId("a")

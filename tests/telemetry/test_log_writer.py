@@ -16,11 +16,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from launcher import log_writer, logs
-from launcher.log_lines import Lines, as_json
-from launcher.log_writer import AT_ONCE, Writer
-from launcher.logs import configured, log_exchange
-from launcher.proxy.record import ExchangeRecord
+from launcher.telemetry import log_writer, logs
+from launcher.telemetry.log_lines import Lines, as_json
+from launcher.telemetry.log_writer import AT_ONCE, Writer
+from launcher.telemetry.logs import configured, log_exchange
+from launcher.telemetry.record import ExchangeRecord
 from tests.log_reading import lines, written
 
 log = logging.getLogger("launcher.test_log_writer")
@@ -137,7 +137,7 @@ def test_a_terminal_that_somebody_made_non_blocking(stuck: tuple[int, int]) -> N
 def test_a_process_whose_reader_left_ends_well() -> None:
     script = (
         "import logging, os\n"
-        "from launcher.logs import configured\n"
+        "from launcher.telemetry.logs import configured\n"
         "with configured(log_format='json'):\n"
         "    os.read(0, 1)\n"
         "    logging.getLogger('launcher').info('to nobody')\n"

@@ -11,9 +11,17 @@ import pytest
 from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.core.types import BackendId, Failure, StopReason, TicketId
-from launcher.facts import Fact, Granted, StartBegan, StartEnded, StopBegan, StopEnded, StopStuck
-from launcher.logs import configured, log_exchange, log_fact
-from launcher.proxy.record import ExchangeRecord
+from launcher.telemetry.facts import (
+    Fact,
+    Granted,
+    StartBegan,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
+from launcher.telemetry.logs import configured, log_exchange, log_fact
+from launcher.telemetry.record import ExchangeRecord
 from tests.log_reading import lines, written
 
 A = BackendId("a")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from launcher.metrics_table import METRICS, MetricSpec
+from launcher.telemetry.metrics_table import METRICS, MetricSpec
 
 
 def test_names_are_unique() -> None:

@@ -10,14 +10,18 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
-from launcher.api.contract import Need
+from launcher.auth.browsers import same_origin
+from launcher.auth.meters import Meter, Meters
 from launcher.config import KeyConfig, KeyScope, RouteConfig, Secret
 from launcher.errors import LauncherError
-from launcher.proxy.browsers import same_origin
-from launcher.proxy.exchange import RawHeaders, RequestHead
-from launcher.proxy.meters import Meter, Meters
+from launcher.http.exchange import RawHeaders, RequestHead
+
+Need = Literal["open", "known", "observe", "admin"]
+"""`open`: anybody; `known`: any key, where one is needed for routes or for looking; `observe`: then
+one with the scope `observe` or `admin`; `admin`: a key with that scope. While no key has the scope
+`admin`, a caller on loopback, directly and not from a page from elsewhere, may do all."""
 
 #: Where clients put a key; names in lower case.
 _IN_ORDER: Final = (b"authorization", b"x-api-key", b"api-key")

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.config import LauncherConfig, Listen
-from launcher.errors import LauncherError
-from launcher.proxy.browsers import (
+from launcher.auth.browsers import (
     OWN_HEADERS,
     PAGE_HEADERS,
     Guard,
@@ -17,7 +15,9 @@ from launcher.proxy.browsers import (
     only_pointed_at,
     same_origin,
 )
-from launcher.proxy.exchange import RequestHead
+from launcher.config import LauncherConfig, Listen
+from launcher.errors import LauncherError
+from launcher.http.exchange import RequestHead
 from tests.proxy.fake_exchange import request
 from tests.proxy.house import a_route
 

@@ -15,8 +15,9 @@ from typing import Literal
 
 from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
-from launcher.decisions import sentence
-from launcher.facts import (
+from launcher.printable import seconds
+from launcher.telemetry.decisions import sentence
+from launcher.telemetry.facts import (
     Fact,
     Granted,
     Loading,
@@ -26,10 +27,17 @@ from launcher.facts import (
     StopEnded,
     StopStuck,
 )
-from launcher.log_lines import EXCHANGES, Ended, Lines, Redact, as_json, for_people, in_colour
-from launcher.log_writer import QueueingHandler, Writer
-from launcher.printable import seconds
-from launcher.proxy.record import ExchangeRecord
+from launcher.telemetry.log_lines import (
+    EXCHANGES,
+    Ended,
+    Lines,
+    Redact,
+    as_json,
+    for_people,
+    in_colour,
+)
+from launcher.telemetry.log_writer import QueueingHandler, Writer
+from launcher.telemetry.record import ExchangeRecord
 
 LogFormat = Literal["auto", "json", "human"]
 LogLevel = Literal["debug", "info", "warning", "error"]

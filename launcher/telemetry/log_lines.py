@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from launcher.printable import printable, seconds
-from launcher.proxy.record import ExchangeRecord
+from launcher.telemetry.record import ExchangeRecord
 
 Redact = Callable[[str], str]
 Fields = dict[str, object]

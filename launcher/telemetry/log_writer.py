@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from launcher.log_lines import Said
+from launcher.telemetry.log_lines import Said
 
 #: Lines waiting for a slow reader; those beyond it are counted and dropped.
 MAX_WAITING = 10_000

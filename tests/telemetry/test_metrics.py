@@ -13,7 +13,7 @@ from launcher.config import BackendConfig, RouteConfig
 from launcher.core.effects import Reject
 from launcher.core.types import BackendId, BackendState, Failure, StopReason, TicketId
 from launcher.drivers.base import ContainerSpec
-from launcher.facts import (
+from launcher.telemetry.facts import (
     Fact,
     Granted,
     StartBegan,
@@ -23,9 +23,9 @@ from launcher.facts import (
     StopEnded,
     StopStuck,
 )
-from launcher.metrics import Metrics
-from launcher.metrics_table import METRICS
-from launcher.proxy.record import ExchangeRecord
+from launcher.telemetry.metrics import Metrics
+from launcher.telemetry.metrics_table import METRICS
+from launcher.telemetry.record import ExchangeRecord
 from tests.api.world import CHAT, CODER, CONFIG, FakeControl
 
 FAILURE = Failure("backend_start_failed", "exit code 1")

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from launcher.api.contract import Need
+from launcher.auth.access import CREDENTIALS, Access, Caller, Need
+from launcher.auth.meters import Meters
 from launcher.config import KeyConfig, Secret
 from launcher.core.types import Wake
 from launcher.errors import LauncherError
-from launcher.proxy.access import CREDENTIALS, Access, Caller
-from launcher.proxy.exchange import RequestHead
-from launcher.proxy.meters import Meters
+from launcher.http.exchange import RequestHead
 from tests.keyring import a_key, admin, api
 from tests.proxy.fake_exchange import request
 from tests.proxy.house import a_route
@@ -266,7 +265,7 @@ def test_every_key_is_compared_even_when_the_first_one_matches(
     compared = []
     real = hmac.compare_digest
     monkeypatch.setattr(
-        "launcher.proxy.access.hmac.compare_digest",
+        "launcher.auth.access.hmac.compare_digest",
         lambda a, b: compared.append((a, b)) or real(a, b),
     )
     assert refused(caller(API + ADMIN, bearer(b"api-1")), None) is None

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from launcher.log_lines import Ended, Line, Lines, as_json, for_people
-from launcher.logs import LogFormat, log_exchange
-from launcher.proxy.record import ExchangeRecord
+from launcher.telemetry.log_lines import Ended, Line, Lines, as_json, for_people
+from launcher.telemetry.logs import LogFormat, log_exchange
+from launcher.telemetry.record import ExchangeRecord
 from tests.log_reading import lines, written
 
 log = logging.getLogger("launcher.test_log_lines")

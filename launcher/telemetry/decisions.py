@@ -1,6 +1,6 @@
 """The last decisions of the scheduler, and each as a sentence: why was my model stopped?
 
-Listens to `launcher.facts.Narrator`. It must not know who asks, or how answers are written.
+Listens to `Narrator`. It must not know who asks, or how answers are written.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId
-from launcher.facts import Fact
 from launcher.printable import seconds
+from launcher.telemetry.facts import Fact
 
 #: How many are kept.
 MOST = 1000

@@ -7,7 +7,7 @@ import pytest
 from launcher.core.effects import Decided, Deed
 from launcher.core.events import Closed
 from launcher.core.types import BackendId
-from launcher.decisions import MOST, DecisionLog, sentence
+from launcher.telemetry.decisions import MOST, DecisionLog, sentence
 
 A, B, C = BackendId("a"), BackendId("b"), BackendId("c")
 

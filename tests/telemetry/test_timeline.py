@@ -10,7 +10,7 @@ import pytest
 from launcher.core.effects import Decided, Deed, Grant, Reject, Start
 from launcher.core.events import Arrived, Released, Started, StartFailed, Tick
 from launcher.core.types import BackendState, Failure, Placement, Ticket, TicketId
-from launcher.timeline import COARSE, FINE, MOST, REACH, Sample, Timeline, coarsened
+from launcher.telemetry.timeline import COARSE, FINE, MOST, REACH, Sample, Timeline, coarsened
 from tests.api.world import CHAT, CODER, TINY, FakeControl
 
 WANTED = Decided(Deed.START, CHAT, "wanted")

@@ -6,7 +6,7 @@ import asyncio
 
 from launcher import tasks
 from launcher.core.events import Closed, Tick
-from launcher.journal import Journal
+from launcher.telemetry.journal import Journal
 
 
 def fed(journal: Journal, count: int) -> Journal:

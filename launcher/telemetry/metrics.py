@@ -23,9 +23,9 @@ from launcher import __version__
 from launcher.config import LauncherConfig
 from launcher.core.effects import Reject
 from launcher.core.types import BackendId, BackendState, Snapshot, StopReason
-from launcher.facts import Fact, Granted, StartEnded, StopBegan, StopEnded, StopStuck
-from launcher.metrics_table import METRICS, NO_ROUTE, OWN_ROUTE, MetricSpec
-from launcher.proxy.record import ExchangeRecord
+from launcher.telemetry.facts import Fact, Granted, StartEnded, StopBegan, StopEnded, StopStuck
+from launcher.telemetry.metrics_table import METRICS, NO_ROUTE, OWN_ROUTE, MetricSpec
+from launcher.telemetry.record import ExchangeRecord
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
@@ -127,7 +127,7 @@ _SCRAPED = frozenset(
 class Metrics:
     """The registry and its recorder.
 
-    `fact` listens to `launcher.facts.Narrator`; `exchange_started` and `exchange_ended` to the
+    `fact` listens to `Narrator`; `exchange_started` and `exchange_ended` to the
     proxy's handler. `snapshot` is asked at each scrape.
     """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.auth.meters import MINUTE, Meter, Meters
 from launcher.errors import LauncherError
-from launcher.proxy.meters import MINUTE, Meter, Meters
 from tests.keyring import a_key
 
 

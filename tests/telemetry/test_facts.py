@@ -43,7 +43,7 @@ from launcher.core.types import (
     Ticket,
     TicketId,
 )
-from launcher.facts import (
+from launcher.telemetry.facts import (
     Fact,
     Granted,
     Loading,

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from launcher.errors import ERROR_KINDS, LauncherError
-from launcher.proxy.render import error_body, render
+from launcher.errors import ERROR_KINDS, LauncherError, error_body, render
 
 
 def test_the_envelope_is_openais() -> None:

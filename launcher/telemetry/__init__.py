@@ -1,0 +1,1 @@
+"""What happened, for the log, the metrics and the page."""
