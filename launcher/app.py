@@ -19,6 +19,8 @@ from launcher.api.assembly import OwnApi, Watched
 from launcher.api.stats import History
 from launcher.auth.meters import Meters
 from launcher.config import LauncherConfig
+from launcher.config.redact import Redactor, secrets_of
+from launcher.config.reload import Load, Reloader
 from launcher.control import records
 from launcher.control.plane import ControlPlane
 from launcher.core.events import Closed
@@ -37,8 +39,6 @@ from launcher.proxy.handler import ProxyHandler
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.readers import Readers
 from launcher.proxy.waiting import WaitingRoom
-from launcher.redact import Redactor, secrets_of
-from launcher.reloading.reloader import Load, Reloader
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober

@@ -12,13 +12,12 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from launcher import __version__, exposure
+from launcher import __version__
 from launcher.app import App, running
-from launcher.config import LauncherConfig, Listen
+from launcher.config import LauncherConfig, Listen, exposure
+from launcher.config.redact import Redactor
+from launcher.config.reload import Files, Load, changes
 from launcher.errors import ConfigError
-from launcher.redact import Redactor
-from launcher.reloading.reloader import Load
-from launcher.reloading.watching import Files, changes
 from launcher.tasks import Group
 
 log = logging.getLogger(__name__)

@@ -231,20 +231,20 @@ async def asked(
 def seconds_of(ttl: float | str) -> float:
     """A duration as it was sent. Raises `invalid_request`."""
     # With it comes what reads settings, and pydantic: not before somebody asks.
-    from launcher.loading import units
+    from launcher.config import values
 
     try:
-        return units.seconds(ttl)
+        return values.seconds(ttl)
     except ValueError as error:
         raise LauncherError("invalid_request", f"`ttl`: {error}.", param="ttl") from None
 
 
 def needs_of(needs: Mapping[str, int | str]) -> Needs:
     """What is to be reserved, as it was sent. Raises `invalid_request`."""
-    from launcher.loading import units
+    from launcher.config import values
 
     try:
-        return units.needs(needs)
+        return values.needs(needs)
     except ValueError as error:
         raise LauncherError("invalid_request", f"`needs`: {error}.", param="needs") from None
 

@@ -10,9 +10,9 @@ from launcher.api.answers import json_answer
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import shape
+from launcher.config.difference import Names
+from launcher.config.reload import Reloaded
 from launcher.errors import ConfigError, LauncherError
-from launcher.reloading.difference import Names
-from launcher.reloading.reloader import Reloaded
 
 
 class Reloads(Protocol):

@@ -22,7 +22,7 @@ def check(config: ConfigOption = None) -> None:
     loaded = load(config)
     import asyncio
 
-    from launcher.check import check as look
+    from launcher.cli.preflight import check as look
 
     report = asyncio.run(look(loaded))
     for warning in report.warnings:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def load(path: Path | None) -> LauncherConfig:
     """The configuration at a path, or where it is looked for."""
+    from launcher.config.load import load_config
     from launcher.errors import ConfigError
-    from launcher.loading import load_config
 
     try:
         return load_config(None if path is None else str(path), os.environ)

@@ -18,7 +18,7 @@ from launcher.cli.options import ConfigOption
 
 if TYPE_CHECKING:
     from launcher.config import LauncherConfig
-    from launcher.redact import Redactor
+    from launcher.config.redact import Redactor
 
 
 def serve(
@@ -62,7 +62,7 @@ def serve(
         loaded = _listening(load(config), listen or [])
 
         import launcher.service  # noqa: F401 - `_serve` uses it
-        from launcher.redact import Redactor, secrets_of
+        from launcher.config.redact import Redactor, secrets_of
         from launcher.telemetry import logs
 
     redactor = Redactor(secrets_of(loaded))
@@ -80,14 +80,14 @@ class _Source:
 
     def load(self) -> LauncherConfig:
         """Raises ConfigError."""
-        from launcher.loading import load_config
+        from launcher.config.load import load_config
 
         return _listening(load_config(self._path, os.environ), self.listen)
 
     def files(self) -> tuple[str, ...]:
         """What it is made of."""
-        from launcher.loading.read import find_file
-        from launcher.reloading.watching import files_of
+        from launcher.config.reload import files_of
+        from launcher.config.sources import find_file
 
         return files_of(find_file(self._path, os.environ), os.environ)
 
@@ -112,7 +112,7 @@ def _listening(config: LauncherConfig, listen: list[str]) -> LauncherConfig:
         return config
     from dataclasses import replace
 
-    from launcher.loading.addresses import listens
+    from launcher.config.values import listens
 
     try:
         return replace(config, listen=listens(list(listen)))

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from launcher import tasks
 from launcher.config import LauncherConfig, Listen
+from launcher.config.load import load_config
 from launcher.demo import visitor
 from launcher.demo.routes import DemoModel, route_names, routes_toml
 from launcher.demo.tiny_model import write_tiny_model
 from launcher.demo.words import THEMES
 from launcher.errors import ConfigError, LauncherError
-from launcher.loading import load_config
 from launcher.service import serve
 from launcher.telemetry import logs
 

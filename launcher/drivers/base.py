@@ -8,7 +8,7 @@ Drivers import `core.types` and `errors` and nothing else of the launcher.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from launcher.core.types import BackendId
@@ -53,6 +53,12 @@ class ReservedSpec:
 
 
 DriverSpec = ContainerSpec | ProcessSpec | ReservedSpec
+
+
+def same_start(one: DriverSpec, other: DriverSpec) -> bool:
+    """Whether the same thing is started and reached in the same way; how long a stop may take
+    is no part of that."""
+    return replace(one, stop_grace=0.0) == replace(other, stop_grace=0.0)
 
 
 @dataclass(frozen=True, slots=True)

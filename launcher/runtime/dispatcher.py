@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from launcher import tasks
 from launcher.config import BackendConfig
+from launcher.config.redact import Redactor
 from launcher.core.effects import (
     Abort,
     Adopt,
@@ -58,7 +59,6 @@ from launcher.core.types import (
 )
 from launcher.drivers.base import Driver, DriverSpec
 from launcher.http.endpoint import Endpoint
-from launcher.redact import Redactor
 from launcher.runtime import admission
 from launcher.runtime.admission import Ask, Progress
 from launcher.runtime.alarm import Alarm

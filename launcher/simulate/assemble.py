@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from launcher.config import values
 from launcher.core.types import Needs, Priority
-from launcher.loading import units
 from launcher.simulate.generate import agents, open_traffic, zipf
 from launcher.simulate.trace import Trace, TraceError, read_trace
 from launcher.simulate.workload import Loop, Model, Requests, Workload, fixed
@@ -90,11 +90,11 @@ def each(
 def assemble(wanted: Wanted) -> Workload:
     """The workload. Raises OptionError."""
     capacity = _read("--capacity", wanted.capacity, units_of)
-    starts = each("--start", wanted.start, units.seconds, 25.0)
-    stops = each("--stop", wanted.stop, units.seconds, 2.0)
+    starts = each("--start", wanted.start, values.seconds, 25.0)
+    stops = each("--stop", wanted.stop, values.seconds, 2.0)
     needs = each("--needs", wanted.needs, units_of, capacity)
     at_a_time = each("--max-in-flight", wanted.max_in_flight, _count, 8)
-    patience = each("--max-wait", wanted.max_wait, units.seconds, 60.0)
+    patience = each("--max-wait", wanted.max_wait, values.seconds, 60.0)
     classes = each("--priority", wanted.priority, _class, Priority.NORMAL)
     loops: tuple[Loop, ...] = ()
     if wanted.trace is not None:
@@ -129,7 +129,7 @@ def assemble(wanted: Wanted) -> Workload:
 
 def duration_of(option: str, text: str) -> float:
     """Seconds. Raises OptionError."""
-    return _read(option, text, units.seconds)
+    return _read(option, text, values.seconds)
 
 
 def units_of(text: str) -> Needs:
@@ -140,7 +140,7 @@ def units_of(text: str) -> Needs:
         if not equals:
             raise ValueError("expected NAME=N, as in gpu=1,vram=24GiB")
         table[name.strip()] = amount.strip()
-    return units.needs(table)
+    return values.needs(table)
 
 
 def _traced(path: Path, classes: Each[Priority]) -> Trace:

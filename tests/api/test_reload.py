@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from launcher.api.reload import Reload
+from launcher.config.difference import Difference, Names
+from launcher.config.reload import Reloaded
 from launcher.errors import ConfigError, LauncherError
-from launcher.reloading.difference import Difference, Names
-from launcher.reloading.reloader import Reloaded
 from tests.api.world import FakeReloads, read, request
 
 

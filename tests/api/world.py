@@ -13,6 +13,8 @@ import orjson
 from launcher.api.assembly import Watched
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
+from launcher.config.difference import Difference
+from launcher.config.reload import Reloaded
 from launcher.control.plane import ControlPlane
 from launcher.core.rehearsal import Step
 from launcher.core.types import (
@@ -28,8 +30,6 @@ from launcher.core.types import (
 from launcher.drivers.base import ContainerSpec, ProcessSpec
 from launcher.errors import ConfigError, LauncherError
 from launcher.http.endpoint import Endpoint
-from launcher.reloading.difference import Difference
-from launcher.reloading.reloader import Reloaded
 from launcher.runtime.admission import Ask, Grant, Progress
 from launcher.state.store import StateStore
 from launcher.telemetry.journal import Journal

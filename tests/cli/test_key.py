@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from launcher.loading.access import digest
+from launcher.config.api_keys import digest
 from tests.cli.running import GOOD, run
-from tests.loading.toml import load
+from tests.config.documents import load
 
 
 def test_a_new_key_and_the_table_that_knows_it(tmp_path: Path) -> None:

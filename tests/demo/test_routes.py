@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from launcher.config import RESERVED
+from launcher.config.load import load_config
 from launcher.demo.routes import DemoModel, route_names, routes_toml
 from launcher.drivers.base import ProcessSpec
-from launcher.loading import load_config
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""Take configured secrets out of text that others will read: log lines, a backend's last
+output, error details."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from launcher.config import LauncherConfig, Secret
+from launcher.drivers.base import ProcessSpec
+
+MASK = "***"
+
+#: Names of environment variables whose values are nobody's business.
+_PRIVATE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+
+
+#: So many secrets that were configured before stay hidden: what was started with one may
+#: still print it.
+REMEMBERED = 100
+
+
+class Redactor:
+    """Replaces every configured secret by `***`, also where it is percent-encoded or escaped
+    as in JSON. Its cost does not depend on how many secrets there are by more than one regex.
+    `text` and `data` may be called on any thread."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._known: dict[Secret, None] = {}
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[Secret]) -> None:
+        """Hide these from now on, and those that were configured before, the latest of them."""
+        now = dict.fromkeys(secrets)
+        earlier = [secret for secret in self._known if secret not in now]
+        known = {**dict.fromkeys(earlier[-REMEMBERED:]), **now}
+        if known == self._known and self._known:
+            return
+        self._known = known
+        forms: set[str] = set()
+        for secret in known:
+            if secret.value:
+                forms |= {secret.value, quote(secret.value, safe="")}
+                forms.add(json.dumps(secret.value)[1:-1])
+        # Longest first: of two secrets that begin alike, the rest of the longer must not stay.
+        ordered = sorted(forms, key=lambda form: (-len(form), form))
+        pattern = "|".join(re.escape(form) for form in ordered)
+        self._text = re.compile(pattern) if ordered else None
+        self._bytes = re.compile(pattern.encode()) if ordered else None
+
+    def text(self, text: str) -> str:
+        """The text without the secrets."""
+        return self._text.sub(MASK, text) if self._text is not None else text
+
+    def data(self, data: bytes) -> bytes:
+        """The bytes (UTF-8, or anything) without the secrets."""
+        return self._bytes.sub(MASK.encode(), data) if self._bytes is not None else data
+
+    def __repr__(self) -> str:
+        return f"<Redactor {'with' if self._text else 'without'} secrets>"
+
+
+def secrets_of(config: LauncherConfig) -> tuple[Secret, ...]:
+    """Every secret of a configuration: keys, and what processes get in variables that are
+    named like one (`HF_TOKEN`, `…_PASSWORD`)."""
+    found = [key.secret for key in config.keys if key.secret is not None]
+    for backend in config.backends:
+        if backend.backend_key is not None:
+            found.append(backend.backend_key)
+        if isinstance(backend.driver, ProcessSpec):
+            found += [Secret(value) for name, value in backend.driver.env if _PRIVATE.search(name)]
+    return tuple(dict.fromkeys(found))
