@@ -14,6 +14,7 @@ from typing import Final
 
 from launcher import tasks
 from launcher.errors import ConfigError
+from launcher.http.endpoint import Listen
 from launcher.http.headers import FieldTable
 from launcher.http.server import (
     LINGER,
@@ -26,21 +27,6 @@ from launcher.http.server import (
 )
 
 BACKLOG: Final = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """One address to listen on."""
-
-    host: str | None = None
-    port: int = 0
-    unix_path: str | None = None
-
-    def __str__(self) -> str:
-        if self.unix_path is not None:
-            return f"unix:{self.unix_path}"
-        host = self.host or ""
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,21 @@
 """Connections to backends: opened where needed, kept for a few seconds.
 
-It decides in one synchronous pass which idle connection to give, and opens one where there
-is none. It must not know exchanges; `forward` says how each of them ended.
+Which idle connection to give is decided in one synchronous pass. One that dies while it is idle
+says so by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from launcher.http.endpoint import Endpoint
-from launcher.proxy.upstream import Disconnected, UpstreamConnection
+from launcher.http.errors import ConnectTimeout, UpstreamDisconnected
+from launcher.http.upstream import UpstreamConnection
 
 #: Seconds. uvicorn and cpp-httplib close idle connections after 5.
 IDLE: Final = 4.0
@@ -46,6 +49,8 @@ class UpstreamPool:
         self._open: dict[UpstreamConnection, _Shelf] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        self.openers: dict[Endpoint, Callable[[], socket.socket]] = {}
+        """Endpoints within this process, and what makes a connected socket to each."""
 
     def __repr__(self) -> str:
         return f"<UpstreamPool {self.open_connections} open, {self.idle_connections} idle>"
@@ -86,7 +91,7 @@ class UpstreamPool:
         while shelf.idle:
             # The one used last: the others may grow old.
             connection = shelf.idle.pop()
-            if connection.idle_since > oldest and not connection.stale():
+            if connection.idle_since > oldest and not connection.closed:
                 return connection
             self.discard(connection)
         return None
@@ -121,7 +126,7 @@ class UpstreamPool:
                 self.discard(connection)
 
     async def close(self) -> None:
-        """Close every connection, those in use too; who waits on one meets Disconnected."""
+        """Close every connection, those in use too; who waits on one is told nothing."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -154,14 +159,16 @@ class UpstreamPool:
 
     async def _connect(self, endpoint: Endpoint, shelf: _Shelf) -> UpstreamConnection:
         if self._closed:
-            raise Disconnected("the launcher closes its connections")
+            raise UpstreamDisconnected("the launcher closes its connections")
         connection = UpstreamConnection(endpoint, self._lost)
         loop = asyncio.get_running_loop()
         tls = self._trust() if endpoint.scheme == "https" else None
         name = (endpoint.server_name or endpoint.host or "localhost") if tls else None
         try:
             async with asyncio.timeout(self._connect_timeout):
-                if endpoint.unix_path is not None:
+                if (opener := self.openers.get(endpoint)) is not None:
+                    await loop.create_connection(lambda: connection, sock=opener())
+                elif endpoint.unix_path is not None:
                     await loop.create_unix_connection(
                         lambda: connection, endpoint.unix_path, ssl=tls, server_hostname=name
                     )
@@ -174,11 +181,11 @@ class UpstreamPool:
                         server_hostname=name,
                     )
         except TimeoutError:
-            connection.abort()
-            raise TimeoutError(f"no connection within {self._connect_timeout:g} s") from None
+            connection.drop()
+            raise ConnectTimeout(f"no connection within {self._connect_timeout:g} s") from None
         except BaseException:
             # Cancelled in the very turn in which it was made, nobody else would close it.
-            connection.abort()
+            connection.drop()
             raise
         if not connection.closed:
             self._open[connection] = shelf

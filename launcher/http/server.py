@@ -33,13 +33,11 @@ from launcher.errors import LauncherError, render
 from launcher.http.chunked import ChunkedReader, ChunkError
 from launcher.http.errors import ClientDisconnected
 from launcher.http.headers import (
-    CONNECTION,
     CONTENT_LENGTH,
     EXPECT,
     HOST,
     KEEP_ALIVE,
     TRANSFER_ENCODING,
-    UPGRADE,
     Field,
     FieldTable,
     RawHeaders,
@@ -210,7 +208,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_whole = False
         self._since = 0.0
         """When the connection became idle, or its head began to come in."""
-        self._checked_host = b""
+        self._checked_host = b" "
         self._drained: asyncio.Future[None] | None = None
         self._ahead = 0
         """Bytes taken of what may be read ahead."""
@@ -282,10 +280,10 @@ class ClientConnection(asyncio.Protocol):
             return
         if not request.body_complete:
             data = request.feed(data)
-            if request.skipping and request.body_complete:
-                self._settled(request)
         if data:
             self._hold(data)
+        if request.skipping and request.body_complete:
+            self._settled(request)
 
     def _hold(self, data: bytes) -> None:
         """Keep what belongs to the next request, or to the tunnel, until its turn comes."""
@@ -558,12 +556,12 @@ class ClientConnection(asyncio.Protocol):
             self.client_left()
             return
         read = request.body_read
-        if not request.body_complete and not self._ahead and read == self._seen_read:
-            if self._shared.read_ahead >= READ_AHEAD:
-                self._shared.read_ahead -= READ_AHEAD
-                self._ahead = READ_AHEAD
-                request.high_water = READ_AHEAD
-                self.resume_reading()
+        stalled = not request.body_complete and not self._ahead and read == self._seen_read
+        if stalled and self._shared.read_ahead >= READ_AHEAD:
+            self._shared.read_ahead -= READ_AHEAD
+            self._ahead = READ_AHEAD
+            request.high_water = READ_AHEAD
+            self.resume_reading()
         self._seen_read = read
 
     def _give_back(self) -> None:

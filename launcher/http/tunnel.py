@@ -1,7 +1,4 @@
-"""Raw bytes both ways, after a 101: backpressure, half-closes, resets, and silence.
-
-It must not know HTTP, backends or pools: two transports and what arrived on them too early.
-"""
+"""Raw bytes both ways, after a 101: backpressure, half-closes, resets, and silence."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.proxy.upstream import reset
+from launcher.http.server import reset_connection
 
 #: A tunnel that carries fewer bytes than this in `idle` seconds has fallen silent: pings and
 #: status lines of a page left open, not work.
@@ -78,7 +75,7 @@ class _Side(asyncio.Protocol):
         self.broken = exc is not None
         if not self.other.lost:
             if self.broken:
-                reset(self.other.transport)
+                reset_connection(self.other.transport)
             else:
                 self.other.transport.close()
         self._tunnel.side_lost()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from launcher.config import Listen
+from launcher.http.endpoint import Listen
 
 #: How long a test waits for something that has to happen. Seconds.
 PATIENCE = 20.0

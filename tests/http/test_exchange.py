@@ -9,10 +9,11 @@ from contextlib import suppress
 import pytest
 
 from launcher.errors import LauncherError
-from launcher.http.exchange import ClientGone, Exchange, RawHeaders
-from launcher.proxy.client import PIECE, SMALL_REST
-from tests.proxy.raw_client import PATIENCE, Cut, connect
-from tests.proxy.serving import OK, Seen, Watched, say_ok, serving, until
+from launcher.http.errors import ClientDisconnected
+from launcher.http.headers import RawHeaders
+from launcher.http.server import PIECE, SMALL_REST, Request
+from tests.http.raw_client import PATIENCE, Cut, connect
+from tests.http.serving import OK, Seen, Watched, say_ok, serving, until
 
 BOTH_LOOPS = True
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -27,7 +28,7 @@ class Say:
         self.headers = headers
         self.pieces = pieces
 
-    async def __call__(self, exchange: Exchange) -> None:
+    async def __call__(self, exchange: Request) -> None:
         await exchange.respond(self.status, b"R\xe9ason x", self.headers)
         for piece in self.pieces:
             await exchange.write(piece)
@@ -103,7 +104,7 @@ async def test_no_body_and_the_headers_as_given(method: bytes, status: int) -> N
 async def test_head_and_piece_arrive_although_the_end_does_not_come() -> None:
     go_on = asyncio.Event()
 
-    async def slow(exchange: Exchange) -> None:
+    async def slow(exchange: Request) -> None:
         await exchange.respond(200, b"OK", ())
         await go_on.wait()
         await exchange.write(b"first")
@@ -133,7 +134,7 @@ async def test_what_goes_beyond_the_length_is_dropped_with_the_connection() -> N
 
 
 async def test_interim_responses_reach_http_1_1_clients_only() -> None:
-    async def informing(exchange: Exchange) -> None:
+    async def informing(exchange: Request) -> None:
         await exchange.inform(103, b"Early Hints", ((b"Link", b"</x>"), (b"link", b"</y>")))
         await say_ok(exchange)
 
@@ -153,7 +154,7 @@ async def test_interim_responses_reach_http_1_1_clients_only() -> None:
 async def test_abort_in_the_body_shows(request_head: bytes, headers: RawHeaders) -> None:
     go_on = asyncio.Event()
 
-    async def dying(exchange: Exchange) -> None:
+    async def dying(exchange: Request) -> None:
         await exchange.respond(200, b"OK", headers)
         await exchange.write(b"part")
         await go_on.wait()
@@ -168,7 +169,7 @@ async def test_abort_in_the_body_shows(request_head: bytes, headers: RawHeaders)
 
 
 async def test_what_was_written_before_an_abort_arrives() -> None:
-    async def dying(exchange: Exchange) -> None:
+    async def dying(exchange: Request) -> None:
         await exchange.respond(200, b"OK", ())
         await exchange.write(b"last words")
         exchange.abort()
@@ -181,7 +182,7 @@ async def test_what_was_written_before_an_abort_arrives() -> None:
 
 
 async def test_abort_before_the_head_is_a_reset() -> None:
-    async def dying(exchange: Exchange) -> None:
+    async def dying(exchange: Request) -> None:
         exchange.abort()
 
     async with serving(dying) as (_, address), connect(address) as client:
@@ -191,10 +192,10 @@ async def test_abort_before_the_head_is_a_reset() -> None:
 
 
 async def test_a_handler_goes_on_after_its_own_abort() -> None:
-    async def dying(exchange: Exchange) -> None:
+    async def dying(exchange: Request) -> None:
         await exchange.respond(200, b"OK", ())
         exchange.abort()
-        with pytest.raises(ClientGone):
+        with pytest.raises(ClientDisconnected):
             await exchange.write(b"more")
         await asyncio.sleep(0.05)
 
@@ -207,7 +208,7 @@ async def test_a_handler_goes_on_after_its_own_abort() -> None:
 async def test_a_slow_client_slows_the_writer() -> None:
     written = 0
 
-    async def torrent(exchange: Exchange) -> None:
+    async def torrent(exchange: Request) -> None:
         nonlocal written
         await exchange.respond(200, b"OK", ())
         for _ in range(128):
@@ -233,7 +234,7 @@ async def test_a_slow_client_slows_the_writer() -> None:
 async def test_a_body_arrives_whole_and_its_bytes_are_counted() -> None:
     total = 0
 
-    async def count(exchange: Exchange) -> None:
+    async def count(exchange: Request) -> None:
         nonlocal total
         while piece := await exchange.read():
             assert len(piece) <= PIECE
@@ -263,7 +264,7 @@ async def test_a_compressed_body_is_left_alone() -> None:
 
 
 async def test_an_unread_upload_stops_being_read() -> None:
-    async def waiting(exchange: Exchange) -> None:
+    async def waiting(exchange: Request) -> None:
         await asyncio.Event().wait()
 
     async with serving(waiting) as (_, address), connect(address) as client:
@@ -281,7 +282,7 @@ async def test_100_continue_comes_with_the_first_read() -> None:
     go_on = asyncio.Event()
     seen = Seen()
 
-    async def patient(exchange: Exchange) -> None:
+    async def patient(exchange: Request) -> None:
         await go_on.wait()
         await seen(exchange)
 
@@ -331,7 +332,7 @@ async def test_other_expectations_are_ignored(head: bytes) -> None:
 
 
 async def test_a_backends_100_is_not_said_twice() -> None:
-    async def forwarding(exchange: Exchange) -> None:
+    async def forwarding(exchange: Request) -> None:
         await exchange.inform(100, b"Continue", ())
         await Seen()(exchange)
 
@@ -397,7 +398,7 @@ async def test_a_large_rest_of_a_body_ends_the_connection_behind_the_answer(
 async def test_methods_meet_a_client_that_left() -> None:
     raised: list[str] = []
 
-    async def stubborn(exchange: Exchange) -> None:
+    async def stubborn(exchange: Request) -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -408,11 +409,11 @@ async def test_methods_meet_a_client_that_left() -> None:
             ):
                 try:
                     await call
-                except ClientGone:
+                except ClientDisconnected:
                     raised.append(call.__qualname__.rpartition(".")[2])
             try:
                 exchange.detach()
-            except ClientGone:
+            except ClientDisconnected:
                 raised.append("detach")
             exchange.abort()
             raise
@@ -430,7 +431,7 @@ async def test_methods_meet_a_client_that_left() -> None:
 async def test_calls_out_of_order_are_bugs() -> None:
     caught = asyncio.Event()
 
-    async def twice(exchange: Exchange) -> None:
+    async def twice(exchange: Request) -> None:
         with pytest.raises(RuntimeError):
             await exchange.write(b"too early")
         with pytest.raises(RuntimeError):

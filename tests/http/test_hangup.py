@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from launcher.proxy.hangup import READ_AHEAD, Allowance, hung_up
+from launcher.http.server import hung_up
 
 BOTH_LOOPS = True
 
@@ -39,10 +39,3 @@ async def test_a_hang_up_shows_behind_unread_data(how: str) -> None:
     client.close()
     transport.abort()
     await asyncio.sleep(0)
-
-
-def test_what_all_may_read_ahead_has_an_end() -> None:
-    allowance = Allowance(2 * READ_AHEAD)
-    assert [allowance.take() for _ in range(3)] == [READ_AHEAD, READ_AHEAD, 0]
-    allowance.give_back(READ_AHEAD)
-    assert allowance.take() == READ_AHEAD

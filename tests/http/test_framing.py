@@ -4,9 +4,9 @@ test_front.py."""
 from __future__ import annotations
 
 import pytest
+from launcher.http.exchange_OLD import RawHeaders, RequestHead
 
 from launcher.errors import LauncherError
-from launcher.http.exchange import RawHeaders, RequestHead
 from launcher.proxy.framing import check_head, too_large
 
 HOST = (b"Host", b"a")

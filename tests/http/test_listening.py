@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.config import Listen
 from launcher.errors import ConfigError
-from launcher.proxy.listening import bind
+from launcher.http.endpoint import Listen
+from launcher.http.listener import bind
 
 
 def test_a_free_port_is_told() -> None:
