@@ -22,6 +22,7 @@ from launcher.proxy.body import KeptBody, asks_for_stream
 from launcher.proxy.forward import forward
 from launcher.proxy.headers import wanted_upgrade
 from launcher.proxy.heartbeat import INTERVAL, HeartbeatExchange, comment, dialect_of
+from launcher.proxy.open_record import OpenRecord
 from launcher.proxy.plan import Carried, Plan, UpstreamFailed
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.resolve import Resolver
@@ -31,7 +32,6 @@ from launcher.proxy.waiting import Guest, WaitingRoom, opens_a_page
 from launcher.proxy.wishes import wishes
 from launcher.runtime.admission import Admission, Ask, Gate, Grant
 from launcher.runtime.asking import ask_for
-from launcher.telemetry.record import ExchangeRecord
 
 #: RFC 9110 §9.2.2.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -67,7 +67,7 @@ _STATELESS: Final = (
 class Visit:
     """One request on its way through: what was received, and where its answer goes."""
 
-    def __init__(self, exchange: Exchange, record: ExchangeRecord, caller: Caller) -> None:
+    def __init__(self, exchange: Exchange, record: OpenRecord, caller: Caller) -> None:
         self.exchange = exchange
         self.record = record
         self.caller = caller
@@ -279,7 +279,7 @@ class Serving:
         return alive
 
     @staticmethod
-    def _note(record: ExchangeRecord, carried: Carried) -> None:
+    def _note(record: OpenRecord, carried: Carried) -> None:
         record.status = carried.status
         record.response_bytes = carried.response_bytes
         record.retried = record.retried or carried.retried

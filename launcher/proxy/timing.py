@@ -6,10 +6,10 @@ It must not know how long anything took by itself: the record is told.
 from __future__ import annotations
 
 from launcher.http.exchange import RawHeaders
-from launcher.telemetry.record import ExchangeRecord
+from launcher.proxy.open_record import OpenRecord
 
 
-def timing_headers(record: ExchangeRecord, upstream: float | None) -> RawHeaders:
+def timing_headers(record: OpenRecord, upstream: float | None) -> RawHeaders:
     """What is known so far; `upstream` is in seconds, from sending to the first byte.
 
     Server-Timing counts in milliseconds (W3C Server Timing, §2). `queue` is the wait
