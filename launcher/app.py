@@ -12,6 +12,7 @@ import asyncio
 import os
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -36,6 +37,7 @@ from launcher.http.endpoint import Endpoint
 from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.open_record import OpenRecord
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.readers import Readers
 from launcher.proxy.waiting import WaitingRoom
@@ -47,12 +49,12 @@ from launcher.state.measured import ESTIMATES, STARTS, Keeper
 from launcher.state.store import StateStore
 from launcher.state.where import path_for
 from launcher.tasks import Group
-from launcher.telemetry import logs
 from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.exchanges import Exchanges
 from launcher.telemetry.facts import Fact, Narrator, StartEnded, StopBegan
 from launcher.telemetry.journal import Journal
+from launcher.telemetry.log import log_fact
 from launcher.telemetry.metrics import Metrics
-from launcher.telemetry.record import ExchangeRecord
 from launcher.telemetry.timeline import Timeline
 
 #: What is read of the state file.
@@ -79,9 +81,15 @@ class App:
         scheduler = Scheduler(config.capacity, POLICIES[config.policy]())
         loop = asyncio.get_running_loop()
         self.config = config
-        self.metrics = Metrics(config, lambda: scheduler.snapshot(loop.time()))
+        self._under_way: dict[int, OpenRecord] = {}
+        self.exchanges = Exchanges(config, self._in_flight)
+        self.metrics = Metrics(
+            config, lambda: scheduler.snapshot(loop.time()), self.exchanges.by_route
+        )
         self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
-        self.history = History(config, self.keeper.starts, self.keeper.count)
+        self.history = History(
+            config, self.keeper.starts, self.keeper.count, self.exchanges.last_hits
+        )
         decided = DecisionKeeper(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
@@ -94,11 +102,11 @@ class App:
             self.history.fact,
             self.keeper.fact,
             self.decisions.fact,
-            logs.log_fact,
+            log_fact,
             self.outputs.fact,
             self._forget,
             self._steer,
-            of_grants=(self.metrics.fact, logs.log_fact),
+            of_grants=(self.metrics.fact, log_fact),
         )
         self.journal = Journal()
         self.timeline = Timeline(lambda: scheduler.snapshot(loop.time()))
@@ -175,6 +183,7 @@ class App:
         )
         self.plane.reconfigure(config)
         self.meters.keep({key.name for key in config.keys})
+        self.exchanges.reconfigure(config)
         self.metrics.reconfigure(config)
         self.history.reconfigure(config)
         self.budget.limit = config.max_buffered
@@ -183,13 +192,15 @@ class App:
         self.outputs.look_again()
         self.config = config
 
-    def _exchange_started(self, record: ExchangeRecord) -> None:
-        self.metrics.exchange_started(record)
-        self.history.exchange_started(record)
+    def _exchange_started(self, record: OpenRecord) -> None:
+        self._under_way[id(record)] = record
 
-    def _exchange_ended(self, record: ExchangeRecord) -> None:
-        self.metrics.exchange_ended(record)
-        logs.log_exchange(record)
+    def _exchange_ended(self, record: OpenRecord) -> None:
+        self._under_way.pop(id(record), None)
+        self.exchanges.add(record.ended(time.time()))
+
+    def _in_flight(self) -> Counter[str]:
+        return Counter(record.route for record in self._under_way.values())
 
     def _steer(self, fact: Fact) -> None:
         self.plane.fact(fact)
@@ -270,6 +281,7 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         app = App(config, store, load, redactor, tls)
+        stack.callback(app.exchanges.flush)
         stack.push_async_callback(app.pool.close)
         # Before anything is listed, cleaned up or started: a second launcher that can't have
         # its address must not touch what belongs to the first.

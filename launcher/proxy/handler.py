@@ -19,6 +19,7 @@ from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.http.exchange import ClientGone, Exchange
 from launcher.proxy.body import Budget
+from launcher.proxy.open_record import OpenRecord
 from launcher.proxy.own import OwnPaths, send_error
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.readers import Readers, Right
@@ -29,7 +30,6 @@ from launcher.proxy.target import check_path, printable
 from launcher.proxy.timing import timing_headers
 from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.admission import Gate
-from launcher.telemetry.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class ProxyHandler:
         pool: UpstreamPool,
         budget: Budget,
         own: OwnEndpoints,
-        on_done: ExchangeObserver,
-        on_start: ExchangeStarted,
+        on_done: Callable[[OpenRecord], None],
+        on_start: Callable[[OpenRecord], None],
         meters: Meters,
         waiting: WaitingRoom,
         readers: Readers,
@@ -77,7 +77,7 @@ class ProxyHandler:
         """Raises CancelledError or ClientGone where the client left, CancelledError where the
         launcher doesn't wait for it any longer, else nothing."""
         head = exchange.head
-        record = ExchangeRecord(head.method, printable(head.path), head.peer)
+        record = OpenRecord(head.method, printable(head.path), head.peer)
         visit = Visit(exchange, record, self._access.caller(head))
         try:
             await self._answer(visit)
@@ -155,7 +155,7 @@ class ProxyHandler:
         return () if latest is self else latest._resolver.leads_now(found, caller)
 
     @staticmethod
-    def _name(record: ExchangeRecord, found: Resolved) -> None:
+    def _name(record: OpenRecord, found: Resolved) -> None:
         record.route = found.route.name
         record.model = found.asked
 
@@ -176,7 +176,7 @@ class ProxyHandler:
         )
 
 
-def _cut(record: ExchangeRecord, error: LauncherError) -> None:
+def _cut(record: OpenRecord, error: LauncherError) -> None:
     """It ends before its end; the status is what the client was told, where it was told one."""
     record.status = record.status or error.status
     record.code, record.outcome = error.code, "cut"

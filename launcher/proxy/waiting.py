@@ -26,10 +26,10 @@ import orjson
 from launcher.core.types import BackendId
 from launcher.errors import LauncherError, retry_after
 from launcher.http.exchange import Exchange, RawHeaders, RequestHead
+from launcher.proxy.open_record import OpenRecord
 from launcher.proxy.own import send
 from launcher.proxy.resolved import Resolved
 from launcher.runtime.admission import Admission, Grant, Progress
-from launcher.telemetry.record import ExchangeRecord
 
 UI: Final = Path(__file__).resolve().parent.parent / "ui" / "waiting"
 
@@ -57,7 +57,7 @@ class Guest:
     """A browser that is to be shown something."""
 
     exchange: Exchange
-    record: ExchangeRecord
+    record: OpenRecord
     route: str
     """The route's name."""
     backends: tuple[BackendId, ...]

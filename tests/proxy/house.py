@@ -23,10 +23,10 @@ from launcher.http.endpoint import Endpoint
 from launcher.proxy.body import Budget
 from launcher.proxy.front import Front
 from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.open_record import OpenRecord
 from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.readers import Readers
 from launcher.proxy.waiting import WaitingRoom
-from launcher.telemetry.record import ExchangeRecord
 from tests.proxy import awkward
 from tests.proxy.fake_gate import FakeGate
 from tests.proxy.raw_client import RawClient, Response, connect
@@ -137,8 +137,8 @@ class House:
         self.gate = gate
         self.pool = pool
         self.own = FakeOwn()
-        self.started: list[ExchangeRecord] = []
-        self.records: list[ExchangeRecord] = []
+        self.started: list[OpenRecord] = []
+        self.records: list[OpenRecord] = []
         self.handler: ProxyHandler
         self.readers: Readers
         self.front: Front
@@ -148,7 +148,7 @@ class House:
         await self.client.send(request)
         return await self.client.response(method)
 
-    async def record(self) -> ExchangeRecord:
+    async def record(self) -> OpenRecord:
         """The record of the exchange, when it is over."""
         await until(lambda: bool(self.records))
         return self.records[-1]
