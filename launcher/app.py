@@ -26,7 +26,6 @@ from launcher.control import records
 from launcher.control.plane import ControlPlane
 from launcher.core.events import Closed
 from launcher.core.policy import POLICIES
-from launcher.core.routing import RouteTable
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, Driver, DriverSpec
@@ -34,11 +33,12 @@ from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
 from launcher.errors import ConfigError
 from launcher.http.endpoint import Endpoint
+from launcher.http.listener import Server
+from launcher.http.pool import UpstreamPool
 from launcher.proxy.body import Budget
-from launcher.proxy.front import Front
-from launcher.proxy.handler import ProxyHandler
-from launcher.proxy.open_record import OpenRecord
-from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.exchange import Exchange
+from launcher.proxy.fields import field_table
+from launcher.proxy.handler import Proxy
 from launcher.proxy.readers import Readers
 from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.dispatcher import Dispatcher
@@ -81,7 +81,6 @@ class App:
         scheduler = Scheduler(config.capacity, POLICIES[config.policy]())
         loop = asyncio.get_running_loop()
         self.config = config
-        self._under_way: dict[int, OpenRecord] = {}
         self.exchanges = Exchanges(config, self._in_flight)
         self.metrics = Metrics(
             config, lambda: scheduler.snapshot(loop.time()), self.exchanges.by_route
@@ -129,10 +128,10 @@ class App:
         self.budget = Budget(config.max_buffered)
         self.reloader = Reloader(load or (lambda: config), self)
         self.handler = self._handler(config)
-        self.front = Front(self.handler)
+        self.server = Server(self.handler, fields=field_table())
         self._endpoints: dict[BackendId, Endpoint] = {}
 
-    def _handler(self, config: LauncherConfig) -> ProxyHandler:
+    def _handler(self, config: LauncherConfig) -> Proxy:
         """Everything that only reads a configuration."""
         own = OwnApi(
             config,
@@ -146,15 +145,13 @@ class App:
             holds=self.holds,
             redact=self._redactor.text,
         )
-        return ProxyHandler(
+        return Proxy(
             config,
-            RouteTable(config.routes),
             self.dispatcher,
             self.pool,
             self.budget,
             own,
-            on_start=self._exchange_started,
-            on_done=self._exchange_ended,
+            on_done=self.exchanges.add,
             meters=self.meters,
             waiting=self.waiting,
             readers=self.readers,
@@ -187,20 +184,14 @@ class App:
         self.metrics.reconfigure(config)
         self.history.reconfigure(config)
         self.budget.limit = config.max_buffered
-        self.front.handler = self.handler = handler
+        self.server.on_request = self.handler = handler
         self.readers.recheck(handler.admits)
         self.outputs.look_again()
         self.config = config
 
-    def _exchange_started(self, record: OpenRecord) -> None:
-        self._under_way[id(record)] = record
-
-    def _exchange_ended(self, record: OpenRecord) -> None:
-        self._under_way.pop(id(record), None)
-        self.exchanges.add(record.ended(time.time()))
-
     def _in_flight(self) -> Counter[str]:
-        return Counter(record.route for record in self._under_way.values())
+        carriers = (request.carrier for request in self.server.requests)
+        return Counter(one.route for one in carriers if isinstance(one, Exchange) and one.route)
 
     def _steer(self, fact: Fact) -> None:
         self.plane.fact(fact)
@@ -285,16 +276,16 @@ async def running(
         stack.push_async_callback(app.pool.close)
         # Before anything is listed, cleaned up or started: a second launcher that can't have
         # its address must not touch what belongs to the first.
-        await app.front.bind(config.listen, config.admin_listen)
-        stack.push_async_callback(app.front.close, 0.0)
+        await app.server.bind(config.listen, config.admin_listen)
+        stack.push_async_callback(app.server.close, 0.0)
         await app.dispatcher.open()
         # At the end, what the latest configuration says.
         stack.push_async_callback(lambda: app.dispatcher.close(app.config.stop_on_exit))
         app.plane.open()
         stack.push_async_callback(app.plane.close)
         stack.callback(app.keeper.save_all)
-        await app.front.open(tls)
-        stack.push_async_callback(lambda: app.front.close(app.config.drain_timeout))
+        await app.server.open(tls)
+        stack.push_async_callback(lambda: app.server.close(app.config.drain_timeout))
         stack.push_async_callback(app.holds.cancel)
         stack.callback(app.readers.close)
         stack.callback(app.journal.close)

@@ -32,6 +32,14 @@ HOP_BY_HOP: Final = 8
 #: `Connection: keep-alive`, which says something on HTTP/1.0 alone.
 KEEP_ALIVE: Final = 9
 
+#: Flags of a field that are ours; its table's owner has the bits from 8 on.
+#: It doesn't travel on.
+STAYS_HERE: Final = 1
+#: A Connection header that names other headers, which don't travel on either.
+NAMES_OTHERS: Final = 2
+
+_PLAIN_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
+
 _KINDS: Final = {
     b"host": HOST,
     b"content-length": CONTENT_LENGTH,
@@ -113,6 +121,12 @@ class FieldTable:
         elif kind == CONNECTION and value.lower() == b"keep-alive":
             kind = KEEP_ALIVE
         flags = self._flags_of(lower, value)
+        if kind not in (PLAIN, DATE):
+            flags |= STAYS_HERE
+            if kind == CONNECTION and connection_options([Field(name, lower, value, kind, 0)]) - (
+                _PLAIN_OPTIONS
+            ):
+                flags |= NAMES_OTHERS
         field = Field(name, lower, value, kind, flags)
         if len(line) <= _LONGEST_KEPT and not flags & self._secret:
             if len(self.kept) >= _MOST_KEPT:
@@ -325,14 +339,17 @@ def body_framing(
     return int(lengths[0]), False
 
 
-def wanted_protocol(http10: bool, fields: Sequence[Field]) -> bytes | None:
-    """Return what the client wants to switch to. Not known to HTTP/1.0, and `h2c` is ignored, as
-    RFC 9110 §7.8 and RFC 9113 §3.1 allow."""
-    upgrades = [field.value for field in fields if field.kind == UPGRADE]
-    if not upgrades or http10 or b"upgrade" not in connection_options(fields):
-        return None
-    wanted = b", ".join(upgrades)
-    return None if wanted.strip(b" \t").lower() == b"h2c" else wanted
+def wanted_protocol(fields: Sequence[Field]) -> bytes | None:
+    """Return what the client wants to switch to and we may carry. `h2c` is left out, as RFC 9110
+    §7.8 allows: the backend would speak HTTP/2 then, whose exchanges we couldn't tell apart."""
+    found = [
+        one
+        for field in fields
+        if field.kind == UPGRADE
+        for value in field.value.split(b",")
+        if (one := value.strip(b" \t")) and one.lower() != b"h2c"
+    ]
+    return b", ".join(found) or None
 
 
 def _refuse(message: str) -> NoReturn:

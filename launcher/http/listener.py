@@ -184,6 +184,15 @@ class Server:
         return tuple(one.address for one in self._bound if one.operators)
 
     @property
+    def on_request(self) -> Callable[[Request], None]:
+        """Who takes the next request; may be replaced at any time."""
+        return self._shared.on_request
+
+    @on_request.setter
+    def on_request(self, on_request: Callable[[Request], None]) -> None:
+        self._shared.on_request = on_request
+
+    @property
     def requests(self) -> set[Request]:
         """Those under way, tunnels among them."""
         return self._shared.requests

@@ -546,7 +546,9 @@ class ClientConnection(asyncio.Protocol):
             return
         if self.reading_paused:
             self._look_for_hangup(request)
-        if request.carrier is not None:
+        if request.on_body is not None and now - request.fed_at >= limits.body_timeout:
+            request.body_stalled(limits.body_timeout)
+        elif request.carrier is not None:
             request.carrier.tick(now)
 
     def _look_for_hangup(self, request: Request) -> None:
@@ -614,6 +616,7 @@ class Request:
         "connection",
         "content_length",
         "detached",
+        "fed_at",
         "fields",
         "finished",
         "flags",
@@ -624,6 +627,7 @@ class Request:
         "keep_alive",
         "left",
         "line",
+        "on_body",
         "received_at",
         "remaining",
         "responded",
@@ -675,6 +679,10 @@ class Request:
         self._chunks: ChunkedReader | None = None
         self._continue_due = False
         self._waiter: asyncio.Future[None] | None = None
+        self.on_body: Callable[[], None] | None = None
+        """Called once when the body is complete, or `body_error` says why it won't be."""
+        self.fed_at = 0.0
+        """When some of the body came last; watched while `on_body` is set."""
         # The response
         self.responded = False
         """A final response head was given."""
@@ -745,18 +753,21 @@ class Request:
     # -- who carries it ------------------------------------------------------------------------
 
     def carry(self, work: Coroutine[Any, Any, None], name: str = "exchange") -> None:
-        """Run a coroutine that brings it to its end. It is cancelled when the client leaves.
+        """Run a coroutine that brings it to its end, or as far as its `carrier` goes on by itself.
+        It is cancelled when the client leaves.
         Whatever it does, the exchange has an end that the client can trust: a LauncherError that
         escapes is rendered (without its detail), a bug is `internal_error`; behind a response
         head both abort."""
-        self.carrier = None
         self.task = tasks.spawn(self._carried(work), name=name)
 
     async def _carried(self, work: Coroutine[Any, Any, None]) -> None:
+        handed_on = False
         try:
             await work
-            if not self.ended and self.carrier is None:
-                raise RuntimeError(f"the handler left {self!r} without an end")
+            if not self.ended:
+                if self.carrier is None:
+                    raise RuntimeError(f"the handler left {self!r} without an end")
+                handed_on = True
         except asyncio.CancelledError:
             self.abort()
             if not self.gone:
@@ -772,7 +783,7 @@ class Request:
             self.task = None
             if self.detached is not None and not self.detached.is_closing():
                 self.detached.close()
-            if self.carrier is None or self.ended:
+            if not handed_on:
                 self.over()
 
     def fail(self, error: LauncherError) -> None:
@@ -801,6 +812,7 @@ class Request:
         if not self.body_complete:
             self._pieces = None
             self.buffered = 0
+        self.on_body = None
         self._wake()
         if self.task is not None:
             if not self.ended:
@@ -898,11 +910,9 @@ class Request:
             async with asyncio.timeout(timeout):
                 await waiter
         except TimeoutError:
-            self.keep_alive = False
-            raise LauncherError(
-                "request_timeout",
-                f"Nothing more of the request's body came for {timeout:g} s; send it again.",
-            ) from None
+            self.body_stalled(timeout)
+            assert self.body_error is not None
+            raise self.body_error from None
         finally:
             self._waiter = None
         if self.gone:
@@ -911,6 +921,28 @@ class Request:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        if self.on_body is not None:
+            if self.body_complete or self.body_error is not None:
+                on_body, self.on_body = self.on_body, None
+                on_body()
+            else:
+                self.fed_at = self.connection._loop.time()
+
+    def when_complete(self, on_body: Callable[[], None]) -> None:
+        """Call when all of the body has come, or can't come; the client's 100 Continue isn't sent.
+        For bodies that may wait in memory: reading goes on until they are whole."""
+        self.high_water = self.left
+        self.fed_at = self.received_at
+        self.on_body = on_body
+
+    def body_stalled(self, timeout: float) -> None:
+        """Nothing more of the body came for so many seconds."""
+        self.keep_alive = False
+        self.body_error = LauncherError(
+            "request_timeout",
+            f"Nothing more of the request's body came for {timeout:g} s; send it again.",
+        )
+        self._wake()
 
     @property
     def body_rest(self) -> int | None:
@@ -1022,7 +1054,6 @@ class Request:
         if not self.responded or self.finished:
             raise RuntimeError(f"a piece of a body outside a response: {self!r}")
         size = len(data)
-        self.sent += size
         framing = self.framing
         if framing == CHUNKED:
             if size:
@@ -1030,12 +1061,14 @@ class Request:
         elif framing == BY_LENGTH:
             if size > self.remaining:
                 # What goes beyond the Content-Length is dropped, and the connection with it.
-                data = data[: self.remaining]
                 size = self.remaining
+                data = data[:size]
                 self.keep_alive = False
             self.remaining -= size
         elif framing == NO_BODY:
             data = b""
+            size = 0
+        self.sent += size
         self._send(data)
         return not self.connection.writing_paused
 
@@ -1138,7 +1171,8 @@ def _read_special(request: Request) -> None:
         request.keep_alive = (kept or b"keep-alive" in options) and b"close" not in options
     elif b"close" in options:
         request.keep_alive = False
-    upgrade = wanted_protocol(line.http10, fields) if b"upgrade" in options else None
+    # HTTP/1.0 knows no Upgrade (RFC 9110 §7.8).
+    upgrade = None if line.http10 or b"upgrade" not in options else wanted_protocol(fields)
     if upgrade is not None and not request.body_complete:
         raise LauncherError(
             "bad_request", "A request that asks for an Upgrade must not have a body."

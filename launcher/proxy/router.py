@@ -7,7 +7,7 @@ the path's bytes. Paths are compared as raw bytes: no decoding, so `/%63oder` is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from itertools import islice
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
@@ -133,9 +133,7 @@ class Target:
         self.destination = destination
         """Where the path alone tells."""
         self.stateless = path.endswith(_STATELESS)
-        self.quiet = (
-            destination is not None and path.decode("latin-1") in destination.route.quiet
-        )
+        self.quiet = destination is not None and path.decode("latin-1") in destination.route.quiet
 
 
 class InQuery(NamedTuple):
@@ -148,8 +146,6 @@ class InQuery(NamedTuple):
     def renamed(self, name: str) -> bytes:
         """Return the query with another name for the model; only that value's bytes differ."""
         return self.query[: self.start] + quote(name, safe="").encode() + self.query[self.end :]
-
-
 
 
 class Router:
@@ -359,7 +355,7 @@ def printable(path: bytes) -> str:
 
 def model_in_query(query: bytes | None) -> tuple[str, InQuery] | None:
     """Return the `model` of a query and where it stands. Raises LauncherError `bad_request`."""
-    if not query or b"model" not in query:
+    if not query or (b"model" not in query and b"%" not in query):
         return None
     found = None
     at = 0
@@ -391,5 +387,3 @@ def _quoted(text: str) -> str:
     """A client's words in a message: short, and nothing but printable characters."""
     shown = text if len(text) <= 100 else text[:100] + "…"
     return repr(shown.encode("utf-8", "replace").decode())
-
-

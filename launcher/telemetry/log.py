@@ -21,10 +21,10 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 
+from launcher.config.redact import Redactor
 from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.printable import printable, seconds
-from launcher.config.redact import Redactor
 from launcher.telemetry.decisions import sentence
 from launcher.telemetry.facts import (
     Fact,

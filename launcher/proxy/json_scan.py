@@ -14,15 +14,13 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-import orjson
-
 from launcher.errors import LauncherError
 
 #: Longer keys and model ids than this are nobody's.
 _LONGEST: Final = 4096
 
 #: More keys than any real request has at its top level, where each costs some microseconds.
-_MOST_KEYS: Final = 10_000
+MOST_KEYS: Final = 10_000
 
 #: Deeper than any real request, and than the parsers behind us go; give or take what is
 #: skipped as a whole.
@@ -76,16 +74,15 @@ class Scanned(NamedTuple):
 class Scanner(Protocol):
     """Reads a body from its first byte to its last. Raises LauncherError for a broken one."""
 
+    is_json: bool
+    """The model stands in it as a JSON string."""
+
     def feed(self, data: bytes) -> None:
         """The next piece; small ones (4 KiB) keep the loop free between them."""
         ...
 
     def finish(self) -> Scanned:
         """The body is over."""
-        ...
-
-    def encode(self, model: str) -> bytes:
-        """A model id as it has to stand in the place of the one found."""
         ...
 
 
@@ -96,6 +93,8 @@ def invalid_json(why: str) -> LauncherError:
 
 class JsonScan:
     """The state between two pieces. Raises LauncherError `invalid_json`."""
+
+    is_json = True
 
     __slots__ = (
         "_at",
@@ -144,10 +143,6 @@ class JsonScan:
                 "invalid_json", "The body has more than one `model`.", param="model"
             )
         return Scanned(self._model, self._span, self._stream)
-
-    def encode(self, model: str) -> bytes:
-        """As a JSON string."""
-        return orjson.dumps(model)
 
     def _begin(self, data: bytes, at: int) -> int:
         if self._at + at < len(_BOM) and data[at] == _BOM[self._at + at]:
@@ -265,8 +260,8 @@ class JsonScan:
 
     def _count_key(self) -> None:
         self._keys += 1
-        if self._keys > _MOST_KEYS:
-            raise invalid_json(f"it has more than {_MOST_KEYS} keys at its top level")
+        if self._keys > MOST_KEYS:
+            raise invalid_json(f"it has more than {MOST_KEYS} keys at its top level")
 
     def _nested(self, data: bytes, at: int) -> int:
         while True:
