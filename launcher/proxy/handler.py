@@ -209,8 +209,9 @@ class Proxy:
                 key = exchange.caller.pick(route)
                 if line is not None:
                     access.remember(line, key)
+            exchange.key = key
             access.meter(key).enter(key, request.received_at)
-            exchange.key, exchange.metered = key, True
+            exchange.metered = True
         elif self._checks_hosts or request.flags & BROWSER:
             self._guard.route(request.head, public=public)
 
