@@ -1,6 +1,6 @@
 """The data path: the launcher with everything on, beside other proxies.
 
-    python -m bench.datapath [small|sse|big|websocket|startup|many-models|cold-start …]
+    python -m bench.datapath [small|openai-head|sse|big|websocket|startup|many-models|cold-start …]
                              [--quick] [--only NAME,…] [--peer NAME=URL[@PID]] [--rounds N]
                              [--seconds S] [--json FILE] [--svg FILE]
 
@@ -43,10 +43,11 @@ from bench.datapath.candidates import (
 from bench.datapath.cells import Cell, Load
 from bench.datapath.machine import Cores
 from bench.datapath.results import Place, Results
+from bench.datapath.requests import HEADS
 from bench.datapath.small import Shot
 from bench.datapath.targets import checks
 
-NAMES = ("small", "sse", "big", "websocket", "startup", "many-models", "cold-start")
+NAMES = ("small", "openai-head", "sse", "big", "websocket", "startup", "many-models", "cold-start")
 RESULTS = machine.ROOT / "bench" / "results"
 MIB = 1024**2
 GIB = 1024**3
@@ -93,7 +94,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def add_small(results: Results, shots: Sequence[Shot], connections: int) -> None:
+def add_small(results: Results, workload: str, shots: Sequence[Shot], connections: int) -> None:
     """The numbers of one number of connections."""
     direct = [one for one in shots if one.candidate == "direct"]
     column = f"{connections} connection{'s' if connections > 1 else ''}"
@@ -108,7 +109,7 @@ def add_small(results: Results, shots: Sequence[Shot], connections: int) -> None
             "errors": float(shot.errors),
         }
         for metric, value in numbers.items():
-            results.add(Place("small", metric, column), shot.candidate, value)
+            results.add(Place(workload, metric, column), shot.candidate, value)
 
 
 def add_cells(results: Results, found: Sequence[Cell]) -> None:
@@ -188,11 +189,11 @@ def measure(
     folder: Path,
 ) -> None:
     """One workload on all candidates."""
-    if name == "small":
-        wrk = small.Wrk(folder, ["chat"], cores.load)
+    if name in HEADS:
+        wrk = small.Wrk(folder, cores.load, name)
         for count in options.connections:
             shots = small.run(everybody, wrk, count, options.rounds, options.seconds)
-            add_small(results, shots, count)
+            add_small(results, name, shots, count)
     else:
         for load in loads(name, options):
             add_cells(results, cells.run(everybody, load, options.rounds, cores))
@@ -202,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line says; 1 where a target isn't met, 130 after Ctrl-C."""
     options = parsed(argv)
     wanted = [name for name in ("nginx", "caddy") if name in options.only]
-    if {"small", "many-models"} & {*options.names}:
+    if {*HEADS, "many-models"} & {*options.names}:
         wanted.append("wrk")
     if missing := machine.install(wanted):
         print(f"not installed, and can't be: {', '.join(missing)}", file=sys.stderr)

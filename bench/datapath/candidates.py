@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from bench.datapath import machine
 from bench.datapath.machine import Cores
+from bench.datapath.requests import CHAT, KEY, chat_body
 
-KEY = "a-key-for-the-benchmark-0123456789"
 #: Connections that each proxy may keep to the backend.
 KEPT = 16384
 BACKEND = "bench.datapath.backend"
@@ -61,16 +61,27 @@ http://127.0.0.1:{port} {{
   }}
 }}
 """
+#: Everything on: keys with limits that are counted and never reached, metrics, an access log that
+#: goes to a file, models by id. No state file: nothing of an earlier run counts.
 LAUNCHER = """\
 [launcher]
 listen = ["127.0.0.1:{port}"]
 state_file = "none"
-api_keys = [{key}, "another-key-0123456789"]
+api_keys = ["another-key-0123456789"]
 admin_keys = ["an-admin-key-0123456789"]
 backend_key = "the-backends-own-key-0123456789"
 prewarm = ["bench"]
 idle_timeout = "never"
 drain_timeout = "1s"
+
+[keys.bench]
+value = {key}
+scopes = ["infer", "observe"]
+max_in_flight = 100000
+requests_per_minute = 100000000
+
+[keys.other]
+value = "yet-another-key-0123456789"
 
 [routes.bench]
 command = {command}
@@ -257,7 +268,7 @@ def running(
 def check(one: Running) -> None:
     """It carries a chat request. Raises RuntimeError where it doesn't."""
     request = urllib.request.Request(
-        f"{one.base}/openai/v1/chat/completions",
+        f"{one.base}{CHAT}",
         chat_body(),
         {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
     )
@@ -267,16 +278,6 @@ def check(one: Running) -> None:
                 raise RuntimeError(f"{one.name} doesn't answer as the backend does")
     except OSError as error:
         raise RuntimeError(f"{one.name} at {one.base}: {error}") from error
-
-
-def chat_body(model: str = "chat", *, stream: bool = False) -> bytes:
-    """What a client asks."""
-    messages = [
-        {"role": "system", "content": "You are a helpful assistant."},
-        {"role": "user", "content": "Write a sentence that has every letter in it."},
-    ]
-    body = {"model": model, "messages": messages, "temperature": 0.7, "stream": stream}
-    return json.dumps(body).encode()
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from typing import Literal, cast
 import uvloop
 
 from bench.datapath import machine
-from bench.datapath.candidates import KEY, chat_body
 from bench.datapath.frames import Frames, frame
+from bench.datapath.requests import KEY, chat_body
 
 EVENT = re.compile(rb'"at":(\d{10}\.\d{6}),"n":(\d{9})\}')
 #: Of the longest match of it.

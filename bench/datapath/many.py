@@ -48,7 +48,7 @@ def run(
             own.mkdir()
             named = ids(size)[1:]
             spread = named[:: max(len(named) // 1000, 1)]
-            shooters.append((name, one, Wrk(own, spread, cores.load)))
+            shooters.append((name, one, Wrk(own, cores.load, models=spread)))
         for turn in range(rounds):
             at = turn % len(shooters)
             for name, one, wrk in [*shooters[at:], *shooters[:at]]:

@@ -6,23 +6,18 @@ import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from bench.datapath import machine
-from bench.datapath.candidates import KEY, Running, chat_body
+from bench.datapath.candidates import Running
+from bench.datapath.requests import chat_requests
 
-#: Prepared once, so that wrk itself costs nothing; the same number whatever the models are.
+#: The requests are prepared once, so that wrk itself costs nothing.
 SCRIPT = """\
 local requests, turn = {}, 0
-function init()
-  wrk.method = "POST"
-  wrk.headers["Content-Type"] = "application/json"
-  wrk.headers["Authorization"] = "Bearer KEY"
-  wrk.headers["User-Agent"] = "OpenAI/Python 1.99.9"
-  wrk.headers["Accept"] = "application/json"
-  for body in io.lines("BODIES") do
-    requests[#requests + 1] = wrk.format(nil, "/openai/v1/chat/completions", nil, body)
-  end
+for one in io.open("REQUESTS", "rb"):read("*a"):gmatch("[^%z]+") do
+  requests[#requests + 1] = one
 end
 function request()
   turn = turn % #requests + 1
@@ -36,6 +31,7 @@ function done(summary, latency)
     e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
+#: So many different requests, and then the first again.
 PREPARED = 1000
 
 
@@ -56,23 +52,25 @@ class Shot:
 
 
 class Wrk:
-    """wrk with its script, for requests of these models in turn."""
+    """wrk with requests that have one kind of head (`requests.HEADS`), for these models in turn."""
 
-    def __init__(self, folder: Path, models: Sequence[str], core: int | None) -> None:
-        bodies, self._script = folder / "bodies", folder / "small.lua"
-        lines = [chat_body(models[turn % len(models)]) for turn in range(PREPARED)]
-        bodies.write_bytes(b"\n".join(lines) + b"\n")
-        self._script.write_text(SCRIPT.replace("KEY", KEY).replace("BODIES", str(bodies)))
-        self._core = core
+    def __init__(
+        self, folder: Path, core: int | None, head: str = "small", models: Sequence[str] = ("chat",)
+    ) -> None:
+        self._folder, self._core, self._head, self._models = folder, core, head, models
 
     def shoot(self, one: Running, connections: int, seconds: float) -> Shot:
-        """Once. Raises RuntimeError where wrk does not end well."""
+        """Run once. Raises RuntimeError where wrk does not end well."""
+        requests, script = self._folder / "requests", self._folder / "wrk.lua"
+        prepared = islice(chat_requests(self._head, f"{one.host}:{one.port}", self._models), PREPARED)
+        requests.write_bytes(b"\0".join(prepared))
+        script.write_text(SCRIPT.replace("REQUESTS", str(requests)))
         pids = one.pids
         before = machine.cpu_seconds(pids)
         done = subprocess.run(
             [
                 *(machine.program("wrk") or "wrk", "-t1", f"-c{connections}"),
-                *(f"-d{max(round(seconds), 1)}s", "--timeout", "10s", "-s", str(self._script)),
+                *(f"-d{max(round(seconds), 1)}s", "--timeout", "10s", "-s", str(script)),
                 one.base,
             ],
             capture_output=True,
@@ -105,5 +103,5 @@ def run(
         for one in [*candidates[at:], *candidates[:at]]:
             shots.append(wrk.shoot(one, connections, seconds))
         line = ", ".join(f"{s.candidate} {s.rate:,.0f}" for s in shots[-len(candidates) :])
-        machine.say(f"small, {connections} connections, {turn + 1}/{rounds}: {line}")
+        machine.say(f"{connections} connections, {turn + 1}/{rounds}: {line}")
     return shots
