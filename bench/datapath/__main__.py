@@ -42,8 +42,8 @@ from bench.datapath.candidates import (
 )
 from bench.datapath.cells import Cell, Load
 from bench.datapath.machine import Cores
-from bench.datapath.results import Place, Results
 from bench.datapath.requests import HEADS
+from bench.datapath.results import Place, Results
 from bench.datapath.small import Shot
 from bench.datapath.targets import checks
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -104,9 +105,9 @@ class Running:
     """Bytes of memory it held when it had just started: later it keeps what it once needed."""
 
     @property
-    def base(self) -> str:
-        """Its address."""
-        return f"http://{self.host}:{self.port}"
+    def netloc(self) -> str:
+        """Its host and port."""
+        return f"{self.host}:{self.port}"
 
     @property
     def pids(self) -> list[int]:
@@ -125,7 +126,7 @@ def _ours(pid: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Place:
+class Launch:
     """What a candidate has to know to start."""
 
     folder: Path
@@ -134,22 +135,18 @@ class Place:
     cores: Cores
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One that can be started: writes its configuration, says its command."""
-
-    name: str
-    command: Callable[[Place], Sequence[str]]
+#: Writes a candidate's configuration and returns its command.
+Command = Callable[[Launch], Sequence[str]]
 
 
-def nginx(place: Place) -> Sequence[str]:
+def nginx(launch: Launch) -> Sequence[str]:
     """As a proxy for language models is configured: nothing buffered, everything kept alive."""
-    file = place.folder / "nginx.conf"
+    file = launch.folder / "nginx.conf"
     file.write_text(
         NGINX.format(
-            folder=place.folder,
-            port=place.port,
-            backend=place.backend,
+            folder=launch.folder,
+            port=launch.port,
+            backend=launch.backend,
             kept=KEPT,
             files=min(machine.raise_limits(), 65536),
             user="user root;" if os.geteuid() == 0 else "",
@@ -158,36 +155,36 @@ def nginx(place: Place) -> Sequence[str]:
     return [machine.program("nginx") or "nginx", "-e", "stderr", "-c", str(file)]
 
 
-def caddy(place: Place) -> Sequence[str]:
+def caddy(launch: Launch) -> Sequence[str]:
     """Likewise."""
-    file = place.folder / "Caddyfile"
-    file.write_text(CADDY.format(port=place.port, backend=place.backend, kept=KEPT))
+    file = launch.folder / "Caddyfile"
+    file.write_text(CADDY.format(port=launch.port, backend=launch.backend, kept=KEPT))
     return [
         machine.program("caddy") or "caddy",
         *("run", "--adapter", "caddyfile", "--config", str(file)),
     ]
 
 
-def plain(place: Place) -> Sequence[str]:
+def plain(launch: Launch) -> Sequence[str]:
     """aiohttp and its ClientSession."""
-    return [sys.executable, "-m", "bench.datapath.plain", str(place.port), str(place.backend)]
+    return [sys.executable, "-m", "bench.datapath.plain", str(launch.port), str(launch.backend)]
 
 
-def plain_on_uvloop(place: Place) -> Sequence[str]:
+def plain_on_uvloop(launch: Launch) -> Sequence[str]:
     """The same on the launcher's event loop."""
-    return [*plain(place), "--uvloop"]
+    return [*plain(launch), "--uvloop"]
 
 
-def launcher_with(ids: Sequence[str]) -> Callable[[Place], Sequence[str]]:
+def launcher_with(ids: Sequence[str]) -> Command:
     """The launcher with everything on, and these models in its table. It takes no backend that
     runs already, so it starts one of its own, of the same kind."""
 
-    def command(place: Place) -> Sequence[str]:
-        file = place.folder / "routes.toml"
+    def command(launch: Launch) -> Sequence[str]:
+        file = launch.folder / "routes.toml"
         file.write_text(
             LAUNCHER.format(
-                port=place.port,
-                command=json.dumps(backend_command("{port}", place.cores)),
+                port=launch.port,
+                command=json.dumps(backend_command("{port}", launch.cores)),
                 key=json.dumps(KEY),
                 models=json.dumps(list(ids)),
             )
@@ -200,12 +197,12 @@ def launcher_with(ids: Sequence[str]) -> Callable[[Place], Sequence[str]]:
 
 MODELS = ("chat", "coder", "vision")
 LAUNCHER_NAME = "launcher"
-ALL = {
-    "nginx": Candidate("nginx", nginx),
-    "caddy": Candidate("caddy", caddy),
-    "aiohttp": Candidate("aiohttp", plain),
-    "aiohttp-uvloop": Candidate("aiohttp-uvloop", plain_on_uvloop),
-    LAUNCHER_NAME: Candidate(LAUNCHER_NAME, launcher_with(MODELS)),
+ALL: dict[str, Command] = {
+    "nginx": nginx,
+    "caddy": caddy,
+    "aiohttp": plain,
+    "aiohttp-uvloop": plain_on_uvloop,
+    LAUNCHER_NAME: launcher_with(MODELS),
 }
 #: Those that run where nobody chooses.
 USUAL = ("nginx", "caddy", "aiohttp", LAUNCHER_NAME)
@@ -243,20 +240,20 @@ def backend(port: int, cores: Cores, folder: Path) -> Iterator[int]:
 
 @contextmanager
 def running(
-    candidate: Candidate, backend_port: int, cores: Cores, folder: Path
+    name: str, command: Command, backend_port: int, cores: Cores, folder: Path
 ) -> Iterator[Running]:
-    """The candidate in front of the backend, warm."""
-    own = Path(tempfile.mkdtemp(prefix=f"{candidate.name}-", dir=folder))
-    place = Place(own, backend_port, machine.free_port(), cores)
+    """A candidate in front of the backend, warm, for as long as the block lasts."""
+    own = Path(tempfile.mkdtemp(prefix=f"{name}-".replace(" ", "-"), dir=folder))
+    launch = Launch(own, backend_port, machine.free_port(), cores)
     log = own / "log"
     # Everybody has a home of their own, and nobody hears of this machine's settings.
     env = {"HOME": str(own), "XDG_DATA_HOME": str(own), "XDG_CONFIG_HOME": str(own)}
-    command = candidate.command(place)
+    line = command(launch)
     began = time.monotonic()
-    child = machine.start(command, cores.proxy, log, env)
+    child = machine.start(line, cores.proxy, log, env)
     try:
-        machine.wait_for_port(place.port, child, log)
-        one = Running(candidate.name, place.port, child=child, pid=child.pid)
+        machine.wait_for_port(launch.port, child, log)
+        one = Running(name, launch.port, child=child, pid=child.pid)
         one.started_in = time.monotonic() - began
         check(one)
         one.rest = machine.memory(one.pids)
@@ -268,7 +265,7 @@ def running(
 def check(one: Running) -> None:
     """It carries a chat request. Raises RuntimeError where it doesn't."""
     request = urllib.request.Request(
-        f"{one.base}{CHAT}",
+        f"http://{one.netloc}{CHAT}",
         chat_body(),
         {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
     )
@@ -276,8 +273,10 @@ def check(one: Running) -> None:
         with urllib.request.urlopen(request, timeout=machine.PATIENCE) as answer:
             if answer.status != 200 or b"quick brown fox" not in answer.read():
                 raise RuntimeError(f"{one.name} doesn't answer as the backend does")
+    except urllib.error.HTTPError as error:
+        raise RuntimeError(f"{one.name}: {error.read().decode(errors='replace')}") from error
     except OSError as error:
-        raise RuntimeError(f"{one.name} at {one.base}: {error}") from error
+        raise RuntimeError(f"{one.name} at http://{one.netloc}: {error}") from error
 
 
 @contextmanager
@@ -288,5 +287,5 @@ def all_running(
     with ExitStack() as stack:
         found = [Running("direct", backend_port)]
         for name in names:
-            found.append(stack.enter_context(running(ALL[name], backend_port, cores, folder)))
+            found.append(stack.enter_context(running(name, ALL[name], backend_port, cores, folder)))
         yield [*found, *peers]

@@ -25,7 +25,7 @@ import uvloop
 
 from bench.datapath import machine
 from bench.datapath.frames import Frames, frame
-from bench.datapath.requests import KEY, chat_body
+from bench.datapath.requests import chat_requests, echo_head, head
 
 EVENT = re.compile(rb'"at":(\d{10}\.\d{6}),"n":(\d{9})\}')
 #: Of the longest match of it.
@@ -53,6 +53,11 @@ class Order:
     rate: int = 10_000
     size: int = 0
 
+    @property
+    def netloc(self) -> str:
+        """Its host and port."""
+        return f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -68,12 +73,6 @@ class Outcome:
     p50: float = 0.0
     """From written to received; of a message: there and back."""
     p99: float = 0.0
-
-
-def head(first: str, order: Order, *lines: str) -> bytes:
-    """A request's head."""
-    said = (f"{first} HTTP/1.1", f"Host: {order.host}:{order.port}", f"Authorization: Bearer {KEY}")
-    return "\r\n".join((*said, *lines, "", "")).encode()
 
 
 def percentiles(values: array[float]) -> tuple[float, float]:
@@ -243,15 +242,14 @@ async def measured(order: Order, tally: Tally) -> Outcome:
 async def ask(order: Order, path: str) -> None:
     """A GET whose answer nobody minds."""
     reader, writer = await asyncio.open_connection(order.host, order.port)
-    writer.write(head(f"GET {path}", order, "Connection: close"))
+    writer.write(head(f"GET {path}", order.netloc, "Connection: close"))
     await reader.readuntil(b"\r\n\r\n")
     writer.close()
 
 
 async def sse(order: Order) -> Outcome:
     """Streams that share the rate."""
-    body = chat_body(stream=True)
-    request = body_head("POST /openai/v1/chat/completions", order, len(body)) + body
+    request = next(chat_requests("small", order.netloc, stream=True))
     tally = Tally()
     talkers = [Listener(request, b"200", tally) for _ in range(order.connections)]
     await opened(order, talkers)
@@ -269,12 +267,7 @@ async def sse(order: Order) -> Outcome:
 
 async def websocket(order: Order) -> Outcome:
     """An echo on each connection, as fast as it goes."""
-    request = head(
-        "GET /bench/echo",
-        order,
-        *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    )
+    request = echo_head(order.netloc)
     tally = Tally()
     talkers = [Player(request, b"101", tally) for _ in range(order.connections)]
     await opened(order, talkers)
@@ -293,11 +286,6 @@ def close(tally: Tally, talkers: Sequence[Talker]) -> None:
             talker.transport.abort()
 
 
-def body_head(first: str, order: Order, size: int) -> bytes:
-    """The head of a request with a body."""
-    return head(first, order, "Content-Type: application/json", f"Content-Length: {size}")
-
-
 def big(order: Order) -> Outcome:
     """One body of that size, on blocking sockets: no loop is faster."""
     before = resident(order.pids)
@@ -314,7 +302,9 @@ def big(order: Order) -> Outcome:
 
 def download(link: socket.socket, order: Order, buffer: memoryview) -> int:
     """Bytes that arrived."""
-    link.sendall(head(f"GET /bench/download/{order.size}", order, "Accept-Encoding: identity"))
+    link.sendall(
+        head(f"GET /bench/download/{order.size}", order.netloc, "Accept-Encoding: identity")
+    )
     said, rest = answer(link)
     if b" 200 " not in said or b"chunked" in said:
         raise RuntimeError(said.decode(errors="replace"))
@@ -326,7 +316,7 @@ def download(link: socket.socket, order: Order, buffer: memoryview) -> int:
 
 def upload(link: socket.socket, order: Order, buffer: memoryview) -> int:
     """Bytes that the backend says it got."""
-    link.sendall(body_head("POST /bench/upload", order, order.size))
+    link.sendall(head("POST /bench/upload", order.netloc, f"Content-Length: {order.size}"))
     left = order.size
     while left:
         size = min(left, len(buffer))

@@ -22,14 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 60.0
+#: Seconds for whatever may take long on a busy machine, under valgrind too.
+PATIENCE = 180.0
 #: Settings of the launcher's that whoever runs this may have.
 OTHERS = ("LAUNCHER_", "MAP__", "PREWARM_", "IDLE_", "START_TIMEOUT_", "VLLM_")
 #: Nor may Python be kept from keeping what it has compiled: whatever is installed has it.
 OTHERS += ("PYTHONDONTWRITEBYTECODE",)
 TICK = os.sysconf("SC_CLK_TCK")
 #: What each program is called in Debian.
-PACKAGES = {"wrk": "wrk", "nginx": "nginx", "caddy": "caddy"}
+PACKAGES = {"wrk": "wrk", "nginx": "nginx", "caddy": "caddy", "valgrind": "valgrind"}
 #: Where programs for root are, which not every shell looks through.
 PLACES = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 

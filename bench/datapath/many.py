@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.datapath import machine
-from bench.datapath.candidates import Candidate, launcher_with, running
+from bench.datapath.candidates import launcher_with, running
 from bench.datapath.machine import Cores
 from bench.datapath.results import Place, Results
 from bench.datapath.small import Wrk
@@ -37,14 +37,14 @@ def run(
     with ExitStack() as stack:
         shooters = []
         for name, size in tables.items():
-            candidate = Candidate(name.replace(" ", "-"), launcher_with(ids(size)))
+            candidate = launcher_with(ids(size))
             try:
-                one = stack.enter_context(running(candidate, backend_port, cores, folder))
+                one = stack.enter_context(running(name, candidate, backend_port, cores, folder))
             except RuntimeError as error:
                 machine.say(f"many-models: {name} didn't start: {str(error)[-200:]}")
                 results.add(MANY, name, 0.0)  # a table that can't be loaded serves nobody
                 continue
-            own = folder / f"wrk-{candidate.name}"
+            own = folder / f"wrk-{name}"
             own.mkdir()
             named = ids(size)[1:]
             spread = named[:: max(len(named) // 1000, 1)]

@@ -70,3 +70,19 @@ def chat_requests(
                 span=numbers.getrandbits(64),
             )
             yield f"POST {CHAT} HTTP/1.1\n{lines}\n".replace("\n", "\r\n").encode() + body
+
+
+def head(first: str, host: str, *lines: str) -> bytes:
+    """Return a head with these lines, and the key."""
+    said = (f"{first} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {KEY}")
+    return "\r\n".join((*said, *lines, "", "")).encode()
+
+
+def echo_head(host: str) -> bytes:
+    """Return the handshake of a WebSocket that says every message again."""
+    return head(
+        "GET /bench/echo",
+        host,
+        *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )

@@ -62,7 +62,7 @@ class Wrk:
     def shoot(self, one: Running, connections: int, seconds: float) -> Shot:
         """Run once. Raises RuntimeError where wrk does not end well."""
         requests, script = self._folder / "requests", self._folder / "wrk.lua"
-        prepared = islice(chat_requests(self._head, f"{one.host}:{one.port}", self._models), PREPARED)
+        prepared = islice(chat_requests(self._head, one.netloc, self._models), PREPARED)
         requests.write_bytes(b"\0".join(prepared))
         script.write_text(SCRIPT.replace("REQUESTS", str(requests)))
         pids = one.pids
@@ -71,7 +71,7 @@ class Wrk:
             [
                 *(machine.program("wrk") or "wrk", "-t1", f"-c{connections}"),
                 *(f"-d{max(round(seconds), 1)}s", "--timeout", "10s", "-s", str(script)),
-                one.base,
+                f"http://{one.netloc}",
             ],
             capture_output=True,
             text=True,

@@ -31,7 +31,7 @@ def run(
     """Each candidate started alone, in rounds; and what importing aiohttp takes. Each has been
     started before: its files are in memory, and what is Python is compiled."""
     for name in names:
-        with running(ALL[name], backend_port, cores, folder):
+        with running(name, ALL[name], backend_port, cores, folder):
             pass
     for turn in range(rounds):
         began = time.monotonic()
@@ -40,7 +40,7 @@ def run(
         )
         results.add(STARTUP, IMPORT, time.monotonic() - began)
         for name in names:
-            with running(ALL[name], backend_port, cores, folder) as one:
+            with running(name, ALL[name], backend_port, cores, folder) as one:
                 results.add(STARTUP, name, one.started_in)
                 time.sleep(REST)
                 results.add(MEMORY, name, machine.memory(one.pids) / 1024**2)
