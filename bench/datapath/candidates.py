@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,18 +12,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from bench.datapath import machine
 from bench.datapath.machine import Cores
 from bench.datapath.requests import CHAT, KEY, chat_body
+from bench.datapath.results import Results
 
 #: Connections that each proxy may keep to the backend.
 KEPT = 16384
 BACKEND = "bench.datapath.backend"
+#: The backend without a proxy, among the candidates.
+DIRECT = "direct"
+T = TypeVar("T")
 
 NGINX = """\
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr warn; {user}
@@ -101,7 +107,7 @@ class Running:
     pid: int | None = None
     started_in: float = 0.0
     """Seconds until it accepted connections."""
-    rest: int = 0
+    rest: float = 0.0
     """Bytes of memory it held when it had just started: later it keeps what it once needed."""
 
     @property
@@ -123,6 +129,40 @@ def _ours(pid: int) -> bool:
         return BACKEND.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every workload is given."""
+
+    options: argparse.Namespace
+    results: Results
+    backend: int
+    """The backend's port."""
+    cores: Cores
+    folder: Path
+
+    @property
+    def turns(self) -> range:
+        """The rounds."""
+        return range(self.options.rounds)
+
+    def running(self, name: str, command: Command | None = None) -> AbstractContextManager[Running]:
+        """Return one candidate, running for as long as the block lasts."""
+        return running(name, command or ALL[name], self.backend, self.cores, self.folder)
+
+    @contextmanager
+    def everybody(self) -> Iterator[list[Running]]:
+        """The direct way first, then the candidates that are asked for, then the peers."""
+        with ExitStack() as stack:
+            chosen = [stack.enter_context(self.running(name)) for name in self.options.only]
+            yield [Running(DIRECT, self.backend), *chosen, *self.options.peer]
+
+
+def rotated(items: Sequence[T], turn: int) -> list[T]:
+    """Return the items in the order of this round: each begins with another."""
+    at = turn % len(items)
+    return [*items[at:], *items[:at]]
 
 
 @dataclass(frozen=True)
@@ -277,15 +317,3 @@ def check(one: Running) -> None:
         raise RuntimeError(f"{one.name}: {error.read().decode(errors='replace')}") from error
     except OSError as error:
         raise RuntimeError(f"{one.name} at http://{one.netloc}: {error}") from error
-
-
-@contextmanager
-def all_running(
-    names: Sequence[str], peers: Sequence[Running], backend_port: int, cores: Cores, folder: Path
-) -> Iterator[list[Running]]:
-    """The direct way first, then the candidates by these names, then the peers."""
-    with ExitStack() as stack:
-        found = [Running("direct", backend_port)]
-        for name in names:
-            found.append(stack.enter_context(running(name, ALL[name], backend_port, cores, folder)))
-        yield [*found, *peers]

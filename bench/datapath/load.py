@@ -1,9 +1,9 @@
-"""The load generator for all but wrk's part: a process of its own that measures and tells.
+"""Streams, WebSockets and big bodies: load that is made and measured by a process of its own.
 
     python -m bench.datapath.load '{"kind": "sse", "host": …, "port": …, …}'
 
-Prints one JSON object: what it counted, and what the kernel counted of the proxy's processes
-meanwhile. `machine`'s clocks are read here, so that they cover the measured time alone.
+That process prints one JSON object: what it counted, and what the kernel counted of the proxy's
+processes meanwhile. `machine`'s clocks are read there, so that they cover the measured time alone.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import re
 import socket
+import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
 import uvloop
 
 from bench.datapath import machine
+from bench.datapath.candidates import DIRECT, Bench, rotated
 from bench.datapath.frames import Frames, frame
+from bench.datapath.machine import Cores
 from bench.datapath.requests import chat_requests, echo_head, head
 
 EVENT = re.compile(rb'"at":(\d{10}\.\d{6}),"n":(\d{9})\}')
@@ -35,18 +40,24 @@ OPENING = 64
 SETTLING = 1.0
 MESSAGE = bytes(64)
 MIB = 1024 * 1024
+GIB = 1024 * MIB
+#: Refused requests that are sent at a time.
+PIPELINED = 3700
+REFUSAL = b"HTTP/1.1 401"
+#: An order takes at most that much longer than its seconds: opening, closing.
+LONGEST = 300.0
 
 
 @dataclass(frozen=True)
 class Order:
     """What to do."""
 
-    kind: Literal["sse", "websocket", "download", "upload"]
+    kind: Literal["sse", "websocket", "download", "upload", "refused"]
     host: str
     port: int
     pids: Sequence[int]
-    """The proxy's."""
-    rest: int = 0
+    """The proxy's; empty where they aren't known."""
+    rest: float = 0.0
     """Bytes of memory that they hold at rest."""
     connections: int = 1
     seconds: float = 5.0
@@ -64,15 +75,25 @@ class Outcome:
     """What came of it. Seconds and bytes."""
 
     count: int
-    """Events, messages or bytes."""
+    """Events, messages, bytes or refused requests."""
     seconds: float
     errors: int
     cpu: float
-    memory: int = 0
+    memory: float = 0.0
     """Of the proxy, more than at rest; with big bodies, at the peak, more than just before."""
     p50: float = 0.0
     """From written to received; of a message: there and back."""
     p99: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Events, messages or bytes a second."""
+        return self.count / self.seconds
+
+    @property
+    def cpu_each(self) -> float:
+        """Seconds of the proxy's processor time by event, message or byte."""
+        return self.cpu / self.count if self.count else math.nan
 
 
 def percentiles(values: array[float]) -> tuple[float, float]:
@@ -128,6 +149,7 @@ class Tally:
     def __init__(self) -> None:
         self.errors = 0
         self.ending = False
+        self.refused = 0
         self.delays: array[float] = array("d")
 
 
@@ -297,7 +319,7 @@ def big(order: Order) -> Outcome:
         count = (download if order.kind == "download" else upload)(link, order, buffer)
         took, spent = time.monotonic() - began, machine.cpu_seconds(order.pids) - cpu
     peak = resident(order.pids, peak=True)
-    return Outcome(count, took, int(count != order.size), spent, max(peak - before, 0))
+    return Outcome(count, took, int(count != order.size), spent, peak - before)
 
 
 def download(link: socket.socket, order: Order, buffer: memoryview) -> int:
@@ -341,15 +363,65 @@ def answer(link: socket.socket) -> tuple[bytes, bytes]:
     return first + b" ", rest
 
 
-def resident(pids: Sequence[int], *, peak: bool = False) -> int:
-    """Bytes of memory these processes hold, or held at most."""
+def resident(pids: Sequence[int], *, peak: bool = False) -> float:
+    """Return bytes of memory these processes hold, or held at most; nan of none."""
     name = "VmHWM:" if peak else "VmRSS:"
-    total = 0
+    total = 0 if pids else math.nan
     for pid in pids:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(name):
                 total += int(line.split()[1]) * 1024
     return total
+
+
+class Refused(asyncio.Protocol):
+    """A client that sends requests without a key, so many at a time, and again when all of them
+    are answered."""
+
+    def __init__(self, order: Order, tally: Tally) -> None:
+        self._requests = f"GET /bench/health HTTP/1.1\r\nHost: {order.netloc}\r\n\r\n".encode()
+        self._requests *= PIPELINED
+        self._tally = tally
+        self._left = 0
+        self._rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._send()
+
+    def _send(self) -> None:
+        self._left = PIPELINED
+        self._transport.write(self._requests)
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data
+        found = data.count(REFUSAL)
+        self._rest = data[data.rfind(REFUSAL) + 1 :][1 - len(REFUSAL) :] if found else data[-11:]
+        self._tally.refused += found
+        self._left -= found
+        if self._left <= 0:
+            self._send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._tally.ending:
+            self._tally.errors += 1
+
+
+async def refused(order: Order) -> Outcome:
+    """Requests that are refused, as many as go."""
+    tally = Tally()
+    loop = asyncio.get_running_loop()
+    links = [
+        await loop.create_connection(lambda: Refused(order, tally), order.host, order.port)
+        for _ in range(order.connections)
+    ]
+    cpu = machine.cpu_seconds(order.pids)
+    await asyncio.sleep(order.seconds)
+    tally.ending = True
+    for transport, _ in links:
+        transport.abort()
+    spent = machine.cpu_seconds(order.pids) - cpu
+    return Outcome(tally.refused, order.seconds, tally.errors, spent)
 
 
 def main(order: Order) -> Outcome:
@@ -361,8 +433,99 @@ def main(order: Order) -> Outcome:
             return uvloop.run(sse(order))
         case "websocket":
             return uvloop.run(websocket(order))
+        case "refused":
+            return uvloop.run(refused(order))
         case _:
             return big(order)
+
+
+def carried_out(order: Order, cores: Cores) -> Outcome:
+    """Have it carried out by a process of its own. Raises RuntimeError where that fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.datapath.load", json.dumps(asdict(order))],
+        cwd=machine.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST + order.seconds,
+        preexec_fn=machine.pinned(cores.load),
+    )
+    if done.returncode:
+        raise RuntimeError(f"{order.kind}: {done.stderr[-2000:]}")
+    return Outcome(**json.loads(done.stdout))
+
+
+def streams(bench: Bench, name: str) -> None:
+    """Streams of events, of so many at a time."""
+    for count in bench.options.streams:
+        order = partial(Order, "sse", connections=count, rate=bench.options.rate)
+        column = f"{count} stream{'s' if count > 1 else ''}"
+
+        def numbers(outcome: Outcome, direct: Outcome, count: int = count) -> dict[str, float]:
+            each = outcome.memory / count / 1024 if count >= 100 else math.nan
+            return {
+                "CPU by event, µs": outcome.cpu_each * 1e6,
+                "p99 delay added, ms": (outcome.p99 - direct.p99) * 1e3,
+                "memory by stream, KiB": each,
+            }
+
+        measured_by_turns(bench, name, column, order, numbers)
+
+
+def sockets(bench: Bench, name: str) -> None:
+    """WebSockets."""
+    count = bench.options.sockets
+
+    def numbers(outcome: Outcome, direct: Outcome) -> dict[str, float]:
+        return {
+            "messages/s": outcome.rate,
+            "CPU by message, µs": outcome.cpu_each * 1e6,
+            "p99 added, ms": (outcome.p99 - direct.p99) * 1e3,
+        }
+
+    order = partial(Order, "websocket", connections=count)
+    measured_by_turns(bench, name, f"{count} connections", order, numbers)
+
+
+def bodies(bench: Bench, name: str) -> None:
+    """One big body each way."""
+
+    def numbers(outcome: Outcome, direct: Outcome) -> dict[str, float]:
+        return {
+            "MB/s": outcome.rate / 1e6,
+            "CPU by GiB, s": outcome.cpu_each * GIB,
+            "memory at the peak, MiB": outcome.memory / MIB,
+        }
+
+    for way in ("download", "upload"):
+        order = partial(Order, way, size=bench.options.size * MIB)
+        measured_by_turns(bench, name, way, order, numbers)
+
+
+def measured_by_turns(
+    bench: Bench,
+    workload: str,
+    column: str,
+    order: Callable[..., Order],
+    numbers: Callable[[Outcome, Outcome], dict[str, float]],
+) -> None:
+    """Measure this load on every candidate, in rounds that start with another."""
+    seconds = bench.options.seconds
+    with bench.everybody() as candidates:
+        for turn in bench.turns:
+            outcomes: dict[str, Outcome] = {}
+            for one in rotated(candidates, turn):
+                asked = order(
+                    host=one.host, port=one.port, pids=one.pids, rest=one.rest, seconds=seconds
+                )
+                outcomes[one.name] = carried_out(asked, bench.cores)
+            for candidate, outcome in outcomes.items():
+                found = numbers(outcome, outcomes[DIRECT]) | {"errors": float(outcome.errors)}
+                bench.results.add_all(workload, column, candidate, found)
+            said = ", ".join(
+                f"{name} {one.cpu:.2f} s CPU, {one.errors} errors" for name, one in outcomes.items()
+            )
+            machine.say(f"{workload}, {column}, {turn + 1}/{len(bench.turns)}: {said}")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
     python -m bench.datapath.machine
 
-installs what is missing where it may, and says what still is.
+installs wrk, nginx, Caddy and valgrind from Debian where it may, and prints what is still missing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import shutil
@@ -24,10 +25,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Seconds for whatever may take long on a busy machine, under valgrind too.
 PATIENCE = 180.0
-#: Settings of the launcher's that whoever runs this may have.
-OTHERS = ("LAUNCHER_", "MAP__", "PREWARM_", "IDLE_", "START_TIMEOUT_", "VLLM_")
-#: Nor may Python be kept from keeping what it has compiled: whatever is installed has it.
-OTHERS += ("PYTHONDONTWRITEBYTECODE",)
+#: Settings of the launcher's that whoever runs this may have; `LAUNCHER_PURE` is theirs to choose.
+OTHERS = (
+    *("LAUNCHER_", "MAP__", "PREWARM_", "IDLE_", "START_TIMEOUT_", "VLLM_"),
+    # Nor may Python be kept from keeping what it has compiled: whatever is installed has it.
+    "PYTHONDONTWRITEBYTECODE",
+)
 TICK = os.sysconf("SC_CLK_TCK")
 #: What each program is called in Debian.
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "caddy": "caddy", "valgrind": "valgrind"}
@@ -167,13 +170,19 @@ def start(
         return subprocess.Popen(
             command,
             cwd=ROOT,
-            env={k: v for k, v in os.environ.items() if not k.startswith(OTHERS)} | dict(env or {}),
+            env=environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=written,
             start_new_session=True,
             preexec_fn=pinned(core),
         )
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without settings of the launcher."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(OTHERS)}
+    return {**kept, **{k: v for k, v in os.environ.items() if k == "LAUNCHER_PURE"}}
 
 
 def pinned(core: int | None) -> Callable[[], None] | None:
@@ -210,8 +219,9 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """User and system time of these processes since their starts, as the kernel counts it."""
-    ticks = 0
+    """Return user and system time of these processes since their starts, as the kernel counts it;
+    nan of none."""
+    ticks = 0 if pids else math.nan
     for pid in pids:
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -219,9 +229,9 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return ticks / TICK
 
 
-def memory(pids: Sequence[int]) -> int:
-    """Resident bytes, shared pages by their share (Pss)."""
-    total = 0
+def memory(pids: Sequence[int]) -> float:
+    """Return resident bytes, shared pages by their share (Pss); nan of no processes."""
+    total = 0 if pids else math.nan
     for pid in pids:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

@@ -1,11 +1,12 @@
-"""Calls per request, by function: Python's own and those into C.
+"""Calls per request, by part: Python functions that are entered, and C functions that they call.
 
-    python -m bench.datapath.profile [--work WORK] [--count 500] [--modules] [--top 60]
+    python -m bench.datapath.profile [--by package|module|function|c] [--work WORK] [--count 500]
+                                     [--top 60]
 
 Runs the launcher, with everything on, under `sys.setprofile` in all of its threads, sends it N and
-2N units of work over one connection, and prints the difference by unit, most first: a call is a
-function that was entered or a coroutine that was resumed. Compiled code is counted where Python
-calls it, and not within.
+2N units of work, and prints the difference by unit, most first. `Python` is how often a function
+was entered, or a coroutine resumed; `C` is how many C functions it called. `--by c` lists the C
+functions. Compiled code is counted where Python calls it, and not within.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import argparse
 import json
 import socket
 import sys
+import sysconfig
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -39,20 +41,19 @@ counts = Counter()
 
 def count(frame, event, argument):
     if event == "call":
-        counts[frame.f_code] += 1
+        counts[frame.f_code, ""] += 1
     elif event == "c_call":
-        counts[argument.__qualname__, argument.__module__ or type(argument.__self__).__module__] += 1
+        module = argument.__module__ or type(argument.__self__).__module__
+        counts[frame.f_code, module + "." + argument.__qualname__] += 1
 
-def name(key):
-    if isinstance(key, tuple):
-        return "C " + key[1] + " " + key[0]
-    return "P " + key.co_filename + " " + key.co_qualname
+def name(code, callee):
+    return "\\t".join((code.co_filename, code.co_qualname, callee))
 
 def report(link):
     while link.recv(1):
         said = Counter()
         for key, number in list(counts.items()):
-            said[name(key)] += number
+            said[name(*key)] += number
         link.sendall(json.dumps(said).encode() + b"\\n")
 
 link = socket.create_connection(("127.0.0.1", int(sys.argv.pop(1))))
@@ -73,26 +74,39 @@ def counted(port: int) -> Command:
     return command
 
 
-def module(name: str) -> str:
-    """Return the module of a function, without the folder in which it is installed."""
-    kind, place, _ = name.split(" ", 2)
-    if kind == "C":
-        return f"C: {place}"
-    for start in ("site-packages/", f"{machine.ROOT}/", "/lib/python"):
-        _, found, rest = place.partition(start)
+def module(file: str) -> str:
+    """Return a module's file, without the folder in which it is installed."""
+    for start in ("site-packages/", f"{machine.ROOT}/"):
+        _, found, rest = file.partition(start)
         if found:
             return rest
-    return place
+    return file.replace(sysconfig.get_path("stdlib"), "stdlib")
 
 
-def table(costs: Mapping[str, float], top: int, *, modules: bool) -> str:
-    """Return the totals, and the rows that count most."""
-    python = sum(cost for name, cost in costs.items() if name.startswith("P "))
-    rows: Counter[str] = Counter()
+def part(by: str, file: str, function: str, callee: str) -> str:
+    """Return the name of the row that a call belongs to."""
+    match by:
+        case "package":
+            folders = module(file).split("/")[:-1]
+            return "/".join(folders[: 2 if folders[:1] == ["launcher"] else 1]) or module(file)
+        case "module":
+            return module(file)
+        case "function":
+            return f"{module(file)} {function}"
+        case _:
+            return callee
+
+
+def table(costs: Mapping[str, float], by: str, top: int) -> str:
+    """Return the rows with most calls, and the sum of all."""
+    rows: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for name, cost in costs.items():
-        rows[module(name) if modules else f"{module(name)} {name.split(' ', 2)[2]}"] += cost  # type: ignore[assignment]
-    lines = [f"{python + 0:10.2f}  Python", f"{sum(costs.values()) - python:10.2f}  C", ""]
-    return "\n".join(lines + [f"{cost:10.2f}  {row}" for row, cost in rows.most_common(top)])
+        file, function, callee = name.split("\t")
+        for row in (part(by, file, function, callee), "all"):
+            rows[row][bool(callee)] += cost
+    most = sorted(rows.items(), key=lambda row: -sum(row[1]))[: top + 1]
+    lines = [f"{python:10.2f}{c:10.2f}  {row}" for row, (python, c) in most if python + c > 0.005]
+    return "\n".join([f"{'Python':>10}{'C':>10}", *lines])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,7 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--work", default=names[0], choices=names, help=f"({names[0]})")
     parser.add_argument("--count", type=int, default=500, metavar="N", help="units (500)")
-    parser.add_argument("--modules", action="store_true", help="by module, not by function")
+    parser.add_argument(
+        "--by",
+        default="function",
+        choices=("package", "module", "function", "c"),
+        help="(function)",
+    )
     parser.add_argument("--top", type=int, default=60, help="rows (60)")
     options = parser.parse_args(argv)
     cores = machine.cores()
@@ -123,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 with works()[options.work](one) as work:
                     costs = by_unit(work, read, options.count)
-    print(f"calls per unit, {options.work}\n\n{table(costs, options.top, modules=options.modules)}")
+    print(f"calls per unit, {options.work}\n\n{table(costs, options.by, options.top)}")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 REFERENCE = "nginx"
@@ -31,6 +31,13 @@ class Results:
         """One run's."""
         self.values.setdefault(place, {}).setdefault(candidate, []).append(value)
 
+    def add_all(
+        self, workload: str, column: str, candidate: str, numbers: Mapping[str, float]
+    ) -> None:
+        """Add one run's numbers, by metric."""
+        for metric, value in numbers.items():
+            self.add(Place(workload, metric, column), candidate, value)
+
     def of(self, place: Place, candidate: str) -> list[float]:
         """All runs' of one candidate; those that are known."""
         found = self.values.get(place, {}).get(candidate, [])
@@ -42,10 +49,12 @@ class Results:
         return statistics.median(found) if found else math.nan
 
     def ratio(self, place: Place, one: str, other: str) -> float:
-        """The median over the rounds of one's number by the other's in the same round, so that
-        whatever else the machine did then counts for both."""
-        pairs = zip(self.of(place, one), self.of(place, other), strict=False)
-        found = [mine / theirs for mine, theirs in pairs if theirs]
+        """Return the median over the rounds of one's number by the other's in the same round, so
+        that whatever else the machine did then counts for both; nan where the other's is never
+        above 0, as an added delay may be."""
+        runs = (self.values.get(place, {}).get(name, []) for name in (one, other))
+        found = [mine / theirs for mine, theirs in zip(*runs, strict=False) if theirs > 0]
+        found = [value for value in found if not math.isnan(value)]
         return statistics.median(found) if found else math.nan
 
     def plain(self) -> list[dict[str, object]]:
@@ -98,36 +107,3 @@ def short(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-@dataclass(frozen=True)
-class Check:
-    """A target, and what came of it."""
-
-    what: str
-    value: float
-    bound: float
-    at_least: bool
-
-    @property
-    def met(self) -> bool | None:
-        """None where it wasn't measured."""
-        if math.isnan(self.value):
-            return None
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-    def __str__(self) -> str:
-        word = {True: "met", False: "NOT MET", None: "not measured"}[self.met]
-        sign = "at least" if self.at_least else "at most"
-        seen = "" if self.met is None else f"{short(self.value)}, "
-        return f"{word:13}{self.what}: {seen}{sign} {short(self.bound)}"
-
-    def plain(self) -> dict[str, object]:
-        """For --json."""
-        return {
-            "what": self.what,
-            "value": none(self.value),
-            "bound": self.bound,
-            "at_least": self.at_least,
-            "met": self.met,
-        }

@@ -1,16 +1,32 @@
-"""Small chat requests by `model`, as many as go: wrk, one thread, 1 to 256 connections."""
+"""Small chat requests by `model`, as many as go, by wrk with one thread: with two heads, for many
+models, and with `/healthz` asked beside them."""
 
 from __future__ import annotations
 
 import json
+import math
+import socket
 import subprocess
+import time
+from array import array
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from bench.datapath import machine
-from bench.datapath.candidates import Running
+from bench.datapath.candidates import (
+    DIRECT,
+    LAUNCHER_NAME,
+    Bench,
+    Running,
+    launcher_with,
+    rotated,
+)
+from bench.datapath.load import Order, carried_out, percentiles
 from bench.datapath.requests import chat_requests
 
 #: The requests are prepared once, so that wrk itself costs nothing.
@@ -33,6 +49,12 @@ end
 """
 #: So many different requests, and then the first again.
 PREPARED = 1000
+#: Models of the small table.
+FEW = 3
+#: Seconds between two questions for `/healthz`.
+PAUSE = 0.002
+#: Seconds in which whoever disturbs it begins; and for which they go on afterwards.
+OPENING = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +69,17 @@ class Shot:
     """Seconds, as p99."""
     p99: float
     errors: int
-    cpu: float | None
-    """Seconds of the proxy's processor time by request."""
+    cpu: float
+    """Seconds of the proxy's processor time by request; nan where it isn't known."""
+
+    def numbers(self, direct: Shot | None = None) -> dict[str, float]:
+        """Return its numbers by metric; with `direct`, what it adds to that one's delays."""
+        added = {}
+        if direct is not None:
+            added["p50 added, ms"] = (self.p50 - direct.p50) * 1e3
+            added["p99 added, ms"] = (self.p99 - direct.p99) * 1e3
+        counted = {"requests/s": self.rate, "CPU, µs": self.cpu * 1e6}
+        return {**counted, **added, "errors": float(self.errors)}
 
 
 class Wrk:
@@ -89,19 +120,83 @@ class Wrk:
             said["p50"] / 1e6,
             said["p99"] / 1e6,
             said["errors"],
-            spent / max(said["requests"], 1) if pids else None,
+            spent / max(said["requests"], 1) if pids else math.nan,
         )
 
 
-def run(
-    candidates: Sequence[Running], wrk: Wrk, connections: int, rounds: int, seconds: float
-) -> list[Shot]:
-    """Every candidate, in rounds that start with another."""
-    shots: list[Shot] = []
-    for turn in range(rounds):
-        at = turn % len(candidates)
-        for one in [*candidates[at:], *candidates[:at]]:
-            shots.append(wrk.shoot(one, connections, seconds))
-        line = ", ".join(f"{s.candidate} {s.rate:,.0f}" for s in shots[-len(candidates) :])
-        machine.say(f"{connections} connections, {turn + 1}/{rounds}: {line}")
-    return shots
+def chat(bench: Bench, name: str) -> None:
+    """Small requests with this head on every candidate, in rounds that start with another."""
+    wrk = Wrk(bench.folder, bench.cores.load, name)
+    with bench.everybody() as candidates:
+        for count in bench.options.connections:
+            column = f"{count} connection{'s' if count > 1 else ''}"
+            for turn in bench.turns:
+                shots = [
+                    wrk.shoot(one, count, bench.options.seconds)
+                    for one in rotated(candidates, turn)
+                ]
+                direct = next(shot for shot in shots if shot.candidate == DIRECT)
+                for shot in shots:
+                    bench.results.add_all(name, column, shot.candidate, shot.numbers(direct))
+                rates = ", ".join(f"{shot.candidate} {shot.rate:,.0f}" for shot in shots)
+                machine.say(f"{name}, {column}, {turn + 1}/{len(bench.turns)}: {rates}")
+
+
+def ids(count: int) -> list[str]:
+    """Return model ids of one length, so that the requests are of one length, too."""
+    return ["chat", *(f"organisation/model-{number:06d}" for number in range(1, count))]
+
+
+def many(bench: Bench, name: str) -> None:
+    """Requests for ids from all over a large table, and for those of a small one; a second
+    launcher with a small one shows the noise."""
+    count = bench.options.models
+    tables = {f"{FEW} models": FEW, f"{count:,} models": count, f"{FEW} models again": FEW}
+    with ExitStack() as stack:
+        pairs = []
+        for title, size in tables.items():
+            named = ids(size)
+            one = stack.enter_context(bench.running(title, launcher_with(named)))
+            spread = named[1 :: max(size // PREPARED, 1)]
+            pairs.append((one, Wrk(bench.folder, bench.cores.load, models=spread)))
+        for turn in bench.turns:
+            for one, wrk in rotated(pairs, turn):
+                shot = wrk.shoot(one, 64, bench.options.seconds)
+                bench.results.add_all(name, "64 connections", one.name, shot.numbers())
+            machine.say(f"{name} {turn + 1}/{len(bench.turns)}")
+
+
+def healthz(bench: Bench, name: str) -> None:
+    """How long `/healthz` takes on a connection of its own: while nothing else is asked, and while
+    64 connections are busy and others pipeline requests without a key."""
+    seconds = bench.options.seconds
+    with bench.running(LAUNCHER_NAME) as one, ThreadPoolExecutor() as others:
+        for turn in bench.turns:
+            add = partial(bench.results.add_all, name, "beside it all")
+            add("idle", probed(one, seconds))
+            longer = seconds + 2 * OPENING
+            order = Order("refused", one.host, one.port, one.pids, connections=4, seconds=longer)
+            refused = others.submit(carried_out, order, bench.cores)
+            wrk = Wrk(bench.folder, bench.cores.load)
+            shot = others.submit(wrk.shoot, one, 64, longer)
+            time.sleep(OPENING)
+            numbers = probed(one, seconds)
+            outcome = refused.result()
+            errors = numbers["errors"] + shot.result().errors + outcome.errors
+            add("busy", {**numbers, "errors": errors, "refused/s": outcome.rate})
+            machine.say(f"{name} {turn + 1}/{len(bench.turns)}: {numbers['p99, ms']:.1f} ms")
+
+
+def probed(one: Running, seconds: float) -> dict[str, float]:
+    """Return how long `/healthz` takes, asked again and again."""
+    request = f"GET /healthz HTTP/1.1\r\nHost: {one.netloc}\r\n\r\n".encode()
+    took: array[float] = array("d")
+    errors, until = 0, time.monotonic() + seconds
+    with socket.create_connection((one.host, one.port), timeout=machine.PATIENCE) as link:
+        while (began := time.monotonic()) < until:
+            link.sendall(request)
+            errors += not link.recv(65536).startswith(b"HTTP/1.1 200 ")
+            took.append(time.monotonic() - began)
+            time.sleep(PAUSE)
+    p50, p99 = percentiles(took)
+    return {"p50, ms": p50 * 1e3, "p99, ms": p99 * 1e3, "errors": float(errors)}
