@@ -20,7 +20,8 @@ another one. They take turns, in rounds. The launcher asks for keys, counts thei
 metrics and writes its access log to a file. `direct` is the backend without a proxy; "added" is
 what lies above it. Printed are medians of the rounds, in brackets the ratio to nginx (the median
 of the ratios within each round), and each target with its number, as met or not met; the exit code
-is 1 where one isn't met. As root on Debian it installs what it needs.
+is 1 where one isn't met. Run as root, it installs what it needs from Debian, and its processes go
+before others of the machine.
 
 Everybody is asked with the same key for the model `chat` under `/openai/v1`, and for `/bench/…`.
 `--peer` adds a proxy that runs already, in front of the backend at `--backend-port`; with its PID,
@@ -34,7 +35,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -42,7 +42,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.datapath import load, machine, small, starts
-from bench.datapath.candidates import ALL, USUAL, Bench, backend, peer
+from bench.datapath.candidates import ALL, LAUNCHER_NAME, Bench, backend, peer
 from bench.datapath.results import Results
 from bench.datapath.targets import checks, compiled
 
@@ -58,13 +58,14 @@ WORKLOADS: dict[str, Callable[[Bench, str], None]] = {
     "startup": starts.startup,
     "cold-start": starts.cold,
 }
+#: Those that measure the launcher alone.
+ALONE = {"many-models", "healthz", "cold-start"}
 BY_WRK = {"small", "openai-head", "many-models", "healthz"}
 RESULTS = machine.ROOT / "bench" / "results" / "datapath.json"
 
 
 def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; what wasn't said is as `--quick` says."""
-    assert __doc__
+    """Return the command line, with what wasn't said filled in."""
     parser = argparse.ArgumentParser(prog="python -m bench.datapath", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("names", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}")
@@ -74,8 +75,8 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--backend-port", type=int, default=0, help="for peers (a free one)")
     parser.add_argument("--rounds", type=int, help="how often each (5; 1 if quick)")
     parser.add_argument("--seconds", type=float, help="of one run (5; 1 if quick)")
-    parser.add_argument("--connections", default="1,16,64,256", help="of `small`")
-    parser.add_argument("--streams", default="1,100,400,1000,5000", help="of `sse`")
+    parser.add_argument("--connections", default="1,16,64", help="of `small` and `openai-head`")
+    parser.add_argument("--streams", default="100,400,5000", help="of `sse`")
     parser.add_argument("--rate", type=int, default=10_000, help="of `sse`: events a second in all")
     parser.add_argument("--size", type=int, help="of `big`, in MiB (1024; 128 if quick)")
     parser.add_argument("--sockets", type=int, default=100, help="of `websocket`")
@@ -85,7 +86,9 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", default=RESULTS)
     options = parser.parse_args(argv)
     options.names = options.names or list(WORKLOADS)
-    options.only = options.only.split(",") if options.only else list(USUAL)
+    options.only = options.only.split(",") if options.only else list(ALL)
+    if LAUNCHER_NAME not in options.only:
+        options.names = [name for name in options.names if name not in ALONE]
     for unknown in {*options.names} - {*WORKLOADS} | {*options.only} - {*ALL}:
         parser.error(f"there is no {unknown!r}")
     try:
@@ -113,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     machine.raise_limits()
     cores, about = machine.cores(), machine.describe()
-    if cores.load is not None:
-        os.sched_setaffinity(0, {cores.load})
+    machine.pinned(cores.load)()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results, code = Results(), 0
     with tempfile.TemporaryDirectory(prefix="launcher-bench-") as folder:

@@ -210,11 +210,6 @@ def plain(launch: Launch) -> Sequence[str]:
     return [sys.executable, "-m", "bench.datapath.plain", str(launch.port), str(launch.backend)]
 
 
-def plain_on_uvloop(launch: Launch) -> Sequence[str]:
-    """The same on the launcher's event loop."""
-    return [*plain(launch), "--uvloop"]
-
-
 def launcher_with(ids: Sequence[str]) -> Command:
     """The launcher with everything on, and these models in its table. It takes no backend that
     runs already, so it starts one of its own, of the same kind."""
@@ -241,11 +236,8 @@ ALL: dict[str, Command] = {
     "nginx": nginx,
     "caddy": caddy,
     "aiohttp": plain,
-    "aiohttp-uvloop": plain_on_uvloop,
     LAUNCHER_NAME: launcher_with(MODELS),
 }
-#: Those that run where nobody chooses.
-USUAL = ("nginx", "caddy", "aiohttp", LAUNCHER_NAME)
 
 
 def peer(text: str) -> Running:

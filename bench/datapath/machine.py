@@ -31,6 +31,8 @@ OTHERS = (
     # Nor may Python be kept from keeping what it has compiled: whatever is installed has it.
     "PYTHONDONTWRITEBYTECODE",
 )
+#: Of everything that is started; only root may set it.
+PRIORITY = -10
 TICK = os.sysconf("SC_CLK_TCK")
 #: What each program is called in Debian.
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "caddy": "caddy", "valgrind": "valgrind"}
@@ -185,11 +187,17 @@ def environment() -> dict[str, str]:
     return {**kept, **{k: v for k, v in os.environ.items() if k == "LAUNCHER_PURE"}}
 
 
-def pinned(core: int | None) -> Callable[[], None] | None:
-    """What a child does first, so that it and all its threads stay on the core."""
-    if core is None:
-        return None
-    return lambda: os.sched_setaffinity(0, {core})
+def pinned(core: int | None) -> Callable[[], None]:
+    """Return what a child does first, so that it and all its threads stay on the core, and go
+    before whatever else the machine does, where they may."""
+
+    def first() -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+
+    return first
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

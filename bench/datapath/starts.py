@@ -288,8 +288,6 @@ def startup(bench: Bench, name: str) -> None:
 
 def cold(bench: Bench, name: str) -> None:
     """Backends that take from a quarter of `--slowest` seconds to all of it to become healthy."""
-    if LAUNCHER_NAME not in bench.options.only:
-        return
     starts, slowest = bench.options.starts, bench.options.slowest
     step = slowest * 0.75 / max(starts - 1, 1)
     delays = [slowest / 4 + number * step for number in range(starts)]
