@@ -82,7 +82,7 @@ def _requests(name: str, connections: int) -> Kind:
             links = [stack.enter_context(_connect(one)) for _ in range(connections)]
 
             def ask(count: int) -> int:
-                turns = max(count // connections, 1)
+                turns = -(-count // connections)
                 for _ in range(turns):
                     for link in links:
                         link.sendall(next(requests))
@@ -165,7 +165,7 @@ def by_unit(work: Work, read: Callable[[], Mapping[str, float]], count: int) -> 
         work(count)
     _, resting, idle = spent(rest)
     units, took, once = spent(lambda: work(count))
-    more_units, longer, twice = spent(lambda: work(2 * count))
+    more_units, longer, twice = spent(lambda: work(2 * units))
 
     def cost(name: str) -> float:
         at_rest = idle.get(name, 0) * (longer - took) / resting
