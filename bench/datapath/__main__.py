@@ -116,7 +116,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     machine.raise_limits()
     cores, about = machine.cores(), machine.describe()
-    machine.pinned(cores.load)()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results, code = Results(), 0
     with tempfile.TemporaryDirectory(prefix="launcher-bench-") as folder:
@@ -131,8 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = 130
     found = checks(results)
     print(f"{about['cpu']}, {about['cores']} cores, load {about['load_average']}; {cores}")
-    kind = "compiled" if compiled() else "plain Python"
-    print(f"{options.rounds} rounds of {options.seconds:g} s, the launcher in {kind}")
+    kind = "compiled" if compiled() else "plain"
+    python = f"Python {about['python']} {'with' if about['pgo'] else 'without'} PGO"
+    print(f"{options.rounds} rounds of {options.seconds:g} s, the launcher {kind}, {python}")
     print(f"\n{results.text()}\n")
     print("\n".join(str(check) for check in found if check.met is not None))
     said = {

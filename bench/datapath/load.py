@@ -14,7 +14,6 @@ import json
 import math
 import re
 import socket
-import subprocess
 import sys
 import time
 from array import array
@@ -44,6 +43,8 @@ GIB = 1024 * MIB
 #: Refused requests that are sent at a time.
 PIPELINED = 3700
 REFUSAL = b"HTTP/1.1 401"
+#: Seconds between two questions for `/healthz`.
+PAUSE = 0.002
 #: An order takes at most that much longer than its seconds: opening, closing.
 LONGEST = 300.0
 
@@ -52,7 +53,7 @@ LONGEST = 300.0
 class Order:
     """What to do."""
 
-    kind: Literal["sse", "websocket", "download", "upload", "refused"]
+    kind: Literal["sse", "websocket", "download", "upload", "refused", "probe"]
     host: str
     port: int
     pids: Sequence[int]
@@ -424,6 +425,21 @@ async def refused(order: Order) -> Outcome:
     return Outcome(tally.refused, order.seconds, tally.errors, spent)
 
 
+def probe(order: Order) -> Outcome:
+    """`/healthz`, asked again and again on one connection."""
+    request = f"GET /healthz HTTP/1.1\r\nHost: {order.netloc}\r\n\r\n".encode()
+    took: array[float] = array("d")
+    errors, cpu, until = 0, machine.cpu_seconds(order.pids), time.monotonic() + order.seconds
+    with socket.create_connection((order.host, order.port), timeout=machine.PATIENCE) as link:
+        while (began := time.monotonic()) < until:
+            link.sendall(request)
+            errors += not link.recv(65536).startswith(b"HTTP/1.1 200 ")
+            took.append(time.monotonic() - began)
+            time.sleep(PAUSE)
+    spent = machine.cpu_seconds(order.pids) - cpu
+    return Outcome(len(took), order.seconds, errors, spent, 0.0, *percentiles(took))
+
+
 def main(order: Order) -> Outcome:
     """Carry it out."""
     machine.raise_limits()
@@ -435,24 +451,17 @@ def main(order: Order) -> Outcome:
             return uvloop.run(websocket(order))
         case "refused":
             return uvloop.run(refused(order))
+        case "probe":
+            return probe(order)
         case _:
             return big(order)
 
 
 def carried_out(order: Order, cores: Cores) -> Outcome:
     """Have it carried out by a process of its own. Raises RuntimeError where that fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.datapath.load", json.dumps(asdict(order))],
-        cwd=machine.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LONGEST + order.seconds,
-        preexec_fn=machine.pinned(cores.load),
-    )
-    if done.returncode:
-        raise RuntimeError(f"{order.kind}: {done.stderr[-2000:]}")
-    return Outcome(**json.loads(done.stdout))
+    command = [sys.executable, "-m", "bench.datapath.load", json.dumps(asdict(order))]
+    printed = machine.run(command, cores.load, LONGEST + order.seconds)
+    return Outcome(**json.loads(printed))
 
 
 def streams(bench: Bench, name: str) -> None:

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -126,6 +127,7 @@ def describe() -> dict[str, object]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "pgo": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
         "load_average": load(),
     }
 
@@ -181,6 +183,24 @@ def start(
         )
 
 
+def run(command: Sequence[str], core: int | None, timeout: float) -> str:
+    """Run a process on a core until it ends; return what it printed. Raises RuntimeError where it
+    fails, subprocess.TimeoutExpired after so many seconds."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        start_new_session=True,
+        preexec_fn=pinned(core),
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[:3]}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
 def environment() -> dict[str, str]:
     """Return this process's environment without settings of the launcher."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(OTHERS)}
@@ -188,14 +208,16 @@ def environment() -> dict[str, str]:
 
 
 def pinned(core: int | None) -> Callable[[], None]:
-    """Return what a child does first, so that it and all its threads stay on the core, and go
-    before whatever else the machine does, where they may."""
+    """Return what a child does first, in a session of its own, so that it and all its threads stay
+    on the core, and go before whatever else the machine does, where they may."""
 
     def first() -> None:
         if core is not None:
             os.sched_setaffinity(0, {core})
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+            # Where sessions are scheduled as groups, that counts within the session alone.
+            Path("/proc/self/autogroup").write_text(str(PRIORITY))
 
     return first
 

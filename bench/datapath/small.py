@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-import socket
-import subprocess
 import time
-from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -26,7 +23,7 @@ from bench.datapath.candidates import (
     launcher_with,
     rotated,
 )
-from bench.datapath.load import Order, carried_out, percentiles
+from bench.datapath.load import Order, Outcome, carried_out
 from bench.datapath.requests import chat_requests
 
 #: The requests are prepared once, so that wrk itself costs nothing.
@@ -51,8 +48,6 @@ end
 PREPARED = 1000
 #: Models of the small table.
 FEW = 3
-#: Seconds between two questions for `/healthz`.
-PAUSE = 0.002
 #: Seconds in which whoever disturbs it begins; and for which they go on afterwards.
 OPENING = 1.0
 
@@ -98,21 +93,14 @@ class Wrk:
         script.write_text(SCRIPT.replace("REQUESTS", str(requests)))
         pids = one.pids
         before = machine.cpu_seconds(pids)
-        done = subprocess.run(
-            [
-                *(machine.program("wrk") or "wrk", "-t1", f"-c{connections}"),
-                *(f"-d{max(round(seconds), 1)}s", "--timeout", "10s", "-s", str(script)),
-                f"http://{one.netloc}",
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            preexec_fn=machine.pinned(self._core),
-        )
+        command = [
+            *(machine.program("wrk") or "wrk", "-t1", f"-c{connections}"),
+            *(f"-d{max(round(seconds), 1)}s", "--timeout", "10s", "-s", str(script)),
+            f"http://{one.netloc}",
+        ]
+        printed = machine.run(command, self._core, machine.PATIENCE + seconds)
         spent = machine.cpu_seconds(pids) - before
-        if done.returncode:
-            raise RuntimeError(f"wrk: {done.stdout}{done.stderr}")
-        said = json.loads(done.stdout.splitlines()[-1])
+        said = json.loads(printed.splitlines()[-1])
         return Shot(
             one.name,
             connections,
@@ -173,30 +161,22 @@ def healthz(bench: Bench, name: str) -> None:
     with bench.running(LAUNCHER_NAME) as one, ThreadPoolExecutor() as others:
         for turn in bench.turns:
             add = partial(bench.results.add_all, name, "beside it all")
-            add("idle", probed(one, seconds))
+            order = partial(Order, host=one.host, port=one.port, pids=one.pids)
+            probe = order("probe", seconds=seconds)
+            add("idle", delays(carried_out(probe, bench.cores)))
             longer = seconds + 2 * OPENING
-            order = Order("refused", one.host, one.port, one.pids, connections=4, seconds=longer)
-            refused = others.submit(carried_out, order, bench.cores)
+            flood = order("refused", connections=4, seconds=longer)
+            refused = others.submit(carried_out, flood, bench.cores)
             wrk = Wrk(bench.folder, bench.cores.load)
             shot = others.submit(wrk.shoot, one, 64, longer)
             time.sleep(OPENING)
-            numbers = probed(one, seconds)
-            outcome = refused.result()
-            errors = numbers["errors"] + shot.result().errors + outcome.errors
-            add("busy", {**numbers, "errors": errors, "refused/s": outcome.rate})
+            numbers = delays(carried_out(probe, bench.cores))
+            numbers["errors"] += shot.result().errors + refused.result().errors
+            add("busy", {**numbers, "refused/s": refused.result().rate})
             machine.say(f"{name} {turn + 1}/{len(bench.turns)}: {numbers['p99, ms']:.1f} ms")
 
 
-def probed(one: Running, seconds: float) -> dict[str, float]:
-    """Return how long `/healthz` takes, asked again and again."""
-    request = f"GET /healthz HTTP/1.1\r\nHost: {one.netloc}\r\n\r\n".encode()
-    took: array[float] = array("d")
-    errors, until = 0, time.monotonic() + seconds
-    with socket.create_connection((one.host, one.port), timeout=machine.PATIENCE) as link:
-        while (began := time.monotonic()) < until:
-            link.sendall(request)
-            errors += not link.recv(65536).startswith(b"HTTP/1.1 200 ")
-            took.append(time.monotonic() - began)
-            time.sleep(PAUSE)
-    p50, p99 = percentiles(took)
-    return {"p50, ms": p50 * 1e3, "p99, ms": p99 * 1e3, "errors": float(errors)}
+def delays(outcome: Outcome) -> dict[str, float]:
+    """Return how long `/healthz` took."""
+    ms = {"p50, ms": outcome.p50 * 1e3, "p99, ms": outcome.p99 * 1e3}
+    return {**ms, "errors": float(outcome.errors)}
