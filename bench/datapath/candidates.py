@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -103,7 +102,6 @@ class Running:
     name: str
     port: int
     host: str = "127.0.0.1"
-    child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     pid: int | None = None
     started_in: float = 0.0
     """Seconds until it accepted connections."""
@@ -285,7 +283,7 @@ def running(
     child = machine.start(line, cores.proxy, log, env)
     try:
         machine.wait_for_port(launch.port, child, log)
-        one = Running(name, launch.port, child=child, pid=child.pid)
+        one = Running(name, launch.port, pid=child.pid)
         one.started_in = time.monotonic() - began
         check(one)
         one.rest = machine.memory(one.pids)
