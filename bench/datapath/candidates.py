@@ -122,7 +122,7 @@ class Running:
 
 
 def _ours(pid: int) -> bool:
-    """The backend that the launcher has started doesn't count."""
+    """Return whether this process is the candidate's own, not the backend that it started."""
     try:
         return BACKEND.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -151,7 +151,7 @@ class Bench:
 
     @contextmanager
     def everybody(self) -> Iterator[list[Running]]:
-        """The direct way first, then the candidates that are asked for, then the peers."""
+        """Yield the direct way first, then the candidates that are asked for, then the peers."""
         with ExitStack() as stack:
             chosen = [stack.enter_context(self.running(name)) for name in self.options.only]
             yield [Running(DIRECT, self.backend), *chosen, *self.options.peer]
@@ -178,7 +178,7 @@ Command = Callable[[Launch], Sequence[str]]
 
 
 def nginx(launch: Launch) -> Sequence[str]:
-    """As a proxy for language models is configured: nothing buffered, everything kept alive."""
+    """Return nginx's command, configured for language models: no buffering, all kept alive."""
     file = launch.folder / "nginx.conf"
     file.write_text(
         NGINX.format(
@@ -194,7 +194,7 @@ def nginx(launch: Launch) -> Sequence[str]:
 
 
 def caddy(launch: Launch) -> Sequence[str]:
-    """Likewise."""
+    """Return Caddy's command, configured likewise."""
     file = launch.folder / "Caddyfile"
     file.write_text(CADDY.format(port=launch.port, backend=launch.backend, kept=KEPT))
     return [
@@ -204,7 +204,7 @@ def caddy(launch: Launch) -> Sequence[str]:
 
 
 def plain(launch: Launch) -> Sequence[str]:
-    """aiohttp and its ClientSession."""
+    """Return the command of the naive proxy."""
     return [sys.executable, "-m", "bench.datapath.plain", str(launch.port), str(launch.backend)]
 
 
@@ -239,7 +239,7 @@ ALL: dict[str, Command] = {
 
 
 def peer(text: str) -> Running:
-    """`NAME=URL`, or `NAME=URL@PID` where its processor time is to be counted."""
+    """Parse `NAME=URL`, or `NAME=URL@PID` where its processor time is to be counted."""
     name, _, where = text.partition("=")
     address, _, pid = where.partition("@")
     url = urlsplit(address)
@@ -251,14 +251,14 @@ def peer(text: str) -> Running:
 
 
 def backend_command(port: str, cores: Cores) -> list[str]:
-    """The backend at this port; it goes to its core by itself."""
+    """Return the command of a backend at this port; it goes to its core by itself."""
     core = [] if cores.load is None else [str(cores.load)]
     return [sys.executable, "-m", BACKEND, port, *core]
 
 
 @contextmanager
 def backend(port: int, cores: Cores, folder: Path) -> Iterator[int]:
-    """The backend, for as long as the block lasts; its port."""
+    """Run the backend for as long as the block lasts; yield its port."""
     log = folder / "backend.log"
     child = machine.start(backend_command(str(port), cores), cores.load, log)
     try:
@@ -272,7 +272,7 @@ def backend(port: int, cores: Cores, folder: Path) -> Iterator[int]:
 def running(
     name: str, command: Command, backend_port: int, cores: Cores, folder: Path
 ) -> Iterator[Running]:
-    """A candidate in front of the backend, warm, for as long as the block lasts."""
+    """Run a candidate in front of the backend, warm, for as long as the block lasts."""
     own = Path(tempfile.mkdtemp(prefix=f"{name}-".replace(" ", "-"), dir=folder))
     launch = Launch(own, backend_port, machine.free_port(), cores)
     log = own / "log"
@@ -293,7 +293,7 @@ def running(
 
 
 def check(one: Running) -> None:
-    """It carries a chat request. Raises RuntimeError where it doesn't."""
+    """Send one chat request through it. Raises RuntimeError where the answer is wrong."""
     request = urllib.request.Request(
         f"http://{one.netloc}{CHAT}",
         chat_body(),

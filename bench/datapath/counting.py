@@ -73,7 +73,7 @@ def _some(link: socket.socket) -> bytes:
 
 
 def _requests(name: str, connections: int) -> Kind:
-    """Return small requests on kept connections: all of them ask, then all are answered."""
+    """Return work on kept connections: a request on each, then the answers of all."""
 
     @contextmanager
     def work(one: Running) -> Iterator[Work]:
@@ -97,7 +97,7 @@ def _requests(name: str, connections: int) -> Kind:
 
 @contextmanager
 def _events(one: Running) -> Iterator[Work]:
-    """Events of streams that are open already."""
+    """Yield work whose unit is an event of streams that are open already."""
     size = len(EVENT % (0.0, 0))
     with ExitStack() as stack:
         control = stack.enter_context(_connect(one))
@@ -132,13 +132,13 @@ def _events(one: Running) -> Iterator[Work]:
 
 @contextmanager
 def _messages(one: Running) -> Iterator[Work]:
-    """Messages that are sent back, one at a time."""
+    """Yield work whose unit is a message that is sent back, one at a time."""
     with _connect(one) as link:
         link.sendall(echo_head(one.netloc))
         _answer(link)
         message, size = frame(MESSAGE, masked=True), len(frame(MESSAGE))
 
-        def play(count: int) -> int:
+        def send_message(count: int) -> int:
             for _ in range(count):
                 link.sendall(message)
                 got = 0
@@ -146,7 +146,7 @@ def _messages(one: Running) -> Iterator[Work]:
                     got += len(_some(link))
             return count
 
-        yield play
+        yield send_message
 
 
 def by_unit(work: Work, read: Callable[[], Mapping[str, float]], count: int) -> dict[str, float]:

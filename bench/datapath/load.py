@@ -45,13 +45,14 @@ PIPELINED = 3700
 REFUSAL = b"HTTP/1.1 401"
 #: Seconds between two questions for `/healthz`.
 PAUSE = 0.002
-#: An order takes at most that much longer than its seconds: opening, closing.
+#: A load takes at most that much longer than its seconds: opening, closing.
 LONGEST = 300.0
+Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to do."""
+class LoadSpec:
+    """A load on one candidate."""
 
     kind: Literal["sse", "websocket", "download", "upload", "refused", "probe"]
     host: str
@@ -72,8 +73,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of it. Seconds and bytes."""
+class Measurement:
+    """What was measured under a load, in seconds and bytes."""
 
     count: int
     """Events, messages, bytes or refused requests."""
@@ -98,21 +99,21 @@ class Outcome:
 
 
 def percentiles(values: array[float]) -> tuple[float, float]:
-    """The median and p99; 0 of nothing."""
+    """Return the median and p99; 0 of nothing."""
     if not values:
         return 0.0, 0.0
     ordered = sorted(values)
     return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
 
 
-class Talker(asyncio.Protocol):
-    """A connection that sends a head and hands on what comes behind the answer's."""
+class Client(asyncio.Protocol):
+    """Sends a request and hands on what comes behind the answer's head."""
 
-    def __init__(self, request: bytes, status: bytes, tally: Tally) -> None:
+    def __init__(self, request: bytes, status: bytes, counts: Counts) -> None:
         self._request = request
         self._status = status
         self._head: bytes | None = b""
-        self.tally = tally
+        self.counts = counts
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,22 +131,22 @@ class Talker(asyncio.Protocol):
             if not self.open.done():
                 self.open.set_result(None)
             if first.split(b" ", 2)[1] != self._status:
-                self.tally.errors += 1
+                self.counts.errors += 1
             elif rest:
                 self.received(rest)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.tally.ending:
-            self.tally.errors += 1
+        if not self.counts.ending:
+            self.counts.errors += 1
         if not self.open.done():
             self.open.set_result(None)
 
     def received(self, data: bytes) -> None:
-        """What comes behind the head."""
+        """Take what comes behind the head."""
 
 
-class Tally:
-    """What all connections have counted."""
+class Counts:
+    """What all connections of a load have counted."""
 
     def __init__(self) -> None:
         self.errors = 0
@@ -155,7 +156,7 @@ class Tally:
 
 
 class Chunks:
-    """What is inside the chunks (RFC 9112, 7.1). Proxies cut events as they like."""
+    """Parses chunks (RFC 9112, 7.1), since proxies cut events as they like."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -163,7 +164,7 @@ class Chunks:
         """Bytes of this chunk still to come, with the two of its line's end."""
 
     def feed(self, data: bytes) -> bytes:
-        """The payload of these bytes; framing that isn't whole is kept for later."""
+        """Return the payload of these bytes; framing that isn't whole is kept for later."""
         data = self._rest + data
         found = []
         at = 0
@@ -182,18 +183,18 @@ class Chunks:
         return b"".join(found)
 
 
-class Listener(Talker):
-    """Takes events, and minds that none is missing."""
+class StreamClient(Client):
+    """Reads events, and checks that none is missing."""
 
-    def __init__(self, request: bytes, status: bytes, tally: Tally) -> None:
-        super().__init__(request, status, tally)
+    def __init__(self, request: bytes, status: bytes, counts: Counts) -> None:
+        super().__init__(request, status, counts)
         self._chunks = Chunks()
         self._rest = b""
         self._next = 0
 
     @property
     def heard(self) -> bool:
-        """At least one event has come."""
+        """Whether at least one event has come."""
         return self._next > 0
 
     def received(self, data: bytes) -> None:
@@ -202,145 +203,143 @@ class Listener(Talker):
         end = 0
         for found in EVENT.finditer(data):
             end = found.end()
-            self.tally.delays.append(now - float(found[1]))
+            self.counts.delays.append(now - float(found[1]))
             if int(found[2]) != self._next:
-                self.tally.errors += 1
+                self.counts.errors += 1
             self._next = int(found[2]) + 1
         self._rest = data[end:][-EVENT_SIZE:]
 
 
-class Player(Talker):
-    """One message at a time, there and back."""
+class EchoClient(Client):
+    """Sends one message at a time, and the next when it has come back."""
 
     def received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
         for message in self._frames.feed(data):
-            self.tally.delays.append(time.monotonic() - self._sent)
+            self.counts.delays.append(time.monotonic() - self._sent)
             if message != MESSAGE:
-                self.tally.errors += 1
-            self.play()
+                self.counts.errors += 1
+            self.send_message()
 
     def begin(self) -> None:
-        """The first one."""
+        """Send the first message."""
         self._frames = Frames()
-        self.play()
+        self.send_message()
 
-    def play(self) -> None:
-        """The next one."""
+    def send_message(self) -> None:
+        """Send the next message."""
         self._sent = time.monotonic()
         self.transport.write(frame(MESSAGE, masked=True))
 
 
-async def opened(order: Order, talkers: Sequence[Talker]) -> None:
-    """All of them have their answer's head, or have failed."""
+async def opened(spec: LoadSpec, clients: Sequence[Client]) -> None:
+    """Connect all of them, until each has its answer's head or has failed."""
     loop = asyncio.get_running_loop()
     turn = asyncio.Semaphore(OPENING)
 
-    async def open_one(talker: Talker) -> None:
+    async def open_one(client: Client) -> None:
         async with turn:
             try:
-                await loop.create_connection(lambda: talker, order.host, order.port)
+                await loop.create_connection(lambda: client, spec.host, spec.port)
                 async with asyncio.timeout(machine.PATIENCE):
-                    await talker.open
+                    await client.open
             except (OSError, TimeoutError):
-                talker.tally.errors += 1
+                client.counts.errors += 1
 
-    await asyncio.gather(*(open_one(talker) for talker in talkers))
+    await asyncio.gather(*(open_one(client) for client in clients))
 
 
-async def measured(order: Order, tally: Tally) -> Outcome:
-    """What happens from now on, for so long."""
-    await asyncio.sleep(min(SETTLING, order.seconds / 2))
-    tally.delays = array("d")
-    began, cpu = time.monotonic(), machine.cpu_seconds(order.pids)
-    await asyncio.sleep(order.seconds)
-    took, spent = time.monotonic() - began, machine.cpu_seconds(order.pids) - cpu
-    delays, tally.delays = tally.delays, array("d")
+async def measured(spec: LoadSpec, counts: Counts) -> Measurement:
+    """Measure what happens from now on, for the seconds of the load."""
+    await asyncio.sleep(min(SETTLING, spec.seconds / 2))
+    counts.delays = array("d")
+    began, cpu = time.monotonic(), machine.cpu_seconds(spec.pids)
+    await asyncio.sleep(spec.seconds)
+    took, spent = time.monotonic() - began, machine.cpu_seconds(spec.pids) - cpu
+    delays, counts.delays = counts.delays, array("d")
     p50, p99 = percentiles(delays)
-    more = machine.memory(order.pids) - order.rest
-    return Outcome(len(delays), took, tally.errors, spent, more, p50, p99)
+    more = machine.memory(spec.pids) - spec.rest
+    return Measurement(len(delays), took, counts.errors, spent, more, p50, p99)
 
 
-async def ask(order: Order, path: str) -> None:
-    """A GET whose answer nobody minds."""
-    reader, writer = await asyncio.open_connection(order.host, order.port)
-    writer.write(head(f"GET {path}", order.netloc, "Connection: close"))
+async def ask(spec: LoadSpec, path: str) -> None:
+    """Send a GET and wait for the head of its answer."""
+    reader, writer = await asyncio.open_connection(spec.host, spec.port)
+    writer.write(head(f"GET {path}", spec.netloc, "Connection: close"))
     await reader.readuntil(b"\r\n\r\n")
     writer.close()
 
 
-async def sse(order: Order) -> Outcome:
-    """Streams that share the rate."""
-    request = next(chat_requests("small", order.netloc, stream=True))
-    tally = Tally()
-    talkers = [Listener(request, b"200", tally) for _ in range(order.connections)]
-    await opened(order, talkers)
-    await ask(order, f"/bench/rate/{order.rate}")
+async def sse(spec: LoadSpec) -> Measurement:
+    """Measure streams that share the rate."""
+    request = next(chat_requests("small", spec.netloc, stream=True))
+    counts = Counts()
+    clients = [StreamClient(request, b"200", counts) for _ in range(spec.connections)]
+    await opened(spec, clients)
+    await ask(spec, f"/bench/rate/{spec.rate}")
     try:
-        outcome = await measured(order, tally)
+        measurement = await measured(spec, counts)
     finally:
-        await ask(order, "/bench/rate/0")
-    silent = sum(not talker.heard for talker in talkers)
-    close(tally, talkers)
-    if silent and order.connections <= order.rate * order.seconds:
-        outcome = Outcome(**{**asdict(outcome), "errors": outcome.errors + silent})
-    return outcome
+        await ask(spec, "/bench/rate/0")
+    silent = sum(not client.heard for client in clients)
+    close(counts, clients)
+    if silent and spec.connections <= spec.rate * spec.seconds:
+        measurement = Measurement(**{**asdict(measurement), "errors": measurement.errors + silent})
+    return measurement
 
 
-async def websocket(order: Order) -> Outcome:
-    """An echo on each connection, as fast as it goes."""
-    request = echo_head(order.netloc)
-    tally = Tally()
-    talkers = [Player(request, b"101", tally) for _ in range(order.connections)]
-    await opened(order, talkers)
-    for talker in talkers:
-        talker.begin()
-    outcome = await measured(order, tally)
-    close(tally, talkers)
-    return outcome
+async def websocket(spec: LoadSpec) -> Measurement:
+    """Measure messages that are sent back, on each connection as fast as it goes."""
+    request = echo_head(spec.netloc)
+    counts = Counts()
+    clients = [EchoClient(request, b"101", counts) for _ in range(spec.connections)]
+    await opened(spec, clients)
+    for client in clients:
+        client.begin()
+    measurement = await measured(spec, counts)
+    close(counts, clients)
+    return measurement
 
 
-def close(tally: Tally, talkers: Sequence[Talker]) -> None:
-    """The end, which is no error."""
-    tally.ending = True
-    for talker in talkers:
-        if hasattr(talker, "transport"):
-            talker.transport.abort()
+def close(counts: Counts, clients: Sequence[Client]) -> None:
+    """Close all connections; from here on that is no error."""
+    counts.ending = True
+    for client in clients:
+        if hasattr(client, "transport"):
+            client.transport.abort()
 
 
-def big(order: Order) -> Outcome:
-    """One body of that size, on blocking sockets: no loop is faster."""
-    before = resident(order.pids)
-    for pid in order.pids:
+def big(spec: LoadSpec) -> Measurement:
+    """Measure one body of that size, on blocking sockets: no loop is faster."""
+    before = resident(spec.pids)
+    for pid in spec.pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
     buffer = memoryview(bytearray(MIB))
-    with socket.create_connection((order.host, order.port), timeout=machine.PATIENCE) as link:
-        cpu, began = machine.cpu_seconds(order.pids), time.monotonic()
-        count = (download if order.kind == "download" else upload)(link, order, buffer)
-        took, spent = time.monotonic() - began, machine.cpu_seconds(order.pids) - cpu
-    peak = resident(order.pids, peak=True)
-    return Outcome(count, took, int(count != order.size), spent, peak - before)
+    with socket.create_connection((spec.host, spec.port), timeout=machine.PATIENCE) as link:
+        cpu, began = machine.cpu_seconds(spec.pids), time.monotonic()
+        count = (download if spec.kind == "download" else upload)(link, spec, buffer)
+        took, spent = time.monotonic() - began, machine.cpu_seconds(spec.pids) - cpu
+    peak = resident(spec.pids, peak=True)
+    return Measurement(count, took, int(count != spec.size), spent, peak - before)
 
 
-def download(link: socket.socket, order: Order, buffer: memoryview) -> int:
-    """Bytes that arrived."""
-    link.sendall(
-        head(f"GET /bench/download/{order.size}", order.netloc, "Accept-Encoding: identity")
-    )
+def download(link: socket.socket, spec: LoadSpec, buffer: memoryview) -> int:
+    """Return how many bytes arrived."""
+    link.sendall(head(f"GET /bench/download/{spec.size}", spec.netloc, "Accept-Encoding: identity"))
     said, rest = answer(link)
     if b" 200 " not in said or b"chunked" in said:
         raise RuntimeError(said.decode(errors="replace"))
     count = len(rest)
-    while count < order.size and (size := link.recv_into(buffer)):
+    while count < spec.size and (size := link.recv_into(buffer)):
         count += size
     return count
 
 
-def upload(link: socket.socket, order: Order, buffer: memoryview) -> int:
-    """Bytes that the backend says it got."""
-    link.sendall(head("POST /bench/upload", order.netloc, f"Content-Length: {order.size}"))
-    left = order.size
+def upload(link: socket.socket, spec: LoadSpec, buffer: memoryview) -> int:
+    """Return how many bytes the backend says it got."""
+    link.sendall(head("POST /bench/upload", spec.netloc, f"Content-Length: {spec.size}"))
+    left = spec.size
     while left:
         size = min(left, len(buffer))
         link.sendall(buffer[:size])
@@ -353,7 +352,7 @@ def upload(link: socket.socket, order: Order, buffer: memoryview) -> int:
 
 
 def answer(link: socket.socket) -> tuple[bytes, bytes]:
-    """A head, and what has come behind it."""
+    """Return a head, and what has come behind it."""
     got = b""
     while b"\r\n\r\n" not in got:
         piece = link.recv(65536)
@@ -375,14 +374,14 @@ def resident(pids: Sequence[int], *, peak: bool = False) -> float:
     return total
 
 
-class Refused(asyncio.Protocol):
+class RefusedClient(asyncio.Protocol):
     """A client that sends requests without a key, so many at a time, and again when all of them
     are answered."""
 
-    def __init__(self, order: Order, tally: Tally) -> None:
-        self._requests = f"GET /bench/health HTTP/1.1\r\nHost: {order.netloc}\r\n\r\n".encode()
+    def __init__(self, spec: LoadSpec, counts: Counts) -> None:
+        self._requests = f"GET /bench/health HTTP/1.1\r\nHost: {spec.netloc}\r\n\r\n".encode()
         self._requests *= PIPELINED
-        self._tally = tally
+        self._counts = counts
         self._left = 0
         self._rest = b""
 
@@ -397,146 +396,146 @@ class Refused(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
         found = data.count(REFUSAL)
-        self._rest = data[data.rfind(REFUSAL) + 1 :][1 - len(REFUSAL) :] if found else data[-11:]
-        self._tally.refused += found
+        self._rest = data[1 - len(REFUSAL) :]
+        self._counts.refused += found
         self._left -= found
         if self._left <= 0:
             self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self._tally.ending:
-            self._tally.errors += 1
+        if not self._counts.ending:
+            self._counts.errors += 1
 
 
-async def refused(order: Order) -> Outcome:
-    """Requests that are refused, as many as go."""
-    tally = Tally()
+async def refused(spec: LoadSpec) -> Measurement:
+    """Measure requests that are refused, as many as go."""
+    counts = Counts()
     loop = asyncio.get_running_loop()
     links = [
-        await loop.create_connection(lambda: Refused(order, tally), order.host, order.port)
-        for _ in range(order.connections)
+        await loop.create_connection(lambda: RefusedClient(spec, counts), spec.host, spec.port)
+        for _ in range(spec.connections)
     ]
-    cpu = machine.cpu_seconds(order.pids)
-    await asyncio.sleep(order.seconds)
-    tally.ending = True
+    cpu = machine.cpu_seconds(spec.pids)
+    await asyncio.sleep(spec.seconds)
+    counts.ending = True
     for transport, _ in links:
         transport.abort()
-    spent = machine.cpu_seconds(order.pids) - cpu
-    return Outcome(tally.refused, order.seconds, tally.errors, spent)
+    spent = machine.cpu_seconds(spec.pids) - cpu
+    return Measurement(counts.refused, spec.seconds, counts.errors, spent)
 
 
-def probe(order: Order) -> Outcome:
-    """`/healthz`, asked again and again on one connection."""
-    request = f"GET /healthz HTTP/1.1\r\nHost: {order.netloc}\r\n\r\n".encode()
+def probe(spec: LoadSpec) -> Measurement:
+    """Measure `/healthz`, asked again and again on one connection."""
+    request = f"GET /healthz HTTP/1.1\r\nHost: {spec.netloc}\r\n\r\n".encode()
     took: array[float] = array("d")
-    errors, cpu, until = 0, machine.cpu_seconds(order.pids), time.monotonic() + order.seconds
-    with socket.create_connection((order.host, order.port), timeout=machine.PATIENCE) as link:
+    errors, cpu, until = 0, machine.cpu_seconds(spec.pids), time.monotonic() + spec.seconds
+    with socket.create_connection((spec.host, spec.port), timeout=machine.PATIENCE) as link:
         while (began := time.monotonic()) < until:
             link.sendall(request)
             errors += not link.recv(65536).startswith(b"HTTP/1.1 200 ")
             took.append(time.monotonic() - began)
             time.sleep(PAUSE)
-    spent = machine.cpu_seconds(order.pids) - cpu
-    return Outcome(len(took), order.seconds, errors, spent, 0.0, *percentiles(took))
+    spent = machine.cpu_seconds(spec.pids) - cpu
+    return Measurement(len(took), spec.seconds, errors, spent, 0.0, *percentiles(took))
 
 
-def main(order: Order) -> Outcome:
-    """Carry it out."""
+def main(spec: LoadSpec) -> Measurement:
+    """Make the load and measure."""
     machine.raise_limits()
     gc.disable()
-    match order.kind:
+    match spec.kind:
         case "sse":
-            return uvloop.run(sse(order))
+            return uvloop.run(sse(spec))
         case "websocket":
-            return uvloop.run(websocket(order))
+            return uvloop.run(websocket(spec))
         case "refused":
-            return uvloop.run(refused(order))
+            return uvloop.run(refused(spec))
         case "probe":
-            return probe(order)
+            return probe(spec)
         case _:
-            return big(order)
+            return big(spec)
 
 
-def carried_out(order: Order, cores: Cores) -> Outcome:
-    """Have it carried out by a process of its own. Raises RuntimeError where that fails."""
-    command = [sys.executable, "-m", "bench.datapath.load", json.dumps(asdict(order))]
-    printed = machine.run(command, cores.load, LONGEST + order.seconds)
-    return Outcome(**json.loads(printed))
+def measure(spec: LoadSpec, cores: Cores) -> Measurement:
+    """Measure a load in a process of its own. Raises RuntimeError where that fails."""
+    command = [sys.executable, "-m", "bench.datapath.load", json.dumps(asdict(spec))]
+    printed = machine.run(command, cores.load, LONGEST + spec.seconds)
+    return Measurement(**json.loads(printed))
 
 
 def streams(bench: Bench, name: str) -> None:
-    """Streams of events, of so many at a time."""
+    """Measure streams of events, so many at a time."""
     for count in bench.options.streams:
-        order = partial(Order, "sse", connections=count, rate=bench.options.rate)
+        spec = partial(LoadSpec, "sse", connections=count, rate=bench.options.rate)
         column = f"{count} stream{'s' if count > 1 else ''}"
 
-        def numbers(outcome: Outcome, direct: Outcome, count: int = count) -> dict[str, float]:
-            each = outcome.memory / count / 1024 if count >= 100 else math.nan
+        def numbers(result: Measurement, direct: Measurement, count: int = count) -> Numbers:
+            each = result.memory / count / 1024 if count >= 100 else math.nan
             return {
-                "CPU by event, µs": outcome.cpu_each * 1e6,
-                "p99 delay added, ms": (outcome.p99 - direct.p99) * 1e3,
+                "CPU by event, µs": result.cpu_each * 1e6,
+                "p99 delay added, ms": (result.p99 - direct.p99) * 1e3,
                 "memory by stream, KiB": each,
             }
 
-        measured_by_turns(bench, name, column, order, numbers)
+        measure_all(bench, name, column, spec, numbers)
 
 
 def sockets(bench: Bench, name: str) -> None:
-    """WebSockets."""
+    """Measure WebSockets."""
     count = bench.options.sockets
 
-    def numbers(outcome: Outcome, direct: Outcome) -> dict[str, float]:
+    def numbers(result: Measurement, direct: Measurement) -> Numbers:
         return {
-            "messages/s": outcome.rate,
-            "CPU by message, µs": outcome.cpu_each * 1e6,
-            "p99 added, ms": (outcome.p99 - direct.p99) * 1e3,
+            "messages/s": result.rate,
+            "CPU by message, µs": result.cpu_each * 1e6,
+            "p99 added, ms": (result.p99 - direct.p99) * 1e3,
         }
 
-    order = partial(Order, "websocket", connections=count)
-    measured_by_turns(bench, name, f"{count} connections", order, numbers)
+    spec = partial(LoadSpec, "websocket", connections=count)
+    measure_all(bench, name, f"{count} connections", spec, numbers)
 
 
 def bodies(bench: Bench, name: str) -> None:
-    """One big body each way."""
+    """Measure one big body each way."""
 
-    def numbers(outcome: Outcome, direct: Outcome) -> dict[str, float]:
+    def numbers(result: Measurement, direct: Measurement) -> Numbers:
         return {
-            "MB/s": outcome.rate / 1e6,
-            "CPU by GiB, s": outcome.cpu_each * GIB,
-            "memory at the peak, MiB": outcome.memory / MIB,
+            "MB/s": result.rate / 1e6,
+            "CPU by GiB, s": result.cpu_each * GIB,
+            "memory at the peak, MiB": result.memory / MIB,
         }
 
     for way in ("download", "upload"):
-        order = partial(Order, way, size=bench.options.size * MIB)
-        measured_by_turns(bench, name, way, order, numbers)
+        spec = partial(LoadSpec, way, size=bench.options.size * MIB)
+        measure_all(bench, name, way, spec, numbers)
 
 
-def measured_by_turns(
+def measure_all(
     bench: Bench,
     workload: str,
     column: str,
-    order: Callable[..., Order],
-    numbers: Callable[[Outcome, Outcome], dict[str, float]],
+    spec: Callable[..., LoadSpec],
+    numbers: Callable[[Measurement, Measurement], Numbers],
 ) -> None:
     """Measure this load on every candidate, in rounds that start with another."""
     seconds = bench.options.seconds
     with bench.everybody() as candidates:
         for turn in bench.turns:
-            outcomes: dict[str, Outcome] = {}
+            results: dict[str, Measurement] = {}
             for one in rotated(candidates, turn):
-                asked = order(
+                asked = spec(
                     host=one.host, port=one.port, pids=one.pids, rest=one.rest, seconds=seconds
                 )
-                outcomes[one.name] = carried_out(asked, bench.cores)
-            for candidate, outcome in outcomes.items():
-                found = numbers(outcome, outcomes[DIRECT]) | {"errors": float(outcome.errors)}
+                results[one.name] = measure(asked, bench.cores)
+            for candidate, result in results.items():
+                found = numbers(result, results[DIRECT]) | {"errors": float(result.errors)}
                 bench.results.add_all(workload, column, candidate, found)
             said = ", ".join(
-                f"{name} {one.cpu:.2f} s CPU, {one.errors} errors" for name, one in outcomes.items()
+                f"{name} {one.cpu:.2f} s CPU, {one.errors} errors" for name, one in results.items()
             )
             machine.say(f"{workload}, {column}, {turn + 1}/{len(bench.turns)}: {said}")
 
 
 if __name__ == "__main__":
-    said = asdict(main(Order(**json.loads(sys.argv[1]))))
+    said = asdict(main(LoadSpec(**json.loads(sys.argv[1]))))
     print(json.dumps(said))

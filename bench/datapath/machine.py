@@ -42,12 +42,12 @@ PLACES = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def program(name: str) -> str | None:
-    """Where a program is; None where it isn't installed."""
+    """Return where a program is; None where it isn't installed."""
     return shutil.which(name, path=PLACES)
 
 
 def install(names: Sequence[str]) -> list[str]:
-    """See to it that these programs are there; those that still are missing."""
+    """Install these programs where they are missing; return those that still are."""
     missing = [name for name in names if program(name) is None]
     apt = program("apt-get")
     if missing and apt is not None and os.geteuid() == 0:
@@ -66,7 +66,7 @@ def install(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _no_services() -> Iterator[None]:
-    """Debian starts what it installs, unless this file forbids it."""
+    """Keep Debian from starting what it installs."""
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
     if ours:
@@ -80,12 +80,12 @@ def _no_services() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """For whoever watches: to stderr."""
+    """Print progress to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def raise_limits() -> int:
-    """As many open files as the system allows; how many."""
+    """Allow as many open files as the system does; return how many."""
     import resource  # not everywhere
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -109,7 +109,7 @@ class Cores:
 
 
 def cores() -> Cores:
-    """The last one for the proxy, the first for everything else."""
+    """Return the last core for the proxy, and the first for everything else."""
     if not hasattr(os, "sched_setaffinity"):
         return Cores(None, None)
     allowed = sorted(os.sched_getaffinity(0))
@@ -117,7 +117,7 @@ def cores() -> Cores:
 
 
 def describe() -> dict[str, object]:
-    """What the numbers were measured on."""
+    """Return what the numbers are measured on."""
     model = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -133,12 +133,12 @@ def describe() -> dict[str, object]:
 
 
 def load() -> list[float]:
-    """The load averages of 1, 5 and 15 minutes."""
+    """Return the load averages of 1, 5 and 15 minutes."""
     return [round(one, 2) for one in os.getloadavg()]
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -146,7 +146,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, child: subprocess.Popen[bytes], log: Path) -> None:
-    """Until somebody accepts connections. Raises RuntimeError with the log where nobody does."""
+    """Wait until the child accepts connections. Raises RuntimeError with its log otherwise."""
     until = time.monotonic() + PATIENCE
     while not accepts(port):
         if child.poll() is not None or time.monotonic() > until:
@@ -155,7 +155,7 @@ def wait_for_port(port: int, child: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens."""
+    """Return whether somebody listens."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0):
             return True
@@ -169,7 +169,7 @@ def start(
     log: Path,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A process on a core, in a group of its own; what it prints goes to the log."""
+    """Start a process on a core, in a session of its own; what it prints goes to the log."""
     with log.open("ab") as written:
         return subprocess.Popen(
             command,
@@ -223,7 +223,7 @@ def pinned(core: int | None) -> Callable[[], None]:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL to it and all its descendants where that doesn't help."""
+    """End a child by SIGTERM, or it and all its descendants by SIGKILL 10 s later."""
     others = family(child.pid)[1:]
     if child.poll() is None:
         child.terminate()
@@ -239,7 +239,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its descendants, so far as they run."""
+    """Return a process and all its descendants, so far as they run."""
     found = [pid]
     for one in found:
         with contextlib.suppress(OSError):

@@ -27,7 +27,7 @@ class Plain:
         self._base = base
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One exchange."""
+        """Forward one request, and its answer."""
         url = self._base + request.raw_path
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request, url)
@@ -67,7 +67,7 @@ class Plain:
 
 
 async def serve(port: int, backend: int) -> None:
-    """Until it is ended."""
+    """Serve until the process is ended."""
     async with ClientSession(
         connector=TCPConnector(limit=0, keepalive_timeout=60),
         timeout=ClientTimeout(total=None),

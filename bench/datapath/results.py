@@ -28,7 +28,7 @@ class Results:
     values: dict[Place, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, place: Place, candidate: str, value: float) -> None:
-        """One run's."""
+        """Add one run's number."""
         self.values.setdefault(place, {}).setdefault(candidate, []).append(value)
 
     def add_all(
@@ -39,12 +39,12 @@ class Results:
             self.add(Place(workload, metric, column), candidate, value)
 
     def of(self, place: Place, candidate: str) -> list[float]:
-        """All runs' of one candidate; those that are known."""
+        """Return the numbers of all runs of one candidate that are known."""
         found = self.values.get(place, {}).get(candidate, [])
         return [value for value in found if not math.isnan(value)]
 
     def median(self, place: Place, candidate: str) -> float:
-        """nan where there is none."""
+        """Return the median of one candidate's runs; nan where there are none."""
         found = self.of(place, candidate)
         return statistics.median(found) if found else math.nan
 
@@ -58,7 +58,7 @@ class Results:
         return statistics.median(found) if found else math.nan
 
     def plain(self) -> list[dict[str, object]]:
-        """For --json."""
+        """Return everything, for --json."""
         return [
             {"workload": place.workload, "metric": place.metric, "column": place.column}
             | {
@@ -75,7 +75,7 @@ class Results:
         ]
 
     def text(self) -> str:
-        """Tables for people: medians, in brackets the ratio to nginx."""
+        """Return tables of medians, in brackets the ratio to nginx."""
         return "\n\n".join("\n".join(self._table(one)) for one in self._workloads())
 
     def _workloads(self) -> list[str]:
@@ -98,12 +98,12 @@ class Results:
 
 
 def none(value: float) -> float | None:
-    """JSON knows no nan."""
+    """Return None for nan, which JSON doesn't know."""
     return None if math.isnan(value) else value
 
 
 def short(value: float) -> str:
-    """Three digits, or all that stand before the point."""
+    """Return a number with three digits, or all that stand before the point."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

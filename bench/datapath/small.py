@@ -23,7 +23,7 @@ from bench.datapath.candidates import (
     launcher_with,
     rotated,
 )
-from bench.datapath.load import Order, Outcome, carried_out
+from bench.datapath.load import LoadSpec, Measurement, measure
 from bench.datapath.requests import chat_requests
 
 #: The requests are prepared once, so that wrk itself costs nothing.
@@ -53,7 +53,7 @@ OPENING = 1.0
 
 
 @dataclass(frozen=True)
-class Shot:
+class WrkRun:
     """One run of wrk against one candidate."""
 
     candidate: str
@@ -67,7 +67,7 @@ class Shot:
     cpu: float
     """Seconds of the proxy's processor time by request; nan where it isn't known."""
 
-    def numbers(self, direct: Shot | None = None) -> dict[str, float]:
+    def numbers(self, direct: WrkRun | None = None) -> dict[str, float]:
         """Return its numbers by metric; with `direct`, what it adds to that one's delays."""
         added = {}
         if direct is not None:
@@ -85,7 +85,7 @@ class Wrk:
     ) -> None:
         self._folder, self._core, self._head, self._models = folder, core, head, models
 
-    def shoot(self, one: Running, connections: int, seconds: float) -> Shot:
+    def run(self, one: Running, connections: int, seconds: float) -> WrkRun:
         """Run once. Raises RuntimeError where wrk does not end well."""
         requests, script = self._folder / "requests", self._folder / "wrk.lua"
         prepared = islice(chat_requests(self._head, one.netloc, self._models), PREPARED)
@@ -101,7 +101,7 @@ class Wrk:
         printed = machine.run(command, self._core, machine.PATIENCE + seconds)
         spent = machine.cpu_seconds(pids) - before
         said = json.loads(printed.splitlines()[-1])
-        return Shot(
+        return WrkRun(
             one.name,
             connections,
             said["requests"] / (said["microseconds"] / 1e6),
@@ -113,20 +113,19 @@ class Wrk:
 
 
 def chat(bench: Bench, name: str) -> None:
-    """Small requests with this head on every candidate, in rounds that start with another."""
+    """Measure small requests with this head, in rounds that each begin with another candidate."""
     wrk = Wrk(bench.folder, bench.cores.load, name)
     with bench.everybody() as candidates:
         for count in bench.options.connections:
             column = f"{count} connection{'s' if count > 1 else ''}"
             for turn in bench.turns:
-                shots = [
-                    wrk.shoot(one, count, bench.options.seconds)
-                    for one in rotated(candidates, turn)
+                runs = [
+                    wrk.run(one, count, bench.options.seconds) for one in rotated(candidates, turn)
                 ]
-                direct = next(shot for shot in shots if shot.candidate == DIRECT)
-                for shot in shots:
-                    bench.results.add_all(name, column, shot.candidate, shot.numbers(direct))
-                rates = ", ".join(f"{shot.candidate} {shot.rate:,.0f}" for shot in shots)
+                direct = next(run for run in runs if run.candidate == DIRECT)
+                for run in runs:
+                    bench.results.add_all(name, column, run.candidate, run.numbers(direct))
+                rates = ", ".join(f"{run.candidate} {run.rate:,.0f}" for run in runs)
                 machine.say(f"{name}, {column}, {turn + 1}/{len(bench.turns)}: {rates}")
 
 
@@ -136,7 +135,7 @@ def ids(count: int) -> list[str]:
 
 
 def many(bench: Bench, name: str) -> None:
-    """Requests for ids from all over a large table, and for those of a small one; a second
+    """Measure requests for ids from all over a large table, and from a small one; a second
     launcher with a small one shows the noise."""
     count = bench.options.models
     tables = {f"{FEW} models": FEW, f"{count:,} models": count, f"{FEW} models again": FEW}
@@ -149,34 +148,34 @@ def many(bench: Bench, name: str) -> None:
             pairs.append((one, Wrk(bench.folder, bench.cores.load, models=spread)))
         for turn in bench.turns:
             for one, wrk in rotated(pairs, turn):
-                shot = wrk.shoot(one, 64, bench.options.seconds)
-                bench.results.add_all(name, "64 connections", one.name, shot.numbers())
+                run = wrk.run(one, 64, bench.options.seconds)
+                bench.results.add_all(name, "64 connections", one.name, run.numbers())
             machine.say(f"{name} {turn + 1}/{len(bench.turns)}")
 
 
 def healthz(bench: Bench, name: str) -> None:
-    """How long `/healthz` takes on a connection of its own: while nothing else is asked, and while
+    """Measure `/healthz` on a connection of its own: while nothing else is asked, and while
     64 connections are busy and others pipeline requests without a key."""
     seconds = bench.options.seconds
     with bench.running(LAUNCHER_NAME) as one, ThreadPoolExecutor() as others:
         for turn in bench.turns:
             add = partial(bench.results.add_all, name, "beside it all")
-            order = partial(Order, host=one.host, port=one.port, pids=one.pids)
-            probe = order("probe", seconds=seconds)
-            add("idle", delays(carried_out(probe, bench.cores)))
+            spec = partial(LoadSpec, host=one.host, port=one.port, pids=one.pids)
+            probe = spec("probe", seconds=seconds)
+            add("idle", delays(measure(probe, bench.cores)))
             longer = seconds + 2 * OPENING
-            flood = order("refused", connections=4, seconds=longer)
-            refused = others.submit(carried_out, flood, bench.cores)
+            flood = spec("refused", connections=4, seconds=longer)
+            refused = others.submit(measure, flood, bench.cores)
             wrk = Wrk(bench.folder, bench.cores.load)
-            shot = others.submit(wrk.shoot, one, 64, longer)
+            run = others.submit(wrk.run, one, 64, longer)
             time.sleep(OPENING)
-            numbers = delays(carried_out(probe, bench.cores))
-            numbers["errors"] += shot.result().errors + refused.result().errors
+            numbers = delays(measure(probe, bench.cores))
+            numbers["errors"] += run.result().errors + refused.result().errors
             add("busy", {**numbers, "refused/s": refused.result().rate})
             machine.say(f"{name} {turn + 1}/{len(bench.turns)}: {numbers['p99, ms']:.1f} ms")
 
 
-def delays(outcome: Outcome) -> dict[str, float]:
+def delays(measurement: Measurement) -> dict[str, float]:
     """Return how long `/healthz` took."""
-    ms = {"p50, ms": outcome.p50 * 1e3, "p99, ms": outcome.p99 * 1e3}
-    return {**ms, "errors": float(outcome.errors)}
+    ms = {"p50, ms": measurement.p50 * 1e3, "p99, ms": measurement.p99 * 1e3}
+    return {**ms, "errors": float(measurement.errors)}

@@ -52,24 +52,24 @@ class Holder(Protocol):
     kind: str
 
     def route(self, number: int) -> str:
-        """A table's lines."""
+        """Return the lines of its table."""
         ...
 
     def start(self, number: int) -> None: ...
 
     def stop(self, number: int) -> None:
-        """Until it is gone."""
+        """Stop a backend, until it is gone."""
         ...
 
     def output(self, name: str) -> str:
-        """What it has printed."""
+        """Return what it has printed."""
         ...
 
     def close(self) -> None: ...
 
 
 def environment(number: int, delay: float) -> dict[str, str]:
-    """The scripted backend's."""
+    """Return the scripted backend's environment."""
     return {
         "BACKEND_NAME": f"model-{number}",
         "BACKEND_START_DELAY": f"{delay:.2f}",
@@ -110,7 +110,7 @@ class Processes:
         return self._file(name).read_text()
 
     def close(self) -> None:
-        """The launcher has ended its own."""
+        """End what was started by hand; the launcher has ended its own."""
         for number in list(self._children):
             self.stop(number)
 
@@ -150,7 +150,7 @@ class Containers:
         images.remove()
 
     def _do(self, number: int, what: str) -> None:
-        """By the engine's API: its command line would take its own time."""
+        """Ask the engine's API: its command line would take its own time."""
         link = http.client.HTTPConnection("localhost", timeout=machine.PATIENCE)
         link.sock = socket.socket(socket.AF_UNIX)
         link.sock.connect(ENGINE)
@@ -163,7 +163,7 @@ class Containers:
 
 
 def engine_answers() -> bool:
-    """Whether the docker CLI reaches the local engine."""
+    """Return whether the docker CLI reaches the local engine."""
     return (
         shutil.which("docker") is not None
         and Path(ENGINE).exists()
@@ -199,7 +199,7 @@ def launcher(folder: Path, holder: Holder, starts: int, cores: Cores) -> Iterato
 
 
 def chat(number: int) -> bytes:
-    """A chat request for one backend's model."""
+    """Return a chat request for one backend's model."""
     messages = [{"role": "user", "content": "hello"}]
     body = json.dumps({"model": f"model-{number}", "messages": messages}).encode()
     head = (
@@ -210,7 +210,7 @@ def chat(number: int) -> bytes:
 
 
 def ask(port: int, request: bytes) -> tuple[int, float, bytes]:
-    """Status, Unix time of the answer's first byte, and the whole answer."""
+    """Return the status, the Unix time of the answer's first byte, and the whole answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=machine.PATIENCE) as link:
         link.sendall(request)
         answer = link.recv(65536)
@@ -222,7 +222,7 @@ def ask(port: int, request: bytes) -> tuple[int, float, bytes]:
 
 
 def healthy_at(holder: Holder, name: str) -> float:
-    """Unix time at which it turned healthy, waited for."""
+    """Wait until a backend has turned healthy; return the Unix time at which it did."""
     until = time.monotonic() + machine.PATIENCE
     while (said := HEALTHY.search(holder.output(name))) is None:
         if time.monotonic() > until:
@@ -232,7 +232,7 @@ def healthy_at(holder: Holder, name: str) -> float:
 
 
 def by_hand(holder: Holder, number: int) -> float:
-    """Seconds from the stop of the one before until this one is healthy."""
+    """Return the seconds from the stop of the one before until this one is healthy."""
     began = time.time()
     if number:
         holder.stop(number - 1)
@@ -241,7 +241,7 @@ def by_hand(holder: Holder, number: int) -> float:
 
 
 def measure(bench: Bench, holder: Holder, name: str) -> None:
-    """Each backend once by the launcher and once by hand, in turns."""
+    """Measure each backend once by the launcher and once by hand, in turns."""
     add = partial(bench.results.add_all, name, holder.kind)
     starts = bench.options.starts
     with launcher(bench.folder, holder, starts, bench.cores) as port:
@@ -264,9 +264,9 @@ def measure(bench: Bench, holder: Holder, name: str) -> None:
 
 
 def startup(bench: Bench, name: str) -> None:
-    """Each candidate started alone, in rounds, until it accepts connections, and what it holds a
-    second later; and what importing aiohttp takes. Each has been started before: its files are in
-    memory, and what is Python is compiled."""
+    """Measure each candidate, alone, from its start until it accepts connections, and what it
+    holds a second later; and what importing aiohttp takes. Each has been started before: its files
+    are in memory, and what is Python is compiled."""
     names = bench.options.only
     for candidate in names:
         with bench.running(candidate):
@@ -286,7 +286,7 @@ def startup(bench: Bench, name: str) -> None:
 
 
 def cold(bench: Bench, name: str) -> None:
-    """Backends that take from a quarter of `--slowest` seconds to all of it to become healthy."""
+    """Measure backends that become healthy in a quarter of `--slowest` seconds to all of it."""
     starts, slowest = bench.options.starts, bench.options.slowest
     step = slowest * 0.75 / max(starts - 1, 1)
     delays = [slowest / 4 + number * step for number in range(starts)]

@@ -102,7 +102,7 @@ class Check:
 
 
 def compiled() -> bool:
-    """Whether the launcher that is measured is the compiled one: it says so itself."""
+    """Return whether the launcher that is measured is the compiled one: it says so itself."""
     return bool(getattr(launcher, "__compiled__", False))
 
 
