@@ -23,7 +23,7 @@ setup: ## make .venv with everything needed (PYTHON=… chooses the interpreter)
 engine: ## see to it that a Docker Engine answers (installs it as root on Debian)
 	@scripts/engine.sh
 
-proxies: setup ## see to it that wrk, nginx and Caddy are there (installs them as root on Debian)
+proxies: setup ## see to it that wrk, nginx, Caddy and valgrind are there (installs them as root on Debian)
 	@$(BIN)/python -m bench.datapath.machine
 
 browser: ## see to it that there is a Chromium (installs it as root on Debian)

@@ -1,8 +1,9 @@
-"""Cold starts: what the launcher adds to them.
+"""Starts: of the proxies themselves, and what the launcher adds to the start of a model.
 
-Two things are measured. From the moment at which a backend itself turns healthy (it prints the
-time) to the first byte of the answer that a waiting client gets. And how much longer a whole swap
-takes, from the request to that byte, than to stop and start the same by hand until it is healthy.
+Of cold starts two things are measured. From the moment at which a backend itself turns healthy
+(it prints the time) to the first byte of the answer that a waiting client gets. And how much
+longer a whole swap takes, from the request to that byte, than to stop and start the same by hand
+until it is healthy.
 
 Each start is of a backend of its own, exclusive, so each request also makes room by stopping the
 one before; the times that they take to become healthy are spread evenly. Once with local
@@ -23,13 +24,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bench.datapath import machine
+from bench.datapath.candidates import LAUNCHER_NAME, Bench
 from bench.datapath.machine import Cores
-from bench.datapath.results import Place, Results
-from bench.datapath.targets import COLD
 from tests.drivers import images
 
 BACKEND = machine.ROOT / "tests" / "backend.py"
@@ -39,6 +40,9 @@ BY_HAND = "by hand"
 HAND = "hand-"
 HEALTHY = re.compile(r"^healthy at (\d+\.\d+)$", re.MULTILINE)
 ENGINE = "/var/run/docker.sock"
+IMPORT = "import aiohttp"
+#: Seconds after which a proxy that has started rests.
+REST = 1.0
 
 
 class Holder(Protocol):
@@ -48,24 +52,24 @@ class Holder(Protocol):
     kind: str
 
     def route(self, number: int) -> str:
-        """A table's lines."""
+        """Return the lines of its table."""
         ...
 
     def start(self, number: int) -> None: ...
 
     def stop(self, number: int) -> None:
-        """Until it is gone."""
+        """Stop a backend, until it is gone."""
         ...
 
     def output(self, name: str) -> str:
-        """What it has printed."""
+        """Return what it has printed."""
         ...
 
     def close(self) -> None: ...
 
 
 def environment(number: int, delay: float) -> dict[str, str]:
-    """The scripted backend's."""
+    """Return the scripted backend's environment."""
     return {
         "BACKEND_NAME": f"model-{number}",
         "BACKEND_START_DELAY": f"{delay:.2f}",
@@ -106,7 +110,7 @@ class Processes:
         return self._file(name).read_text()
 
     def close(self) -> None:
-        """The launcher has ended its own."""
+        """End what was started by hand; the launcher has ended its own."""
         for number in list(self._children):
             self.stop(number)
 
@@ -146,7 +150,7 @@ class Containers:
         images.remove()
 
     def _do(self, number: int, what: str) -> None:
-        """By the engine's API: its command line would take its own time."""
+        """Ask the engine's API: its command line would take its own time."""
         link = http.client.HTTPConnection("localhost", timeout=machine.PATIENCE)
         link.sock = socket.socket(socket.AF_UNIX)
         link.sock.connect(ENGINE)
@@ -159,7 +163,7 @@ class Containers:
 
 
 def engine_answers() -> bool:
-    """Whether the docker CLI reaches the local engine."""
+    """Return whether the docker CLI reaches the local engine."""
     return (
         shutil.which("docker") is not None
         and Path(ENGINE).exists()
@@ -195,7 +199,7 @@ def launcher(folder: Path, holder: Holder, starts: int, cores: Cores) -> Iterato
 
 
 def chat(number: int) -> bytes:
-    """A chat request for one backend's model."""
+    """Return a chat request for one backend's model."""
     messages = [{"role": "user", "content": "hello"}]
     body = json.dumps({"model": f"model-{number}", "messages": messages}).encode()
     head = (
@@ -206,7 +210,7 @@ def chat(number: int) -> bytes:
 
 
 def ask(port: int, request: bytes) -> tuple[int, float, bytes]:
-    """Status, Unix time of the answer's first byte, and the whole answer."""
+    """Return the status, the Unix time of the answer's first byte, and the whole answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=machine.PATIENCE) as link:
         link.sendall(request)
         answer = link.recv(65536)
@@ -218,7 +222,7 @@ def ask(port: int, request: bytes) -> tuple[int, float, bytes]:
 
 
 def healthy_at(holder: Holder, name: str) -> float:
-    """Unix time at which it turned healthy, waited for."""
+    """Wait until a backend has turned healthy; return the Unix time at which it did."""
     until = time.monotonic() + machine.PATIENCE
     while (said := HEALTHY.search(holder.output(name))) is None:
         if time.monotonic() > until:
@@ -228,7 +232,7 @@ def healthy_at(holder: Holder, name: str) -> float:
 
 
 def by_hand(holder: Holder, number: int) -> float:
-    """Seconds from the stop of the one before until this one is healthy."""
+    """Return the seconds from the stop of the one before until this one is healthy."""
     began = time.time()
     if number:
         holder.stop(number - 1)
@@ -236,43 +240,63 @@ def by_hand(holder: Holder, number: int) -> float:
     return healthy_at(holder, f"{HAND}{number}") - began
 
 
-def measure(results: Results, holder: Holder, starts: int, cores: Cores, folder: Path) -> None:
-    """Each backend once by the launcher and once by hand, in turns."""
-
-    def add(metric: str, candidate: str, value: float) -> None:
-        results.add(Place("cold-start", metric, holder.kind), candidate, value)
-
-    with launcher(folder, holder, starts, cores) as port:
+def measure(bench: Bench, holder: Holder, name: str) -> None:
+    """Measure each backend once by the launcher and once by hand, in turns."""
+    add = partial(bench.results.add_all, name, holder.kind)
+    starts = bench.options.starts
+    with launcher(bench.folder, holder, starts, bench.cores) as port:
         for number in range(starts):
             began = time.time()
             status, first_byte, answer = ask(port, chat(number))
             if status != 200:
                 raise RuntimeError(f"model-{number}: {answer.decode(errors='replace')}")
-            cold = first_byte - healthy_at(holder, str(number))
-            results.add(COLD[holder.kind], "launcher", cold * 1e3)
+            cold = (first_byte - healthy_at(holder, str(number))) * 1e3
             asked = time.time()
-            add("a warm request, ms", "launcher", (ask(port, chat(number))[1] - asked) * 1e3)
+            warm = (ask(port, chat(number))[1] - asked) * 1e3
+            add(LAUNCHER_NAME, {"readiness to first byte, ms": cold, "a warm request, ms": warm})
             hand = by_hand(holder, number)
             if number:  # nobody had to go for the first
-                add("a whole swap, s", "launcher", first_byte - began)
-                add("a whole swap, s", BY_HAND, hand)
-                more = first_byte - began - hand
-                add("a swap's own overhead, ms", "launcher", more * 1e3)
-            note = f"{holder.kind} {number + 1}/{starts}: {cold * 1e3:.1f} ms"
-            machine.say(f"cold-start, {note}")
+                swap = first_byte - began
+                more = {"a whole swap, s": swap, "a swap's own overhead, ms": (swap - hand) * 1e3}
+                add(LAUNCHER_NAME, more)
+                add(BY_HAND, {"a whole swap, s": hand})
+            machine.say(f"{name}, {holder.kind} {number + 1}/{starts}: {cold:.1f} ms")
 
 
-def run(results: Results, starts: int, slowest: float, cores: Cores, folder: Path) -> None:
-    """Backends that take from a quarter of `slowest` seconds to all of it to become healthy."""
+def startup(bench: Bench, name: str) -> None:
+    """Measure each candidate, alone, from its start until it accepts connections, and what it
+    holds a second later; and what importing aiohttp takes. Each has been started before: its files
+    are in memory, and what is Python is compiled."""
+    names = bench.options.only
+    for candidate in names:
+        with bench.running(candidate):
+            pass
+    for turn in bench.turns:
+        began = time.monotonic()
+        machine.run([sys.executable, "-c", IMPORT], bench.cores.proxy, machine.PATIENCE)
+        took = time.monotonic() - began
+        bench.results.add_all(name, "start", IMPORT, {"to accepting, s": took})
+        for candidate in names:
+            with bench.running(candidate) as one:
+                time.sleep(REST)
+                held = machine.memory(one.pids) / 1024**2
+                numbers = {"to accepting, s": one.started_in, "memory at rest, MiB": held}
+            bench.results.add_all(name, "start", candidate, numbers)
+        machine.say(f"{name} {turn + 1}/{len(bench.turns)}")
+
+
+def cold(bench: Bench, name: str) -> None:
+    """Measure backends that become healthy in a quarter of `--slowest` seconds to all of it."""
+    starts, slowest = bench.options.starts, bench.options.slowest
     step = slowest * 0.75 / max(starts - 1, 1)
     delays = [slowest / 4 + number * step for number in range(starts)]
-    holders: list[Holder] = [Processes(folder, delays, cores)]
+    holders: list[Holder] = [Processes(bench.folder, delays, bench.cores)]
     if engine_answers():
         holders.append(Containers(delays))
     else:
-        machine.say("cold-start: no Docker Engine answers; containers are left out")
+        machine.say(f"{name}: no Docker Engine answers; containers are left out")
     for holder in holders:
         try:
-            measure(results, holder, starts, cores, folder)
+            measure(bench, holder, name)
         finally:
             holder.close()
