@@ -1,0 +1,182 @@
+"""What two launchers showed of one case, made comparable, and where it differs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.differential.backend import Arrived
+from bench.differential.cases import TOKEN, Case, Step
+from bench.differential.client import Response, Seen
+
+#: One line of what was seen: where, and what.
+Facts = tuple[tuple[str, bytes], ...]
+
+_NORMAL: tuple[tuple[re.Pattern[bytes], bytes], ...] = (
+    (re.compile(rb"^(date: ).*", re.IGNORECASE), rb"\1*"),
+    (re.compile(rb"dur=[0-9.]+"), b"dur=*"),
+    (re.compile(rb"lazy-launcher-[0-9a-f]{8}"), b"lazy-launcher-*"),
+    (re.compile(rb"127\.0\.0\.1:\d{4,5}"), b"127.0.0.1:*"),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A difference that is meant to be there."""
+
+    where: str
+    """A regular expression for the whole of a difference's name, see `differences`."""
+    reason: str
+    case: str = ""
+    """A regular expression for a part of `KIND: NOTE`."""
+
+
+#: Differences between the old and the new launcher that are meant to be there.
+WANTED: tuple[Wanted, ...] = ()
+
+
+def normal(line: bytes, token: bytes) -> bytes:
+    """A line without what differs from run to run."""
+    line = line.replace(token, TOKEN)
+    for pattern, instead in _NORMAL:
+        line = pattern.sub(instead, line)
+    return line
+
+
+def digest(body: bytes) -> bytes:
+    """A body that can be shown: itself where it is short."""
+    if len(body) <= 2000:
+        return body
+    return b"%d bytes, %b" % (len(body), hashlib.sha256(body).hexdigest()[:12].encode())
+
+
+def facts(case: Case, seen: Seen, token: bytes) -> Facts:
+    """Everything that has to be equal, in order."""
+    found: list[tuple[str, bytes]] = []
+    cut = case.hasty or any(answer.cut for attempts in case.answers for answer in attempts)
+    # Whether a faulty body is noticed before its request has gone on depends on what comes in
+    # one read; that it never gets there whole doesn't.
+    doubtful = case.kind in ("near miss", "mutated", "boundary")
+    sent = b"".join(one.data for one in case.sends).replace(TOKEN, token)
+    for number, one in enumerate(seen.responses):
+        found += _response(f"client.{number}", one, cut, token)
+    found.append(("client.end", seen.end.encode()))
+    if case.tunnel or seen.behind:
+        found.append(("client.behind", digest(normal(seen.behind, token))))
+    there = [one for one in seen.arrived.arrived if not (doubtful and one.state == "cut")]
+    for place, arrived in enumerate(sorted(there, key=lambda one: one.index)):
+        found += _arrived(f"backend.{place}", arrived, cut, token, sent)
+    return tuple(found)
+
+
+def _response(where: str, one: Response, cut: bool, token: bytes) -> Facts:
+    found = [(f"{where}.status", one.line)]
+    found += [(f"{where}.header {name(line)}", normal(line, token)) for line in one.headers]
+    found.append((f"{where}.framing", one.framing.encode()))
+    found.append((f"{where}.state", one.state.encode()))
+    found += [(f"{where}.trailer", line) for line in one.trailers]
+    if not (cut and one.state != "whole"):
+        found.append((f"{where}.body", digest(normal(bytes(one.body), token))))
+    return tuple(found)
+
+
+def _arrived(where: str, one: Arrived, cut: bool, token: bytes, sent: bytes) -> Facts:
+    line, *headers = one.head.split(b"\r\n")[:-2]
+    found = [(f"{where}.line", normal(line, token))]
+    found += [(f"{where}.header {name(part)}", normal(part, token)) for part in headers]
+    found.append((f"{where}.framing", one.framing.encode()))
+    found += [(f"{where}.trailer", part) for part in one.trailers]
+    if one.early:
+        # How much of the body came along is a matter of chance.
+        return tuple(found)
+    found.append((f"{where}.state", one.state.encode()))
+    if cut and one.state != "whole":
+        if one.framing == "length" and bytes(one.body) not in sent:
+            found.append((f"{where}.body", b"not what was sent"))
+    else:
+        found.append((f"{where}.body", digest(bytes(one.body))))
+        if not cut:
+            found.append((f"{where}.behind", digest(bytes(one.behind))))
+    return tuple(found)
+
+
+def name(line: bytes) -> str:
+    """A header line's name, for the name of a difference."""
+    return line.partition(b":")[0].lower().decode("latin-1")[:40]
+
+
+def differences(old: Facts, new: Facts) -> list[str]:
+    """What differs, by name: places without their numbers, values where they are few."""
+    found: list[str] = []
+    before, after = _grouped(old), _grouped(new)
+    for where in dict.fromkeys([*before, *after]):
+        was, now = before.get(where, ()), after.get(where, ())
+        if was == now:
+            continue
+        kind = re.sub(r"\.\d+\.", ".", where)
+        if kind.endswith((".status", ".end", ".framing", ".state")):
+            found.append(f"{kind}: {_short(was)} → {_short(now)}")
+        elif ".header " in kind:
+            what = "gone" if not now else "new" if not was else "other value"
+            found.append(f"{kind}: {what}")
+        else:
+            what = "gone" if not now else "new" if not was else "other"
+            found.append(f"{kind}: {what}")
+    if not found and old != new:
+        found.append("order of header lines")
+    return list(dict.fromkeys(found))
+
+
+def _grouped(found: Facts) -> dict[str, tuple[bytes, ...]]:
+    grouped: dict[str, tuple[bytes, ...]] = {}
+    for where, what in found:
+        grouped[where] = (*grouped.get(where, ()), what)
+    return grouped
+
+
+def _short(values: Sequence[bytes]) -> str:
+    return b", ".join(values).decode("latin-1")[:60] or "nothing"
+
+
+def unwanted(case: Case, found: Sequence[str], wanted: Sequence[Wanted] = WANTED) -> list[str]:
+    """Those that nothing in `wanted` explains."""
+    label = f"{case.kind}: {case.note}"
+    return [
+        one
+        for one in found
+        if not any(re.fullmatch(rule.where, one) and re.search(rule.case, label) for rule in wanted)
+    ]
+
+
+def told(case: Case, seen: Seen, token: bytes) -> str:
+    """One launcher's side of an example, as text."""
+    lines = [f"  {where:28} {what[:160]!r}" for where, what in facts(case, seen, token)]
+    lines.append(f"  raw, to the client           {normal(seen.raw, token)[:600]!r}")
+    for one in seen.arrived.arrived:
+        lines.append(f"  raw, to the backend          {normal(one.head, token)[:600]!r}")
+    return "\n".join(lines)
+
+
+def described(case: Case) -> str:
+    """What was sent and what the backend does, as text."""
+    lines = [f"{case.kind}: {case.note} (ends with: {case.ending})"]
+    for one in case.sends:
+        split = f" split at {list(one.cuts)[:20]}" if one.cuts else ""
+        lines.append(f"  sent ({one.gate}){split}: {_bytes(one.data)}")
+    for number, attempts in enumerate(case.answers):
+        for answer in attempts:
+            lines.append(
+                f"  answer {number}: {answer.name}, at the {answer.moment}, {answer.end}:"
+                f" {_steps(answer.steps)}"
+            )
+    return "\n".join(lines)
+
+
+def _bytes(data: bytes) -> str:
+    return f"{data[:700]!r}" + (f" … {len(data)} bytes" if len(data) > 700 else "")
+
+
+def _steps(steps: Sequence[Step]) -> str:
+    return _bytes(b"".join(step.data for step in steps))
