@@ -185,7 +185,8 @@ class Comparison:
 
     def __init__(self, old: Side, new: Side) -> None:
         self.old, self.new = old, new
-        self.unsteady: list[Case] = []
+        self.unsteady: dict[tuple[str, ...], list[Case]] = {}
+        """Cases that differed once and not again, by what differed."""
         self.groups: dict[tuple[str, ...], list[Difference]] = {}
         self._tokens = 0
         self._alone = asyncio.Lock()
@@ -224,7 +225,7 @@ class Comparison:
         async with self._alone:
             found = await self.confirmed(case)
             if found is None:
-                self.unsteady.append(case)
+                self.unsteady.setdefault(tuple(differences(before, after)), []).append(case)
                 return
             group = self.groups.setdefault(found.names, [])
             if not group:
@@ -260,7 +261,7 @@ class Comparison:
                     took = time.monotonic() - began
                     print(
                         f"{number} cases, {took:.0f} s, {len(self.groups)} kinds of difference,"
-                        f" {len(self.unsteady)} unsteady",
+                        f" {sum(map(len, self.unsteady.values()))} unsteady",
                         file=sys.stderr,
                     )
 
@@ -294,12 +295,14 @@ def report(found: Comparison, count: int, *, all_of_them: bool) -> int:
         )
         for head in strangers[:3]:
             print(f"  {head[:300]!r}")
-    kinds: dict[str, int] = {}
-    for case in found.unsteady:
-        kinds[case.kind] = kinds.get(case.kind, 0) + 1
+    unsteady = sorted(found.unsteady.items(), key=lambda item: -len(item[1]))
+    if unsteady:
+        print("\nDiffered once and not again:")
+    for names, once in unsteady[:20]:
+        print(f"  {len(once):4} {once[0].kind} ({once[0].note}): {'; '.join(names)[:200]}")
     print(
         f"\n{count} cases: {differing} differ, {bad} of them unwanted;"
-        f" {len(found.unsteady)} differed once and not again {kinds or ''}"
+        f" {sum(len(once) for _, once in unsteady)} differed once and not again"
     )
     return bad
 

@@ -864,7 +864,7 @@ def mutated(rng: Random) -> Case:
     notes: list[str] = []
     start = raw.find(TOKEN)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        place = rng.randrange(limit)
+        place = rng.randrange(min(limit, len(raw)))
         if start - 2 <= place < start + len(TOKEN) + 2:
             continue
         odd = rng.choice(

@@ -6,8 +6,9 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -266,8 +267,8 @@ async def run(case: Case, host: str, port: int, record: Record, token: bytes, qu
 
     record.changed = changed
 
-    async def until(condition: Callable[[], bool], limit: float = quiet) -> bool:
-        """Wait until it holds, the connection ends, or nothing happens for so long."""
+    async def until(condition: Callable[[], object], limit: float = quiet) -> bool:
+        """Wait until it holds or nothing happens for so long."""
         while not condition():
             left = last + limit - loop.time()
             if left <= 0:
@@ -286,12 +287,12 @@ async def run(case: Case, host: str, port: int, record: Record, token: bytes, qu
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for number, send in enumerate(case.sends):
         if send.gate == "continue":
-            await until(lambda: bool(reading.responses or one.end))
+            await until(lambda: reading.responses or one.end)
         elif send.gate == "response":
-            await until(lambda wanted=number: bool(reading.finals >= wanted or one.end))
+            await until(partial(_answered, one, number))
         elif send.gate == "settled":
-            await until(lambda: bool(one.end))
-        if one.end or (reading.responses and reading.responses[-1].closes):
+            await until(lambda: one.end)
+        if one.end or _closing(reading):
             break
         data = send.data.replace(TOKEN, token)
         edges = [0, *send.cuts, len(data)]
@@ -302,25 +303,21 @@ async def run(case: Case, host: str, port: int, record: Record, token: bytes, qu
         changed()
     seen = Seen(reading.responses, record, "", b"", b"")
     if case.ending != "probe":
-        await _leave(case, one, record, until)
+        await _leave(case, one, until)
     else:
         expected = len(case.methods)
-        last_one = lambda: reading.responses[-1] if reading.responses else None  # noqa: E731
-        await until(
-            lambda: bool(one.end or reading.finals >= expected or _closing(last_one())),
-        )
-        if not one.end and not _closing(last_one()) and reading.finals:
+        await until(lambda: _answered(one, expected) or _closing(reading))
+        if not one.end and reading.finals and not _closing(reading):
             count = len(record.arrived)
             await one.write(b"GET /r/t%b.9/probe HTTP/1.1\r\nHost: a\r\n\r\n" % token)
             changed()
-            await until(lambda: bool(one.end or _probed(record, count, reading, expected)))
+            await until(lambda: one.end or _probed(record, count, reading, expected))
             seen.probe = any(b"/probe" in a.head.split(b"\r\n")[0] for a in record.arrived)
-        if not one.end and _closing(last_one()):
-            await until(lambda: bool(one.end), max(quiet, 2.0))
         if not one.end and not reading.finals:
             one.transport.write_eof()
             changed()
-            await until(lambda: bool(one.end), max(quiet, 2.0))
+        if not one.end and (not reading.finals or _closing(reading)):
+            await until(lambda: one.end, max(quiet, 2.0))
     seen.end = one.end or ("kept" if seen.probe else "silent")
     if not one.transport.is_closing():
         one.transport.abort()
@@ -331,8 +328,16 @@ async def run(case: Case, host: str, port: int, record: Record, token: bytes, qu
     return seen
 
 
-def _closing(one: Response | None) -> bool:
-    return one is not None and one.final and one.closes and one.state != "reading"
+def _answered(one: Connection, wanted: int) -> bool:
+    return bool(one.end) or one.reading.finals >= wanted
+
+
+def _closing(reading: Reading) -> bool:
+    """Whether the last response that came ends the connection."""
+    if not reading.responses:
+        return False
+    one = reading.responses[-1]
+    return one.final and one.closes and one.state != "reading"
 
 
 def _probed(record: Record, before: int, reading: Reading, expected: int) -> bool:
@@ -340,27 +345,20 @@ def _probed(record: Record, before: int, reading: Reading, expected: int) -> boo
     return probes > 0 and reading.finals > expected
 
 
-async def _leave(case: Case, one: Connection, record: Record, until: Callable[..., object]) -> None:
+Until = Callable[[Callable[[], object], float], Awaitable[bool]]
+
+
+async def _leave(case: Case, one: Connection, until: Until) -> None:
     """Leave once everything that is going to happen has happened."""
-    reading = one.reading
-
-    def there() -> bool:
-        if one.end:
-            return True
-        if case.tunnel:
-            return len(reading.behind) >= case.tunnel
-        return False
-
-    waiting = until(there, 0.15 if not case.tunnel else 1.0)
-    assert asyncio.iscoroutine(waiting)
-    await waiting
+    if case.tunnel:
+        await until(lambda: one.end or len(one.reading.behind) >= case.tunnel, 1.0)
+    else:
+        await until(lambda: one.end, 0.15)
     if one.end:
         return
     if case.ending == "half-close":
         one.transport.write_eof()
-        waiting = until(lambda: bool(one.end), 3.0)
-        assert asyncio.iscoroutine(waiting)
-        await waiting
+        await until(lambda: one.end, 3.0)
         return
     if case.ending == "reset":
         sock = one.transport.get_extra_info("socket")
@@ -369,4 +367,4 @@ async def _leave(case: Case, one: Connection, record: Record, until: Callable[..
     else:
         one.transport.close()
     one.end = "closed"
-    reading.end("closed")
+    one.reading.end("closed")
