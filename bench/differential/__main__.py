@@ -21,6 +21,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ models = []
 """
 #: Seconds of silence that mean that nothing comes, at first and when a case is run again.
 QUIET, PATIENT = 0.6, 3.0
-AGAIN = 3
+AGAIN = 4
 START = 60.0
 
 
@@ -180,12 +181,21 @@ class Difference:
     token: bytes
 
 
+@dataclass
+class Unsteady:
+    """A case whose sides differed once, and were equal in other runs."""
+
+    case: Case
+    odd: str
+    """The side that showed what the other never did: a fault that isn't there each time?"""
+
+
 class Comparison:
     """The whole run."""
 
     def __init__(self, old: Side, new: Side) -> None:
         self.old, self.new = old, new
-        self.unsteady: dict[tuple[str, ...], list[Case]] = {}
+        self.unsteady: dict[tuple[str, ...], list[Unsteady]] = {}
         """Cases that differed once and not again, by what differed."""
         self.groups: dict[tuple[str, ...], list[Difference]] = {}
         self._tokens = 0
@@ -204,11 +214,12 @@ class Comparison:
         )
         return facts(case, old, token), facts(case, new, token), old, new, token
 
-    async def confirmed(self, case: Case, again: int = AGAIN) -> Difference | None:
-        """The difference, if no two runs of the sides are ever equal."""
-        was: set[Facts] = set()
-        now: set[Facts] = set()
-        for _ in range(again):
+    async def again(
+        self, case: Case, was: set[Facts], now: set[Facts], times: int = AGAIN
+    ) -> Difference | None:
+        """The difference, if no two runs of the sides are ever equal; `was` and `now` get what
+        is seen."""
+        for _ in range(times):
             before, after, old, new, token = await self.both(case, PATIENT)
             was.add(before)
             now.add(after)
@@ -223,9 +234,16 @@ class Comparison:
         if before == after:
             return
         async with self._alone:
-            found = await self.confirmed(case)
+            was, now = {before}, {after}
+            found = await self.again(case, was, now)
             if found is None:
-                self.unsteady.setdefault(tuple(differences(before, after)), []).append(case)
+                odd = [
+                    side.name
+                    for side, first, others in ((self.old, before, now), (self.new, after, was))
+                    if first not in others
+                ]
+                names = tuple(differences(before, after))
+                self.unsteady.setdefault(names, []).append(Unsteady(case, " and ".join(odd)))
                 return
             group = self.groups.setdefault(found.names, [])
             if not group:
@@ -239,7 +257,7 @@ class Comparison:
                 tries -= 1
                 if tries < 0:
                     return found
-                less = await self.confirmed(case, 1)
+                less = await self.again(case, set(), set(), 1)
                 if less is not None and less.names == found.names:
                     found = less
                     break
@@ -299,7 +317,11 @@ def report(found: Comparison, count: int, *, all_of_them: bool) -> int:
     if unsteady:
         print("\nDiffered once and not again:")
     for names, once in unsteady[:20]:
-        print(f"  {len(once):4} {once[0].kind} ({once[0].note}): {'; '.join(names)[:200]}")
+        odd = Counter(one.odd for one in once if one.odd)
+        label = f"{once[0].case.kind} ({once[0].case.note})"
+        print(f"  {len(once):4} {label}: {'; '.join(names)[:200]}")
+        for which, times in odd.items():
+            print(f"       {times} times {which} showed what the other never did")
     print(
         f"\n{count} cases: {differing} differ, {bad} of them unwanted;"
         f" {sum(len(once) for _, once in unsteady)} differed once and not again"

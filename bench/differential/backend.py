@@ -35,8 +35,6 @@ class Arrived:
     """The backend still does something with it."""
     early: bool = False
     """Answered before its body was there."""
-    left: bool = False
-    """The launcher closed the connection while the backend held it."""
 
 
 class Record:
@@ -162,11 +160,8 @@ class Backend:
                         writer.write(data)
                         await writer.drain()
                     record.changed()
-            arrived.left = True
-        except TimeoutError:
+        except (TimeoutError, OSError):
             pass
-        except OSError:
-            arrived.left = True
         finally:
             if not body.done():
                 body.cancel()

@@ -48,8 +48,8 @@ class Answer:
     steps: tuple[Step, ...]
     moment: Moment = "body"
     """Whether it answers as soon as the head is there, or once the body is."""
-    end: Literal["keep", "close", "reset", "hold", "tunnel"] = "keep"
-    """`hold`: it keeps silent until the launcher leaves; `tunnel`: it sends back what comes."""
+    end: Literal["keep", "close", "reset", "tunnel"] = "keep"
+    """`keep`: it waits for the next request; `tunnel`: it sends back what comes."""
 
     @property
     def cut(self) -> bool:
@@ -503,7 +503,7 @@ def bad(rng: Random) -> Answer:
     raw = BAD_ANSWERS[name]
     if len(raw) > 5000:
         return Answer(name, (Step(raw),), end="close")
-    return Answer(name, pieces(rng, raw), end=rng.choice(("close", "close", "hold")))
+    return Answer(name, pieces(rng, raw), end=rng.choice(("close", "close", "keep")))
 
 
 def broken_off(rng: Random) -> Answer:
@@ -614,7 +614,7 @@ def leaving(rng: Random) -> Case:
     one = request(rng, 0, plain=True)
     raw = one.head() + one.content()
     where = rng.choice(("head", "body", "waiting", "answer"))
-    answer = Answer("silent", (), end="hold")
+    answer = Answer("silent", ())
     if where == "head":
         raw = raw[: rng.randrange(1, len(one.head()))]
     elif where == "body":
@@ -623,7 +623,7 @@ def leaving(rng: Random) -> Case:
     elif where == "answer":
         framing = rng.choice((b"Content-Length: 900000", b"Transfer-Encoding: chunked", b"X: y"))
         start = b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n"
-        answer = Answer("begun", (Step(start + b"5\r\nhello\r\n"),), "body", "hold")
+        answer = Answer("begun", (Step(start + b"5\r\nhello\r\n"),))
     sends = (Send(raw, cuts(rng, len(raw))),)
     return Case("leaving", f"{where}, {ending}", sends, (one.method,), ((answer,),), ending)
 

@@ -60,17 +60,25 @@ def facts(case: Case, seen: Seen, token: bytes) -> Facts:
     # one read; that it never gets there whole doesn't.
     doubtful = case.kind in ("near miss", "mutated", "boundary")
     sent = b"".join(one.data for one in case.sends).replace(TOKEN, token)
-    # Who didn't wait may be told to continue or not; the backend's own 100 comes on top.
+    # A client that doesn't wait may be told to continue or not; the backend's own 100 comes on top.
     chance = case.kind == "expect" and not _waits(case)
     responses = [one for one in seen.responses if not (chance and one.status == 100)]
     for number, one in enumerate(responses):
-        found += _response(f"client.{number}", one, cut, token)
+        found += [
+            (where, what)
+            for where, what in _response(f"client.{number}", one, cut, token)
+            # Only a request that has been admitted has times to tell of.
+            if not (doubtful and one.status >= 400 and where.endswith("server-timing"))
+        ]
     found.append(("client.end", seen.end.encode()))
     if case.tunnel or seen.behind:
         found.append(("client.behind", digest(normal(seen.behind, token))))
     there = [one for one in seen.arrived.arrived if not (doubtful and one.state == "cut")]
-    for place, arrived in enumerate(sorted(there, key=lambda one: one.index)):
-        found += _arrived(f"backend.{place}", arrived, case, cut, token, sent)
+    attempts: dict[int, int] = {}
+    for arrived in there:
+        attempts[arrived.index] = attempts.get(arrived.index, 0) + 1
+        where = f"backend.{arrived.index}/{attempts[arrived.index]}"
+        found += _arrived(where, arrived, case, cut, token, sent)
     return tuple(found)
 
 
@@ -116,32 +124,63 @@ def name(line: bytes) -> str:
 
 
 def differences(old: Facts, new: Facts) -> list[str]:
-    """What differs, by name: places without their numbers, values where they are few."""
+    """What differs, by name. Of what is there on one side alone, and of a response with another
+    status, nothing more is told."""
     found: list[str] = []
-    before, after = _grouped(old), _grouped(new)
-    for where in dict.fromkeys([*before, *after]):
-        was, now = before.get(where, ()), after.get(where, ())
+    before, after = _units(old), _units(new)
+    for unit in sorted(before.keys() | after.keys()):
+        kind = unit.partition(".")[0]
+        was, now = before.get(unit, {}), after.get(unit, {})
         if was == now:
             continue
-        kind = re.sub(r"\.\d+\.", ".", where)
-        if kind.endswith((".status", ".end", ".framing", ".state")):
-            found.append(f"{kind}: {_short(was)} → {_short(now)}")
-        elif ".header " in kind:
-            what = "gone" if not now else "new" if not was else "other value"
-            found.append(f"{kind}: {what}")
-        else:
-            what = "gone" if not now else "new" if not was else "other"
-            found.append(f"{kind}: {what}")
+        if not was or not now:
+            what = "gone" if was else "new"
+            found.append(f"{kind}: {_noun(kind)} {what}{_code(was or now)}")
+            continue
+        if _code(was) != _code(now):
+            found.append(f"{kind}.status:{_code(was)} →{_code(now)}")
+            continue
+        for field in dict.fromkeys([*was, *now]):
+            found += _one(f"{kind}.{field}", was.get(field, ()), now.get(field, ()))
     if not found and old != new:
         found.append("order of header lines")
     return list(dict.fromkeys(found))
 
 
-def _grouped(found: Facts) -> dict[str, tuple[bytes, ...]]:
-    grouped: dict[str, tuple[bytes, ...]] = {}
+Values = tuple[bytes, ...]
+
+
+def _units(found: Facts) -> dict[str, dict[str, Values]]:
+    """The facts by message, then by field."""
+    units: dict[str, dict[str, Values]] = {}
     for where, what in found:
-        grouped[where] = (*grouped.get(where, ()), what)
-    return grouped
+        unit, _, name = where.rpartition(".") if " " not in where else _split(where)
+        fields = units.setdefault(unit, {})
+        fields[name] = (*fields.get(name, ()), what)
+    return units
+
+
+def _split(where: str) -> tuple[str, str, str]:
+    """A header's name may have dots."""
+    start, mark, name = where.partition(".header ")
+    return start, mark, f"header {name}"
+
+
+def _noun(kind: str) -> str:
+    return "request" if kind == "backend" else "response"
+
+
+def _code(fields: dict[str, Values]) -> str:
+    line = fields.get("status", (b"",))[0].split(b" ")
+    return f" {line[1].decode('latin-1')}" if len(line) > 1 else ""
+
+
+def _one(name: str, was: Values, now: Values) -> list[str]:
+    if was == now:
+        return []
+    if name.endswith((".status", ".end", ".framing", ".state")):
+        return [f"{name}: {_short(was)} → {_short(now)}"]
+    return [f"{name}: {'gone' if not now else 'new' if not was else 'other'}"]
 
 
 def _short(values: Sequence[bytes]) -> str:
