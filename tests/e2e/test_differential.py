@@ -27,7 +27,10 @@ def seen(answer: bytes) -> Seen:
     return Seen(reading.responses, record, "kept", b"", answer)
 
 
-OK = b"HTTP/1.1 200 OK\r\nDate: now\r\nVia: 1.1 lazy-launcher-00000000\r\nContent-Length: 2\r\n\r\nok"
+OK = (
+    b"HTTP/1.1 200 OK\r\nDate: now\r\nVia: 1.1 lazy-launcher-00000000\r\n"
+    b"Content-Length: 2\r\n\r\nok"
+)
 
 
 def compared(old: Seen, new: Seen) -> list[str]:
