@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from launcher.config import LauncherConfig
-from launcher.control.book import Store
-from launcher.control.finding import find_route
-from launcher.control.gate import Gate
-from launcher.control.records import DRAINS
+from launcher.control.base import OperatorGate, find_route
+from launcher.control.records import DRAINS, Store
 from launcher.core.types import BackendId
 
 #: Stands for everything; no route can be named so.
@@ -16,7 +14,7 @@ _ALL = "*"
 class Drains:
     """What is drained, until somebody resumes it: over restarts as well."""
 
-    def __init__(self, config: LauncherConfig, gate: Gate, store: Store) -> None:
+    def __init__(self, config: LauncherConfig, gate: OperatorGate, store: Store) -> None:
         self._config = config
         self._gate = gate
         self._store = store

@@ -12,10 +12,8 @@ import math
 
 from launcher import tasks
 from launcher.config import LauncherConfig
-from launcher.control.book import Store
-from launcher.control.clock import Clocks
-from launcher.control.gate import Gate
-from launcher.control.records import HOME
+from launcher.control.base import Clocks, OperatorGate
+from launcher.control.records import HOME, Store
 from launcher.core.types import Failure
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Ask
@@ -29,7 +27,9 @@ _PASSING = frozenset({"docker_unavailable", "queue_full", "queue_timeout", "drai
 class Home:
     """What is owed to the home route."""
 
-    def __init__(self, config: LauncherConfig, gate: Gate, store: Store, clocks: Clocks) -> None:
+    def __init__(
+        self, config: LauncherConfig, gate: OperatorGate, store: Store, clocks: Clocks
+    ) -> None:
         self._route = config.home
         self._config = config
         self._gate = gate

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from launcher.config import LauncherConfig, ModeConfig
-from launcher.control.finding import find_mode
-from launcher.control.leases import Leases
+from launcher.control.base import find_mode
+from launcher.control.leases import Leases, check_term
 from launcher.control.records import LeaseRecord, LeaseState
-from launcher.control.terms import check_term
 
 
 class Modes:

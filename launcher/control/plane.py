@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.config import LauncherConfig
-from launcher.control.book import Store
-from launcher.control.clock import Clocks
+from launcher.control.base import Clocks, OperatorGate
 from launcher.control.drains import Drains
-from launcher.control.gate import Gate
 from launcher.control.home import Home
 from launcher.control.leases import Leases
 from launcher.control.modes import Modes
-from launcher.control.records import LeaseRecord, LeaseState
+from launcher.control.records import LeaseRecord, LeaseState, Store
 from launcher.control.switches import Switchboard
 from launcher.telemetry.facts import Fact
 
@@ -23,7 +21,7 @@ class ControlPlane:
     def __init__(
         self,
         config: LauncherConfig,
-        gate: Gate,
+        gate: OperatorGate,
         store: Store,
         *,
         now: Callable[[], float],

@@ -2,7 +2,7 @@
 
 One runs at a time, the others wait in the order in which they were asked for: a rollback must
 not meet another switch. A switch is written down before it is answered and before each of its
-turns, so that one that a kill interrupted is gone on with under its number.
+phases, so that one that a kill interrupted continues under its number.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from typing import Any
 
 from launcher import tasks
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.book import Book, Store
-from launcher.control.clock import Clocks
-from launcher.control.finding import check_there, find_route
-from launcher.control.gate import Gate
+from launcher.control.base import Clocks, OperatorGate, check_there, find_route
 from launcher.control.leases import Leases
-from launcher.control.records import SWITCHES, SwitchRecord, SwitchState
-from launcher.control.story import Story
-from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure
+from launcher.control.records import SWITCHES, Book, Step, Store, SwitchRecord, SwitchState
+from launcher.core.effects import Decided, Deed
+from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure, StopReason
 from launcher.errors import LauncherError
+from launcher.printable import seconds
 from launcher.runtime.admission import Admission, Ask
-from launcher.telemetry.facts import Fact
+from launcher.telemetry.facts import (
+    Fact,
+    Loading,
+    StartBegan,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +44,12 @@ RESTORE_TIMEOUT = 1800.0
 
 
 class Switchboard:
-    """Every switch there is."""
+    """Every switch, and the task that carries them out one after the other."""
 
     def __init__(
         self,
         config: LauncherConfig,
-        gate: Gate,
+        gate: OperatorGate,
         leases: Leases,
         store: Store,
         clocks: Clocks,
@@ -53,7 +59,6 @@ class Switchboard:
         self._config = config
         self._gate = gate
         self._leases = leases
-        self._holders = leases.holders
         self._clocks = clocks
         self._on_begin = on_begin
         self._book: Book[SwitchRecord] = Book(SWITCHES, store, clocks.wall)
@@ -70,7 +75,7 @@ class Switchboard:
     # -- life
 
     def open(self) -> None:
-        """Go on with what an earlier run left."""
+        """Continue the switches of an earlier run."""
         for record in self._book.open():
             self._over[record.id] = asyncio.Event()
             if record.state is SwitchState.RUNNING:
@@ -78,16 +83,16 @@ class Switchboard:
         self._run()
 
     async def close(self) -> None:
-        """Leave what runs as it stands: the next run goes on with it."""
+        """Leave the one that runs as it stands: the next run continues it."""
         self._closing = True
         await tasks.cancel(self._runner)
 
     def reconfigure(self, config: LauncherConfig) -> None:
-        """Another configuration holds from now on."""
+        """Use another configuration from now on."""
         self._config = config
 
     def fact(self, fact: Fact) -> None:
-        """Something happened: listens to `launcher.telemetry.facts.Narrator`."""
+        """Note what belongs to the switch that runs."""
         story, id = self._story, self._current
         if story is not None and id is not None and story.fact(fact):
             record = self.get(id)
@@ -144,10 +149,10 @@ class Switchboard:
         return self._book.open()
 
     def refusal(self, record: SwitchRecord, message: str | None = None) -> LauncherError:
-        """Why the target of a switch that failed isn't resident, as it is answered."""
+        """Return the error for a switch whose target isn't resident."""
         failure = record.error or Failure("internal_error", f"The switch {outcome(record)}.")
         targets = self._targets(record.route)[:1]
-        return self._holders.refusal(failure, self._holders.in_the_way_of(targets), message)
+        return self._leases.error_of(failure, self._leases.in_the_way_of(targets), message)
 
     def remaining(self, id: int) -> float | None:
         """Seconds that a switch will probably take yet, those before it included; None where
@@ -196,7 +201,7 @@ class Switchboard:
                 try:
                     await self._turn(found)
                 except Exception as error:
-                    # A bug: those who wait, and the next in line, must not wait for ever.
+                    # A bug: those who wait must get an answer, and the next switch its turn.
                     log.error("switch %d failed", found.id, exc_info=error)
                     failure = Failure("internal_error", "The launcher failed; its log says how.")
                     self._finish(self.get(found.id), SwitchState.FAILED, error=failure)
@@ -261,13 +266,13 @@ class Switchboard:
                 grant = await admission.granted()
         except LauncherError as error:
             if error.code == "leased":
-                return self._holders.leased(self._holders.in_the_way_of(route.backends[:1]))
+                return self._leases.leased(self._leases.in_the_way_of(route.backends[:1]))
             return error
         self._finish(self.get(record.id), SwitchState.SUCCEEDED, backend=grant.backend)
         return None
 
     def _break_leases(self, record: SwitchRecord, route: RouteConfig) -> None:
-        holders = self._holders.in_the_way_of(route.backends[:1])
+        holders = self._leases.in_the_way_of(route.backends[:1])
         for one in holders:
             self._leases.break_one(one.id, by=f"switch {record.id}")
         self._put(record, broke=(*record.broke, *(one.id for one in holders)))
@@ -328,7 +333,7 @@ class Switchboard:
 
 
 def outcome(record: SwitchRecord) -> str:
-    """How it stands, in words."""
+    """Return how it stands, as the end of a sentence."""
     match record.state:
         case SwitchState.QUEUED:
             return "waits for its turn"
@@ -364,3 +369,122 @@ def _message(failure: Failure | None) -> str:
 
 def _failure(error: LauncherError) -> Failure:
     return Failure(error.code, error.message, error.detail)
+
+
+class Story:
+    """The steps of a switch to one of `targets`, or (`restoring`) back to all of them."""
+
+    def __init__(
+        self,
+        targets: Iterable[BackendId],
+        wall: Callable[[], float],
+        steps: Iterable[Step] = (),
+    ) -> None:
+        """`steps`: those of an earlier run; what was under way then ended with it, or goes on
+        as a step of this one."""
+        self._targets = frozenset(targets)
+        self._wall = wall
+        self._steps = [_cut_short(step, wall) for step in steps]
+        self._open: dict[str, int] = {}
+        self._going: set[BackendId] = set()
+        self.restoring = False
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """In the order in which they began."""
+        return tuple(self._steps)
+
+    @property
+    def stopped(self) -> frozenset[BackendId]:
+        """What was told to stop for the sake of the targets."""
+        return frozenset(self._going)
+
+    def restore(self, targets: Iterable[BackendId]) -> None:
+        """From now on it is about these."""
+        self._targets, self.restoring = frozenset(targets), True
+
+    def close(self) -> None:
+        """What still goes on is no longer waited for."""
+        for name in list(self._open):
+            self._end(name, ok=False, detail="it was not waited for to its end")
+
+    def fact(self, fact: Fact) -> bool:
+        """Something happened; whether it belongs here."""
+        before = len(self._steps), tuple(self._open)
+        match fact:
+            case Decided() if fact.wanted_by in self._targets:
+                self._decided(fact)
+            case Decided(deed=Deed.UNDRAIN, backend=id):
+                self._end(f"drain {id}", ok=False, detail="its place is no longer wanted")
+            case StopBegan(backend=id, reason=reason):
+                if id in self._going:
+                    self._begin(f"stop {id}")
+                elif id in self._targets and reason is not StopReason.EVICTED:
+                    self._begin(f"stop {id}", _WHY.get(reason))
+            case StopStuck(backend=id, failure=failure):
+                self._note(f"stop {id}", f"{failure.message} It is tried again.")
+            case StopEnded(backend=id):
+                self._end(f"stop {id}", ok=True)
+            case StartBegan(backend=id, adopted=adopted) if id in self._targets:
+                self._begin(self._start_of(id), "found running" if adopted else None)
+            case Loading(backend=id) if id in self._targets:
+                self._end(self._start_of(id), ok=True)
+                self._begin(f"wait until {id} is healthy")
+            case StartEnded() if fact.backend in self._targets:
+                self._start_ended(fact)
+            case _:
+                pass
+        return before != (len(self._steps), tuple(self._open))
+
+    def _decided(self, what: Decided) -> None:
+        name = f"drain {what.backend}"
+        match what.deed:
+            case Deed.DRAIN:
+                self._begin(name)
+            case Deed.STOP:
+                self._end(name, ok=True)
+                self._going.add(what.backend)
+            case _:
+                pass
+
+    def _start_of(self, id: BackendId) -> str:
+        return f"restore {id}" if self.restoring else f"start {id}"
+
+    def _start_ended(self, fact: StartEnded) -> None:
+        ok = fact.outcome == "ready"
+        failure = None if fact.failure is None else fact.failure.message
+        detail = f"ready after {seconds(fact.seconds)}" if ok else failure or fact.outcome
+        for name in (f"wait until {fact.backend} is healthy", self._start_of(fact.backend)):
+            if name in self._open:
+                self._end(name, ok=ok, detail=detail)
+
+    def _begin(self, name: str, detail: str | None = None) -> None:
+        self._open[name] = len(self._steps)
+        self._steps.append(Step(name, self._wall(), detail=detail))
+
+    def _note(self, name: str, detail: str) -> None:
+        at = self._open.get(name)
+        if at is not None:
+            self._steps[at] = replace(self._steps[at], detail=detail)
+
+    def _end(self, name: str, *, ok: bool, detail: str | None = None) -> None:
+        at = self._open.pop(name, None)
+        if at is not None:
+            step = self._steps[at]
+            self._steps[at] = replace(
+                step, ended_at=self._wall(), ok=ok, detail=detail or step.detail
+            )
+
+
+def _cut_short(step: Step, wall: Callable[[], float]) -> Step:
+    if step.ended_at is not None:
+        return step
+    return replace(step, ended_at=wall(), ok=False, detail="the launcher ended meanwhile")
+
+
+_WHY = {
+    StopReason.FAILED_START: "what may be left of the start that failed",
+    StopReason.OPERATOR: "an operator asked",
+    StopReason.HUNG: "it hung",
+    StopReason.REMOVED: "the configuration no longer has it",
+}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from launcher.config import ModeConfig
-from launcher.control.finding import find_mode, find_route
+from launcher.control.base import Clocks, find_mode, find_route
 from launcher.errors import LauncherError
 from tests.control.house import world
 from tests.runtime.house import A
@@ -25,3 +27,16 @@ def test_those_known_are_told() -> None:
     with pytest.raises(LauncherError, match="Known: none") as mode:
         find_mode(world(), "x")
     assert (mode.value.code, mode.value.param) == ("unknown_mode", "mode")
+
+
+CLOCKS = Clocks(now=lambda: 10.0, wall=lambda: 1_000.0)
+
+
+def test_a_time_of_one_is_a_time_of_the_other() -> None:
+    assert CLOCKS.wall_at(15.0) == 1_005.0
+    assert CLOCKS.core_at(1_005.0) == 15.0
+
+
+def test_what_never_comes_has_no_time_on_the_wall() -> None:
+    assert CLOCKS.wall_at(math.inf) is None
+    assert CLOCKS.core_at(None) == math.inf

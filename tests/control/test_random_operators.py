@@ -114,12 +114,12 @@ def told_the_truth(run: Life) -> None:
     leased: set[str] = set()
     for record in run.leases.open_ones():
         if record.state is LeaseState.ACTIVE and record.id not in lent:
-            held = run.leases.holders.backends_of(record)
+            held = run.leases.backends_of(record)
             assert all(backends[id].leased for id in held), record
             leased.update(held)
         elif record.id not in lent:
             # Several tickets may be granted before the last is.
-            leased.update(run.leases.holders.backends_of(record))
+            leased.update(run.leases.backends_of(record))
     assert {id for id, one in backends.items() if one.leased} <= leased
     reserved = {f"reserved-{one.id}" for one in run.leases.open_ones() if one.needs}
     shown = {id for id in backends if id.startswith("reserved-")}
