@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import orjson
 
 from launcher.core.types import BackendId, Failure, Needs
-from launcher.state.tables import Table
+from launcher.state.store import Table
 
 
 class SwitchState(Enum):

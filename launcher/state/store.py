@@ -1,28 +1,29 @@
-"""The state file: one writer, on a thread of its own, so that no disk ever blocks the loop.
+"""The state file (SQLite): one writer on a thread of its own, so that no disk blocks the loop.
 
-Nothing here is needed to serve a request. A file that is missing, corrupt, too new or not
-writable is said out loud, and the launcher runs on with what it knows itself.
+No request needs it. A file that is missing, corrupt, too new or not writable is logged as an
+error, and the launcher runs on with what it knows itself.
 
 A write is in the file (and synced: `synchronous = FULL` on a write-ahead log, one sync for a
-batch) when `durable` says so; whoever tells a client of something that must outlive a SIGKILL
-waits for that first. What nobody waits for follows within `LAG`, in batches.
+batch) once `durable` has returned True; whoever tells a client of something that must outlive a
+SIGKILL waits for that first. Other writes follow within `LAG`, in batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from launcher.state.migrations import NewerFileError, migrate
-from launcher.state.tables import Table
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,69 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _FORGETFUL = "leases, drains, decisions and measured times will not outlive this run"
 
+#: Where a container keeps its state, if it may.
+CONTAINER_DIR = Path("/var/lib/launcher")
+
+#: The value of one column in one row.
+Cell = str | int | float | None
+
 _Pending = dict[tuple[str, str | int], tuple[str, tuple[Any, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[K, R]):
+    """A table of the state file: its first column is the key, the others hold a record."""
+
+    name: str
+    columns: tuple[str, ...]
+    cells_of: Callable[[R], tuple[Cell, ...]]
+    """The cells after the key."""
+    record_of: Callable[..., R]
+    """Called with the key and the cells after it. Raises ValueError, TypeError or KeyError for what
+    it can't make sense of."""
+
+    @property
+    def select(self) -> str:
+        """SQL that reads all of it, in the order of the keys."""
+        return f"SELECT {', '.join(self.columns)} FROM {self.name} ORDER BY {self.columns[0]}"
+
+    @property
+    def insert(self) -> str:
+        """SQL that writes a row in place of an older one."""
+        holders = ", ".join("?" for _ in self.columns)
+        return f"INSERT OR REPLACE INTO {self.name} ({', '.join(self.columns)}) VALUES ({holders})"
+
+    @property
+    def delete(self) -> str:
+        """SQL that deletes a key."""
+        return f"DELETE FROM {self.name} WHERE {self.columns[0]} = ?"
+
+    def records(self, rows: Iterable[tuple[K, *tuple[Cell, ...]]]) -> dict[K, R]:
+        """Return the records of these rows; those that can't be read are left out and logged."""
+        found: dict[K, R] = {}
+        for key, *cells in rows:
+            try:
+                found[key] = self.record_of(key, *cells)
+            except (ValueError, TypeError, KeyError) as error:
+                log.error("the state file's %s has a bad row %r: %s", self.name, key, error)
+        return found
+
+
+def path_for(state_file: str | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the file to use: as configured, None for "", else `launcher.db` in the user's state
+    directory (in a container in /var/lib/launcher, where that is writable)."""
+    if state_file is not None:
+        return Path(state_file).expanduser() if state_file else None
+    contained = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+    if contained and os.access(CONTAINER_DIR, os.W_OK):
+        return CONTAINER_DIR / "launcher.db"
+    home = environ.get("XDG_STATE_HOME", "")
+    if not home.startswith("/"):  # the XDG specification: a relative path is to be ignored
+        try:
+            home = str(Path.home() / ".local" / "state")
+        except RuntimeError:
+            return None
+    return Path(home) / "launcher" / "launcher.db"
 
 
 class StateStore:

@@ -15,7 +15,7 @@ from launcher.control.records import SwitchRecord
 from launcher.core.events import Closed
 from launcher.core.types import BackendId, Needs, OnLease
 from launcher.drivers.fake import FakeDriver
-from launcher.state.tables import Table
+from launcher.state.store import Table
 from launcher.telemetry.facts import Narrator
 from tests.runtime.house import A, B, C, House, config, opened
 

@@ -1,14 +1,17 @@
-"""What was measured of backends, and kept: times, and how often they were started."""
+"""What outlives a restart: measured times and start counters of backends, and decisions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+import orjson
+
+from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId, Estimates, Snapshot
-from launcher.state.store import StateStore
-from launcher.state.tables import Table
+from launcher.state.store import Cell, StateStore, Table
+from launcher.telemetry.decisions import Decision
 from launcher.telemetry.facts import Fact, StartEnded, StopEnded
 
 
@@ -33,7 +36,7 @@ class Starts:
 
 
 def _sound(time: object) -> float | None:
-    """A time that can be reckoned with; None for whatever else stands in the file."""
+    """Return a usable time; None for whatever else stands in the file."""
     if isinstance(time, int | float) and math.isfinite(time) and time >= 0:
         return float(time)
     return None
@@ -57,7 +60,7 @@ STARTS: Table[str, Starts] = Table(
 class Keeper:
     """Saves the measured times after each start and stop, and all of them at the end.
 
-    `fact` listens to `launcher.telemetry.facts.Narrator`; `snapshot` is the dispatcher's.
+    `fact` is called by `launcher.telemetry.facts.Narrator`; `snapshot` is the dispatcher's.
     """
 
     def __init__(self, store: StateStore, snapshot: Callable[[], Snapshot]) -> None:
@@ -90,3 +93,37 @@ class Keeper:
         for backend, found in self._snapshot().backends.items():
             if found.estimates != Estimates():
                 self._store.put(ESTIMATES, backend, found.estimates)
+
+
+def _cells(kept: Decision) -> tuple[Cell, ...]:
+    return kept.at, kept.times, orjson.dumps(asdict(kept.what)).decode()
+
+
+def _record(number: int, at: float, times: int, text: str) -> Decision:
+    fields = orjson.loads(text)
+    fields["deed"] = Deed(fields["deed"])
+    fields["pays"] = tuple(BackendId(id) for id in fields["pays"])
+    return Decision(number, float(at), Decided(**fields), int(times))
+
+
+DECISIONS: Table[int, Decision] = Table(
+    "decisions", ("number", "at", "times", "record"), _cells, _record
+)
+
+
+class DecisionKeeper:
+    """Saves the decision log: see `launcher.telemetry.decisions.Keep`."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+
+    @property
+    def kept(self) -> list[Decision]:
+        """Those of earlier runs, the oldest first."""
+        return list(self._store.loaded(DECISIONS).values())
+
+    def keep(self, new: Decision, gone: int | None) -> None:
+        """Save one that is new or has changed; delete the one that it displaces."""
+        self._store.put(DECISIONS, new.number, new)
+        if gone is not None:
+            self._store.drop(DECISIONS, gone)
