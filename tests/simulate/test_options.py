@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.core.types import Priority
-from launcher.simulate.assemble import OptionError, Wanted, assemble, duration_of, units_of
+from launcher.simulate.options import OptionError, Wanted, assemble, duration_of, units_of
 
 
 def test_nothing_said_makes_something_up() -> None:

@@ -1,4 +1,4 @@
-"""From the words of a command line to a workload."""
+"""The options of `launcher simulate` → a workload."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from typing import Generic, TypeVar
 
 from launcher.config import values
 from launcher.core.types import Needs, Priority
-from launcher.simulate.generate import agents, open_traffic, zipf
-from launcher.simulate.trace import Trace, TraceError, read_trace
-from launcher.simulate.workload import Loop, Model, Requests, Workload, fixed
+from launcher.simulate.workload import (
+    Loop,
+    Model,
+    Requests,
+    Trace,
+    TraceError,
+    Workload,
+    agents,
+    fixed,
+    open_traffic,
+    read_trace,
+    zipf,
+)
 
 Value = TypeVar("Value")
 _CLASSES = {priority.name.lower(): priority for priority in Priority}
