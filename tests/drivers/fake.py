@@ -1,6 +1,6 @@
 """A driver of backends that don't exist: a script says what each will do.
 
-For tests and simulations. Time is the loop's (or the given clock's), so under a virtual
+Time is the loop's (or the given clock's), so under a virtual
 clock a start of ten minutes takes none. It keeps a record of what ran when, which is what
 tests hold against the scheduler's picture.
 """
