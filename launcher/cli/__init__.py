@@ -12,19 +12,11 @@ from typing import Annotated
 
 import typer
 
-from launcher.cli.check import check
-from launcher.cli.demo import demo
-from launcher.cli.drain import drain, resume
+from launcher.cli.control import drain, mode, reload, resume, start, stop, switch
 from launcher.cli.key import app as key
 from launcher.cli.lease import app as lease
-from launcher.cli.logs import logs
-from launcher.cli.look import plan, status
-from launcher.cli.mode import mode
-from launcher.cli.power import start, stop
-from launcher.cli.reload import reload
-from launcher.cli.serve import serve
-from launcher.cli.switch import switch
-from launcher.cli.top import top
+from launcher.cli.serve import check, demo, serve
+from launcher.cli.status import logs, plan, status, top
 from launcher.simulate.command import simulate
 
 app = typer.Typer(

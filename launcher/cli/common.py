@@ -1,13 +1,13 @@
-"""A client command from its call to its exit code: who is asked, what is shown meanwhile, and
-how errors and interruptions end it.
-"""
+"""What several commands share: options, exit codes, the client, waiting for a call, and reading
+the configuration."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from launcher.client.launcher import LauncherClient
     from launcher.client.reports import StatusReport
     from launcher.client.transport import Call
+    from launcher.config import LauncherConfig
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -36,7 +37,7 @@ def say(text: str) -> None:
 
 
 def connect(url: str, key: str | None) -> LauncherClient:
-    """A client of the launcher at `url`, with `key` or the one that the environment names.
+    """Return a client of the launcher at `url`, with `key` or the one that the environment names.
     Exits where that is no URL."""
     from launcher.client.launcher import LauncherClient
 
@@ -49,7 +50,7 @@ def connect(url: str, key: str | None) -> LauncherClient:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """A client's error becomes its words and exit code 1."""
+    """Print a client's error and exit with code 1."""
     try:
         yield
     except ClientError as error:
@@ -57,7 +58,7 @@ def explained() -> Iterator[None]:
 
 
 def table(what: RenderableType) -> None:
-    """Print a table: as wide as the terminal, or, for grep and its like, a row a line."""
+    """Print a table: as wide as the terminal; where there is none, one line per row (for grep)."""
     from rich.console import Console
 
     console = Console()
@@ -74,7 +75,10 @@ def _fail(error: ClientError, code: int) -> NoReturn:
 
 
 def attend(client: LauncherClient, call: Call, words: Callable[[StatusReport], str]) -> None:
-    """Wait for a call, showing how it stands: moving on a terminal, line by line elsewhere."""
+    """Wait for a call and show its progress: on a terminal a status line, elsewhere line by line.
+
+    `words` makes the progress from a status report.
+    """
     from rich.console import Console  # here: only commands that wait need it
 
     console = Console(stderr=True)
@@ -103,4 +107,63 @@ def _look(client: LauncherClient, words: Callable[[StatusReport], str]) -> str:
     try:
         return words(client.status())
     except ClientError:
-        return ""  # the call itself will tell what is wrong
+        return ""  # the call itself will say what is wrong
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="LAUNCHER_CONFIG",
+        help="routes.toml. Default: ./routes.toml, else /etc/launcher/routes.toml, else what "
+        "MAP__… variables say.",
+        show_default=False,
+    ),
+]
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        envvar="LAUNCHER_URL",
+        help="Where the launcher answers; also unix:/path.",
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="A key with the scope admin (to look, observe will do). Default: "
+        "LAUNCHER_ADMIN_KEY, else LAUNCHER_API_KEY.",
+        show_default=False,
+    ),
+]
+TtlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ttl",
+        metavar="TIME",
+        help="How long it lasts: 45m, 1h30m. Default: what the launcher says.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As the launcher sends it.")]
+RouteArgument = Annotated[str, typer.Argument(metavar="ROUTE", help="A route of routes.toml.")]
+
+
+def load(path: Path | None) -> LauncherConfig:
+    """Return the configuration; print all that is wrong with it, and exit with code 2."""
+    from launcher.config.load import load_config
+    from launcher.errors import ConfigError
+
+    try:
+        return load_config(None if path is None else str(path), os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            say(problem)
+        count = len(error.problems)
+        say(f"{count} {'problem' if count == 1 else 'problems'}")
+        raise typer.Exit(WRONG) from None

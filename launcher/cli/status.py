@@ -1,7 +1,4 @@
-"""`launcher top`: a terminal's view of the launcher that keeps up with it.
-
-It looks when the launcher tells that something happened, and counts on by itself meanwhile.
-"""
+"""`launcher status`, `plan`, `logs` and `top`: commands that show and change nothing."""
 
 from __future__ import annotations
 
@@ -15,23 +12,126 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from launcher.cli.attending import connect, explained, table
-from launcher.cli.options import KeyOption, UrlOption
+import typer
+
+from launcher.cli.common import (
+    JsonOption,
+    KeyOption,
+    RouteArgument,
+    UrlOption,
+    connect,
+    explained,
+    table,
+)
 from launcher.client.transport import DEFAULT_URL, ClientError, Stream
 
 if TYPE_CHECKING:
-    from launcher.cli.top_view import Seen
+    from launcher.cli.views import Seen
     from launcher.client.launcher import LauncherClient
 
-#: Seconds between two pictures, while nothing happens but time.
+
+def status(
+    url: UrlOption = DEFAULT_URL,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what runs, what waits, what comes next, and what is wrong. Starts nothing.
+
+    The last log lines of what failed are shown to holders of an admin key,
+    and to everybody where no keys are set.
+
+    \b
+      launcher status
+      launcher status --json | jq '.backends[] | {backend, state}'
+      launcher status --url http://gpu.lan:8000 --key "$KEY"
+    """
+    with explained():
+        report = connect(url, key).status()
+    if json:
+        sys.stdout.buffer.write(report.raw)
+        return
+    from launcher.cli.views import glance
+
+    table(glance(report))
+
+
+def plan(
+    route: RouteArgument,
+    url: UrlOption = DEFAULT_URL,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask what would happen if a request for a route came now. Does nothing.
+
+    Shows what would be started, drained and stopped for it, at what cost,
+    and how long it would probably wait.
+
+    \b
+      launcher plan coder
+      launcher plan coder --json | jq .predictedWait
+    """
+    with explained():
+        report = connect(url, key).plan(route)
+    if json:
+        sys.stdout.buffer.write(report.raw)
+        return
+    from rich.console import Console
+
+    from launcher.cli.views import outlook
+
+    Console().print(outlook(report), soft_wrap=True)
+
+
+def logs(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A backend, or the route that it serves.")
+    ],
+    url: UrlOption = DEFAULT_URL,
+    key: KeyOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as it prints more, until Ctrl-C.")
+    ] = False,
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", metavar="N", min=0, help="The last N lines of before.")
+    ] = 100,
+) -> None:
+    """Print what a backend has printed.
+
+    For holders of an admin key; configured secrets are masked.
+
+    \b
+      launcher logs coder
+      launcher logs coder --follow --tail 20
+      launcher logs coder | grep -i cuda
+    """
+    with explained():
+        client = connect(url, key)
+        one = client.status().named(name)
+        if one is None:
+            known = ", ".join(one.backend for one in client.status().backends)
+            raise ClientError(f"No backend or route is called {name}. Backends: {known or 'none'}.")
+        try:
+            with client.logs(one.backend, tail=tail, follow=follow) as pieces:
+                for piece in pieces:
+                    sys.stdout.buffer.write(piece)
+                    sys.stdout.buffer.flush()
+        except KeyboardInterrupt:
+            pass  # how following ends
+        except BrokenPipeError:
+            # `launcher logs | head`: nobody reads any more. What Python still holds for them it
+            # would flush at its end, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+#: Seconds between two renderings while nothing happens.
 TICK = 1.0
-#: Seconds between two looks, however much happens.
+#: Seconds between two status calls at least.
 PACE = 0.2
-#: Seconds after which it looks even if nothing was told.
+#: Seconds between two status calls at most.
 STALE = 10.0
-#: Seconds before it tries again to hear of events.
+#: Seconds before it subscribes to events again.
 AGAIN = 1.0
 #: Decisions that are asked for: more than a screen holds.
 DECISIONS = 100
@@ -53,13 +153,13 @@ def top(url: UrlOption = DEFAULT_URL, key: KeyOption = None) -> None:
         with suppress(KeyboardInterrupt):
             _watch(client, seen)
         return
-    from launcher.cli.top_view import printed
+    from launcher.cli.views import printed
 
     table(printed(seen))
 
 
 def _look(client: LauncherClient) -> Seen:
-    from launcher.cli.top_view import Seen
+    from launcher.cli.views import Seen
 
     return Seen(client.status(), client.decisions(DECISIONS))
 
@@ -68,7 +168,7 @@ def _watch(client: LauncherClient, seen: Seen) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from launcher.cli.top_view import screen
+    from launcher.cli.views import screen
 
     console = Console()
     looked, trouble = time.monotonic(), None
@@ -106,7 +206,7 @@ def _carried(told: datetime, at: float) -> datetime:
 
 @contextmanager
 def keys(terminal: int) -> Iterator[int]:
-    """A terminal that gives each key as it is pressed and doesn't show it; as it was, after."""
+    """Make a terminal give each key as it is pressed, unechoed; restore it afterwards."""
     before = termios.tcgetattr(terminal)
     try:
         tty.setcbreak(terminal)
@@ -116,7 +216,7 @@ def keys(terminal: int) -> Iterator[int]:
 
 
 class Ears:
-    """Hears on a thread of its own that something happened. A context manager."""
+    """Waits for events on a thread of its own. A context manager."""
 
     def __init__(self, client: LauncherClient) -> None:
         self._client = client
@@ -124,7 +224,7 @@ class Ears:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self.news, self._tell = os.pipe()
-        """A file descriptor that can be read when there is something new."""
+        """A file descriptor that is readable after an event."""
         os.set_blocking(self.news, False)
         os.set_blocking(self._tell, False)
         self._thread = threading.Thread(target=self._listen, name="events", daemon=True)
@@ -144,14 +244,14 @@ class Ears:
             os.close(self._tell)
 
     def heard(self) -> None:
-        """What there was is known now."""
+        """Make `news` wait for the next event."""
         with suppress(BlockingIOError):
             while os.read(self.news, 4096):
                 pass
 
     def _listen(self) -> None:
         while not self._over.is_set():
-            with suppress(ClientError):  # the next look tells what is wrong
+            with suppress(ClientError):  # the next status call says what is wrong
                 self._follow()
             self._over.wait(AGAIN)
 

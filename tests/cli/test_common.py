@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import typer
 
 from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
-from launcher.cli import attending
-from launcher.cli.attending import attend, connect, explained
+from launcher.cli import common
+from launcher.cli.common import attend, connect, explained, load
 from launcher.client.launcher import LauncherClient
 from launcher.client.reports import StatusReport
 from launcher.client.transport import Call, ClientError
@@ -16,6 +18,7 @@ from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
+from tests.cli.running import BAD, GOOD
 
 
 def ended(caught: pytest.ExceptionInfo[typer.Exit]) -> int:
@@ -64,7 +67,7 @@ def test_what_is_not_the_clients_error_is_none_of_its_business() -> None:
 def test_a_look_that_fails_does_not_end_the_wait(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attending, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(common, "LOOK_EVERY", 0.01)
     control, looks = FakeControl(), 0
 
     def words(report: StatusReport) -> str:
@@ -100,7 +103,7 @@ def test_a_look_that_fails_does_not_end_the_wait(
 def test_an_interruption_hangs_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attending, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(common, "LOOK_EVERY", 0.01)
     control, calls = FakeControl(), list[Call]()
 
     def words(report: StatusReport) -> str:
@@ -127,3 +130,21 @@ def test_an_interruption_hangs_up(
 
     assert ended(caught) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_what_is_right_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "routes.toml").write_text(GOOD)
+
+    assert [route.name for route in load(tmp_path / "routes.toml").routes] == ["tiny"]
+
+
+def test_all_that_is_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "routes.toml").write_text(BAD)
+
+    with pytest.raises(typer.Exit) as caught:
+        load(tmp_path / "routes.toml")
+
+    assert caught.value.exit_code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"{len(lines) - 1} problems"
+    assert len(lines) > 2

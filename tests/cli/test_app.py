@@ -48,7 +48,7 @@ class TestHelp:
         script = (
             "import sys\n"
             "import launcher.cli, launcher.client.launcher\n"
-            "import launcher.cli.status_view, launcher.cli.plan_view\n"
+            "import launcher.cli.views\n"
             "print(sorted({'aiohttp', 'aiodocker', 'pydantic', 'uvloop'} & set(sys.modules)))\n"
         )
         done = subprocess.run(
