@@ -1,4 +1,4 @@
-"""The command line: words and exit codes only, one file per concern.
+"""The command line, one file per concern.
 
 0 done, 1 it didn't work, 2 the command line or the configuration is wrong, 130 interrupted.
 What a command needs is imported when it runs, so that `status` and `--help` don't wait for the

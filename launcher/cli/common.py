@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
-#: Columns of a table that no terminal shows.
+#: Columns of a table where there is no terminal.
 _WIDE = 1000
 
-#: Seconds between two looks at the launcher while a start or stop is waited for.
+#: Seconds between two status calls while a command waits.
 LOOK_EVERY = 0.5
 
 
 def say(text: str) -> None:
-    """One line to stderr."""
+    """Print one line to stderr."""
     typer.echo(text, err=True)
 
 

@@ -75,7 +75,7 @@ def switch(
         except KeyboardInterrupt:
             say(f"interrupted; switch {id} goes on (see `launcher status`)")
             raise typer.Exit(INTERRUPTED) from None
-    # Why it failed is in the words below; what the backend said last isn't.
+    # The reason is printed below; the backend's last log lines are only here.
     detail = report.error.detail if report.error is not None else None
     for line in (detail or "").splitlines():
         say(f"    {printable(line)}")

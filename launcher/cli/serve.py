@@ -71,19 +71,19 @@ def serve(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the configuration was read from, to be read again."""
+    """Where the configuration was read from, for reloads."""
 
     config: Path | None
     listen: list[str]
 
     def load(self) -> LauncherConfig:
-        """Raises ConfigError."""
+        """Read it again. Raises ConfigError."""
         from launcher.config.load import load_config
 
         return _listening(load_config(self._path, os.environ), self.listen)
 
     def files(self) -> tuple[str, ...]:
-        """What it is made of."""
+        """Return the files to watch."""
         from launcher.config.reload import files_of
         from launcher.config.sources import find_file
 
@@ -138,7 +138,7 @@ def _serve(config: LauncherConfig, source: _Source, redactor: Redactor, *, watch
             watched = source.files if watch else None
             runner.run(run(config, load=source.load, watched=watched, redactor=redactor))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        # A second signal, while running exchanges were waited for.
+        # A second signal, during the wait for running exchanges.
         return INTERRUPTED
     except (ConfigError, LauncherError, OSError) as error:
         # An address that is taken, a socket path that isn't allowed, a certificate not found.

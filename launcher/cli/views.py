@@ -28,7 +28,7 @@ from launcher.client.reports import (
 )
 from launcher.printable import printable
 
-#: How states are coloured; they are words as well.
+#: Colours of states.
 STYLES = {
     "ready": "green",
     "starting": "yellow",
@@ -38,7 +38,7 @@ STYLES = {
     "stopped": "dim",
 }
 
-#: Above this many units a budget is bytes: nobody has a million GPUs.
+#: From this many units on a budget is in bytes: nobody has a million GPUs.
 _BYTES_FROM = 1024 * 1024
 
 
@@ -164,17 +164,17 @@ def _age(one: BackendStatus, now: datetime) -> str:
 
 
 def waiting(predicted: Predicted) -> str:
-    """A predicted wait: `about 40 s ± 12 s`."""
+    """Return a predicted wait: `about 40 s ± 12 s`."""
     return f"about {give_or_take(predicted)}"
 
 
 def give_or_take(predicted: Predicted) -> str:
-    """A predicted wait and its spread: `40 s ± 12 s`."""
+    """Return a predicted wait and its spread: `40 s ± 12 s`."""
     return f"{span(predicted.wait)} ± {span(predicted.spread)}"
 
 
 def span(seconds: float) -> str:
-    """A duration for people: `0.4 s`, `38 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    """Return a duration for people: `0.4 s`, `38 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f} s"
     if seconds < 120:
@@ -189,7 +189,7 @@ def span(seconds: float) -> str:
 
 
 def amount(units: int) -> str:
-    """Units for people; sizes in the largest unit that leaves two figures to read."""
+    """Return units for people; sizes in the largest binary unit."""
     if units < _BYTES_FROM:
         return str(units)
     size, unit = float(units), "B"
@@ -200,13 +200,13 @@ def amount(units: int) -> str:
     return f"{size:.3g} {unit}"
 
 
-#: So many lines of decisions are kept free for, at least.
+#: Least number of lines for decisions.
 _DECISIONS = 4
 
-#: So many are printed where there is no screen.
+#: Decisions that are printed where there is no screen.
 _PRINTED = 10
 
-#: What is looked at first, where not everything fits.
+#: The order of states, where not all backends fit.
 _ORDER = ("ready", "draining", "starting", "stopping", "failed", "stopped")
 
 
@@ -271,7 +271,7 @@ def _capacity(report: StatusReport, width: int) -> list[Text]:
 
 
 def bar(used: int, units: int, cells: int) -> list[tuple[str, str]]:
-    """A budget as a bar: what is used in one kind of block, what is free in another."""
+    """Return a budget as a bar of used and free blocks, with their styles."""
     full = min(cells, round(used / units * cells)) if units else cells * bool(used)
     full = max(full, 1) if used else full
     style = "red" if used > units else "green"
@@ -320,7 +320,7 @@ def printed(seen: Seen) -> RenderableType:
 def outlook(report: PlanReport) -> RenderableType:
     """Render `launcher plan`: the request's outcome, and below it the decisions for it."""
     lines: list[RenderableType] = [Text(_fate(report))]
-    # The rejection of the request itself has just been told.
+    # The rejection of the request itself is in the first line.
     told = [one for one in report.decisions if one.deed != "reject" or not report.rejection]
     lines += [Text(f"  {_when(one.after)}: {printable(one.text)}") for one in told]
     if report.outcome == "waits" and not told:

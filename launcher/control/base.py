@@ -25,40 +25,40 @@ class OperatorGate(Protocol):
         ...
 
     async def missing(self, backend: BackendId) -> Failure | None:
-        """Why nothing of it could be started: there is nothing. None where there is something,
-        and where nobody can tell."""
+        """Return why there is nothing to start for a backend; None where there is something, or
+        where it is unknown."""
         ...
 
     def drain(self, backends: Sequence[BackendId] | None, on: bool) -> None:
-        """Refuse new tickets of these backends (None: of all, those to come as well), or no
-        longer."""
+        """Refuse new tickets of these backends (None: of all, later ones as well), or take them
+        again."""
         ...
 
     def reserve(self, backend: BackendId, needs: Needs, *, held: bool = False) -> None:
-        """A backend that is nothing but its needs, to be had by a lease on it; `held`: whoever
-        it is for has it already, since an earlier run."""
+        """Add a backend that only occupies its needs, for a lease on it. `held`: it occupies them
+        already, since an earlier run."""
         ...
 
     def unreserve(self, backend: BackendId) -> None:
-        """It is no longer needed."""
+        """Remove a backend that `reserve` added."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """The same moment on both. Seconds."""
+    """The core's clock, which never jumps, and the wall clock, which outlives a restart."""
 
     now: Callable[[], float]
-    """On the clock that the scheduler's times are on."""
+    """The scheduler's clock, in seconds."""
     wall: Callable[[], float]
-    """Since 1970."""
+    """Seconds since 1970."""
 
     def wall_at(self, at: float) -> float | None:
-        """A time of the core's on the wall; None for `inf`, which never comes."""
+        """Convert a time of the core to the wall clock; None for `inf`."""
         return None if at == math.inf else self.wall() + at - self.now()
 
     def core_at(self, at: float | None) -> float:
-        """A time on the wall on the core's clock; `inf` for None."""
+        """Convert a wall-clock time to the core's clock; `inf` for None."""
         return math.inf if at is None else self.now() + at - self.wall()
 
 

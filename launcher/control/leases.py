@@ -41,14 +41,14 @@ class _Live:
 
     record: LeaseRecord
     places: dict[BackendId, Admission] = field(default_factory=dict)
-    """Its tickets, by the first backend that each may have."""
+    """Its tickets, by the first backend of each."""
     asking: asyncio.Task[None] | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """It was granted or has ended."""
+    """Set when it was granted or has ended."""
     borrowed: set[BackendId] = field(default_factory=set)
-    """Of those, what the lease that it replaces gave it."""
+    """The tickets among them that come from the lease that it replaces."""
     reserves: bool = False
-    """The backend that stands for what it reserves is there."""
+    """The backend that stands for what it reserves exists."""
     lent: bool = False
     """Another lease is about to replace it: it holds nothing meanwhile."""
 
@@ -154,8 +154,8 @@ class Leases:
         return self.error_of(record.error, self.in_the_way_of_lease(record))
 
     async def settled(self, id: int) -> LeaseRecord:
-        """The record, when the lease was granted or has ended. Raises `draining` where the
-        launcher ends before."""
+        """Wait until the lease is granted or has ended; return its record. Raises `draining` where
+        the launcher ends before."""
         live = self._live.get(id)
         if live is not None:
             await live.settled.wait()
@@ -165,21 +165,21 @@ class Leases:
         return record
 
     async def durable(self) -> None:
-        """Wait until all that was changed is on the disk, as far as that is to be had."""
+        """Wait until all changes are on the disk, if it can be written."""
         await self._book.durable()
 
-    # -- what is
+    # -- reading
 
     def get(self, id: int) -> LeaseRecord:
-        """A lease. Raises `unknown_lease` for a number that was never given out (or so long
-        ago that nothing is known of it)."""
+        """Return a lease. Raises `unknown_lease` for a number that was never given out, or whose
+        record isn't kept any more."""
         record = self._book.get(id)
         if record is None:
             raise LauncherError("unknown_lease", f"There is no lease {id}.")
         return record
 
     def open_ones(self) -> list[LeaseRecord]:
-        """Those that are pending or in force, the oldest first."""
+        """Return the leases that are pending or in force, the oldest first."""
         return self._book.open()
 
     # -- changing
@@ -209,7 +209,7 @@ class Leases:
         )
         for place in list(live.places.values()):
             if id not in self._live:
-                break  # so short a time has passed already
+                break  # it has expired already
             place.renew(until)
         return live.record
 
@@ -227,7 +227,7 @@ class Leases:
             log.warning("lease %d is broken by %s", id, by)
             self._end(live, LeaseState.BROKEN, by=by)
 
-    # -- from asking to holding
+    # -- from the request to the grant
 
     def _begin(self, live: _Live) -> None:
         """Ask for the tickets that it doesn't have."""
@@ -263,7 +263,7 @@ class Leases:
         ]
 
     async def _granted(self, live: _Live) -> None:
-        """Wait for all the tickets; it is in force then."""
+        """Wait for all tickets, then put the lease in force."""
         try:
             for place in list(live.places.values()):
                 await place.granted()
@@ -303,7 +303,7 @@ class Leases:
 
     @property
     def _ending(self) -> bool:
-        """What fails from now on fails because the launcher ends."""
+        """Whether the launcher ends: failures from now on say nothing about the lease."""
         return self._closing or self._gate.snapshot().closed
 
     # -- replacing another, and giving back
@@ -390,7 +390,7 @@ class Leases:
             place.on_expired = None
             place.__exit__(None, None, None)
 
-    # -- what they hold, and in whose way they are
+    # -- conflicts
 
     def backends_of(self, record: LeaseRecord) -> tuple[BackendId, ...]:
         """Return the backends that it holds, or would."""

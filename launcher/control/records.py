@@ -17,7 +17,7 @@ from launcher.state.store import Table
 
 
 class SwitchState(Enum):
-    """Where a switch stands."""
+    """The state of a switch."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,7 +27,7 @@ class SwitchState(Enum):
 
 
 class LeaseState(Enum):
-    """Where a lease stands; after `active`, why it ended."""
+    """The state of a lease; those after `active` say why it ended."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -39,7 +39,7 @@ class LeaseState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was done for a switch."""
+    """One step of a switch."""
 
     name: str
     """`drain a`, `stop a`, `start b`, `restore a`."""
@@ -52,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class SwitchRecord:
-    """One switch, from the asking to its end."""
+    """One switch, from its request to its end."""
 
     id: int
     route: str
@@ -60,10 +60,10 @@ class SwitchRecord:
     by: str | None = None
     """Who asked, where that is known."""
     force: bool = False
-    """Leases in its way are broken."""
+    """Break the leases that leave no room for it."""
     state: SwitchState = SwitchState.QUEUED
     backend: BackendId | None = None
-    """Of the route's, the one that became resident."""
+    """The backend of the route that became resident."""
     before: tuple[BackendId, ...] = ()
     """What was resident when its turn came, the last used first."""
     stopped: tuple[BackendId, ...] = ()
@@ -78,20 +78,20 @@ class SwitchRecord:
     error: Failure | None = None
     """Why the target isn't resident."""
     restore_error: Failure | None = None
-    """Why what was before isn't resident again, either."""
+    """Why what was resident before isn't resident again."""
 
     @property
     def over(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether it has ended."""
         return self.state not in (SwitchState.QUEUED, SwitchState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """One lease, from the asking to its end."""
+    """One lease, from its request to its end."""
 
     id: int
-    """The fencing token: counts up for ever."""
+    """The fencing token: it only counts up."""
     routes: tuple[str, ...]
     """Whose backends are held; empty for capacity that is reserved."""
     asked_at: float
@@ -104,7 +104,7 @@ class LeaseRecord:
     """Who holds it, where that is known."""
     mode: str | None = None
     waited_for: bool = False
-    """While it is pending it is its asker's, who waits on a connection, and ends with that."""
+    """Somebody waits for it on a connection: while it is pending it ends with that."""
     replaces: int | None = None
     """The lease that ends when this one is granted, and not before."""
     state: LeaseState = LeaseState.PENDING
@@ -118,7 +118,7 @@ class LeaseRecord:
 
     @property
     def over(self) -> bool:
-        """Whether it holds nothing and never will again."""
+        """Whether it has ended."""
         return self.state not in (LeaseState.PENDING, LeaseState.ACTIVE)
 
 
@@ -168,7 +168,7 @@ HOME: Table[str, float] = Table(
     "home", ("route", "since"), lambda since: (since,), lambda _, since: float(since)
 )
 
-#: What is read of the state file.
+#: The tables of the state file that are read here.
 TABLES = (SWITCHES, LEASES, COUNTERS, DRAINS, HOME)
 
 
@@ -181,32 +181,32 @@ class Store(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Earlier runs may have kept what this one can't read."""
+        """Whether records of earlier runs may be unreadable."""
         ...
 
     @property
     def kept(self) -> bool:
-        """Whether what is put now will outlive this run."""
+        """Whether what is put now outlives this run."""
         ...
 
     def loaded(self, table: Table[K, V]) -> dict[K, V]:
-        """What earlier runs kept, in the order of the keys."""
+        """Return the records of earlier runs, in the order of the keys."""
         ...
 
     def put(self, table: Table[K, V], key: K, record: V) -> None:
-        """Keep a record in the place of what had that key; returns at once."""
+        """Save a record under a key; returns at once."""
         ...
 
     def drop(self, table: Table[K, V], key: K) -> None:
-        """Keep it no longer; returns at once."""
+        """Delete a record; returns at once."""
         ...
 
     async def durable(self) -> bool:
-        """Wait until what was put before is on the disk. False where that isn't to be had."""
+        """Wait until what was put before is on the disk. False where it can't be written."""
         ...
 
 
-#: Records that are over and are kept.
+#: How many records that are over are kept.
 MOST_OVER = 100
 
 
@@ -240,7 +240,7 @@ class Book(Generic[R]):
         return f"<Book {self._table.name} last={self._last}>"
 
     def next_id(self) -> int:
-        """A number that was never given out."""
+        """Return a new number."""
         self._last += 1
         self._store.put(COUNTERS, self._table.name, self._last)
         return self._last
@@ -250,7 +250,7 @@ class Book(Generic[R]):
         return 0 < id <= self._last
 
     def put(self, record: R) -> R:
-        """Note a record, new or changed; it."""
+        """Save a record, new or changed; return it."""
         self._records[record.id] = record
         self._store.put(self._table, record.id, record)
         if record.over:
@@ -260,17 +260,17 @@ class Book(Generic[R]):
         return record
 
     def get(self, id: int) -> R | None:
-        """A record, as long as it is kept."""
+        """Return a record, None where it isn't kept."""
         return self._records.get(id)
 
     def all(self) -> list[R]:
-        """The oldest first."""
+        """Return all records, the oldest first."""
         return [self._records[id] for id in sorted(self._records)]
 
     def open(self) -> list[R]:
-        """Those that aren't over, the oldest first."""
+        """Return those that aren't over, the oldest first."""
         return [one for one in self.all() if not one.over]
 
     async def durable(self) -> None:
-        """Wait until all changes are on the disk, as far as that is to be had."""
+        """Wait until all changes are on the disk, if it can be written."""
         await self._store.durable()

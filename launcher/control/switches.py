@@ -36,10 +36,10 @@ from launcher.telemetry.facts import (
 
 log = logging.getLogger(__name__)
 
-#: What is there, or will be.
+#: States of a backend that is resident and not on its way out.
 _STAYING = RESIDENT - {BackendState.STOPPING}
 
-#: Seconds that what was there before may take to be up again, its queue included.
+#: Seconds that a restore may take, its queue included.
 RESTORE_TIMEOUT = 1800.0
 
 
@@ -55,7 +55,7 @@ class Switchboard:
         clocks: Clocks,
         on_begin: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_begin`: told when a switch has its turn."""
+        """`on_begin` is called when a switch begins to run."""
         self._config = config
         self._gate = gate
         self._leases = leases
@@ -96,17 +96,17 @@ class Switchboard:
         story, id = self._story, self._current
         if story is not None and id is not None and story.fact(fact):
             record = self.get(id)
-            # What an earlier run stopped for it was stopped for it all the same.
+            # Those that an earlier run stopped for this switch count too.
             gone = story.stopped.union(record.stopped)
             stopped = tuple(one for one in record.before if one in gone)
             self._put(
                 record, steps=story.steps, stopped=record.stopped if story.restoring else stopped
             )
 
-    # -- for whoever asks
+    # -- requests
 
     def begin(self, route: str, *, force: bool = False, by: str | None = None) -> SwitchRecord:
-        """Put a switch in the line. Raises `unknown_route`."""
+        """Queue a switch. Raises `unknown_route`."""
         find_route(self._config, route)
         record = self._book.put(
             SwitchRecord(self._book.next_id(), route, self._clocks.wall(), by=by, force=force)
@@ -116,8 +116,8 @@ class Switchboard:
         return record
 
     async def over(self, id: int) -> SwitchRecord:
-        """The record, when the switch is over. Raises `draining` where the launcher ends before,
-        and `unknown_switch`."""
+        """Wait for the end of a switch; return its record. Raises `unknown_switch`, and `draining`
+        where the launcher ends before."""
         event = self._over.get(id)
         if event is not None:
             await event.wait()
@@ -130,22 +130,22 @@ class Switchboard:
         return record
 
     async def durable(self) -> None:
-        """Wait until all that was changed is on the disk, as far as that is to be had."""
+        """Wait until all changes are on the disk, if it can be written."""
         await self._book.durable()
 
     def get(self, id: int) -> SwitchRecord:
-        """A switch. Raises `unknown_switch`; the last hundred that are over are kept."""
+        """Return a switch. Raises `unknown_switch`; the last hundred that are over are kept."""
         record = self._book.get(id)
         if record is None:
             raise LauncherError("unknown_switch", f"There is no switch {id}, or not any more.")
         return record
 
     def all(self) -> list[SwitchRecord]:
-        """The oldest first."""
+        """Return all switches, the oldest first."""
         return self._book.all()
 
     def open_ones(self) -> list[SwitchRecord]:
-        """What runs or waits for its turn, the oldest first."""
+        """Return the switches that run or are queued, the oldest first."""
         return self._book.open()
 
     def refusal(self, record: SwitchRecord, message: str | None = None) -> LauncherError:
@@ -155,8 +155,8 @@ class Switchboard:
         return self._leases.error_of(failure, self._leases.in_the_way_of(targets), message)
 
     def remaining(self, id: int) -> float | None:
-        """Seconds that a switch will probably take yet, those before it included; None where
-        nobody can tell, and when it is over."""
+        """Return the predicted seconds until the end of a switch, those before it included; None
+        where that is unknown or it is over."""
         ahead: float | None = None
         for record in self.open_ones():
             if record.id == self._current:
@@ -168,12 +168,12 @@ class Switchboard:
         return None
 
     def _rest(self) -> float | None:
-        """Of the switch that runs."""
+        """Return the predicted seconds until the end of the switch that runs."""
         waits = [one.progress().forecast for one in self._waiting if one.grant is None]
         return max((one.seconds for one in waits if one is not None), default=None)
 
     def _usual(self, name: str) -> float:
-        """Of one that has to start its target, after what makes room for it has stopped."""
+        """Return the usual duration of a switch that stops others and starts its target."""
         known = self._gate.snapshot().backends
         starts, stops = [0.0], [0.0]
         for one in self._config.backends:
@@ -185,7 +185,7 @@ class Switchboard:
         return max(starts) + max(stops)
 
     def wall(self) -> float:
-        """Seconds since 1970, on the clock that the records' times are on."""
+        """Return the time on the records' clock, in seconds since 1970."""
         return self._clocks.wall()
 
     # -- one after the other
@@ -217,7 +217,7 @@ class Switchboard:
 
     @property
     def _ending(self) -> bool:
-        """What fails from now on fails because the launcher ends."""
+        """Whether the launcher ends: failures from now on say nothing about the switch."""
         return self._closing or self._gate.snapshot().closed
 
     async def _turn(self, record: SwitchRecord) -> None:
@@ -235,14 +235,14 @@ class Switchboard:
                 before=self._resident(targets),
             )
         if not record.restoring:
-            # Before anything is stopped: the next run has to know what was there.
+            # Before anything is stopped: the next run must know what to restore.
             await self._book.durable()
             error = await self._go(record)
             record = self.get(record.id)
             if record.over or error is None or self._ending:
                 return
             up = self._resident(())
-            # What an earlier run stopped, it may not have come to write down.
+            # An earlier run may have stopped some without writing it down.
             gone = [
                 one for one in record.before if one in record.stopped or (again and one not in up)
             ]
@@ -250,13 +250,13 @@ class Switchboard:
                 self._finish(record, SwitchState.FAILED, error=_failure(error))
                 return
             record = self._put(record, restoring=True, stopped=tuple(gone), error=_failure(error))
-            # Those who wait for it may bring it back before this switch does.
+            # Requests that wait for it may start it before this switch does.
             self._story.restore(gone)
             await self._book.durable()
         await self._restore(record)
 
     async def _go(self, record: SwitchRecord) -> LauncherError | None:
-        """Make the target resident; why it isn't."""
+        """Make the target resident; return the error where that fails."""
         try:
             route = find_route(self._config, record.route)
             await check_there(self._gate, route)
@@ -298,8 +298,8 @@ class Switchboard:
 
     @asynccontextmanager
     async def _asking(self, asks: Sequence[Ask]) -> AsyncIterator[list[Admission]]:
-        """Tickets for backends that are to be up. They are let go of at once when they are: the
-        backends then stay for their idle time, like any other."""
+        """Hold tickets for backends until the block ends. After that the backends stay for their
+        idle time, like any other."""
         with ExitStack() as held:
             self._waiting = [held.enter_context(self._gate.admit(ask)) for ask in asks]
             try:
@@ -323,8 +323,8 @@ class Switchboard:
         return next((one.backends for one in self._config.routes if one.name == name), ())
 
     def _resident(self, targets: tuple[BackendId, ...]) -> tuple[BackendId, ...]:
-        """What is up or coming up beside the targets, the last used first. What a lease keeps
-        free for others isn't ours to bring back."""
+        """Return what is resident beside the targets, the last used first; without reservations,
+        which a switch can't restore."""
         known = self._gate.snapshot().backends
         ours = (one.id for one in self._config.backends if one.id not in targets)
         shots = [known[id] for id in ours if id in known and known[id].state in _STAYING]
@@ -380,8 +380,7 @@ class Story:
         wall: Callable[[], float],
         steps: Iterable[Step] = (),
     ) -> None:
-        """`steps`: those of an earlier run; what was under way then ended with it, or goes on
-        as a step of this one."""
+        """`steps` are those of an earlier run; one that was open then has ended with it."""
         self._targets = frozenset(targets)
         self._wall = wall
         self._steps = [_cut_short(step, wall) for step in steps]
@@ -396,20 +395,20 @@ class Story:
 
     @property
     def stopped(self) -> frozenset[BackendId]:
-        """What was told to stop for the sake of the targets."""
+        """Backends that were stopped for the targets."""
         return frozenset(self._going)
 
     def restore(self, targets: Iterable[BackendId]) -> None:
-        """From now on it is about these."""
+        """Record the restart of these backends from now on."""
         self._targets, self.restoring = frozenset(targets), True
 
     def close(self) -> None:
-        """What still goes on is no longer waited for."""
+        """End the open steps: they are no longer waited for."""
         for name in list(self._open):
             self._end(name, ok=False, detail="it was not waited for to its end")
 
     def fact(self, fact: Fact) -> bool:
-        """Something happened; whether it belongs here."""
+        """Record a fact; return whether it belongs to this switch."""
         before = len(self._steps), tuple(self._open)
         match fact:
             case Decided() if fact.wanted_by in self._targets:

@@ -80,7 +80,7 @@ class ContainerDriver:
             del self._printing_since[backend]
 
     async def open(self) -> None:
-        """Connect. An engine that is away is no error here; `watch` tells."""
+        """Connect. An engine that doesn't answer is no error here: `watch` reports it."""
         self._closed.clear()
         await self._engine.open()
         self._own_ids = await asyncio.to_thread(own_container_ids, hostname=socket.gethostname())
@@ -410,7 +410,7 @@ def start_failed(name: str, refused: EngineRefused) -> LauncherError:
 
 
 def runs_again(container: Container, times: int) -> str:
-    """Who starts it, as far as it can be told."""
+    """Return the message for a container that is started again after each stop."""
     text = f"Container {container.name!r} was stopped and runs again, {times} times: "
     if container.restart_policy in ("", "no"):
         return f"{text}somebody starts it (`docker events` shows when)."
@@ -421,7 +421,7 @@ def runs_again(container: Container, times: int) -> str:
 
 
 def absent(name: str) -> LauncherError:
-    """Nothing answers to the name."""
+    """Return the error for a name that no container and no service has."""
     return LauncherError(
         "backend_missing",
         f"There is no container and no compose service named {name!r}: create it "

@@ -323,7 +323,7 @@ _POLL = 0.02
 """Seconds between looks at what is left of a group whose first process has ended."""
 _KILLED = 10.0
 """Seconds after SIGKILL within which the kernel must have ended everything."""
-_LAST_WORDS = 1.0
+_OUTPUT_GRACE = 1.0
 """Seconds that output may still come in after the end."""
 
 
@@ -391,7 +391,7 @@ class Child:
         """Its last lines; where it has ended, complete."""
         if not self.running:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS):
+                async with asyncio.timeout(_OUTPUT_GRACE):
                     await self._silent.wait()
         return self._ring.tail(lines)
 
@@ -464,7 +464,7 @@ class Child:
         self._on_end()
 
     def _begin_burial(self) -> None:
-        """It ended by itself: what is left of its group goes too."""
+        """End what is left of its group, after it ended by itself."""
         self._burial = tasks.spawn(self._kill(), name=f"bury process {self.instance}")
 
 

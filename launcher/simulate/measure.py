@@ -60,7 +60,7 @@ class Report:
 
 
 def measure(outcome: Outcome, policy: str, starved_after: float = STARVED_AFTER) -> Report:
-    """The numbers of one outcome."""
+    """Return the measures of one outcome."""
     names = outcome.workload.names
     models: list[list[float]] = [[] for _ in names]
     classes: dict[int, list[float]] = {}
@@ -95,7 +95,7 @@ def measure(outcome: Outcome, policy: str, starved_after: float = STARVED_AFTER)
 
 
 def waits(values: Iterable[float], starved_after: float = STARVED_AFTER) -> Waits:
-    """Summed up; zeros where there are none."""
+    """Return the statistics of waits; zeros where there are none."""
     ordered = sorted(values)
     if not ordered:
         return Waits(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
@@ -173,7 +173,7 @@ AGES = (0.0, 10.0, 30.0, 60.0)
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One forecast, the naive one of the same moment, and what came. Seconds."""
+    """One forecast, the naive one of the same moment, and the actual wait. Seconds."""
 
     age: float
     foreseen: float
@@ -185,7 +185,7 @@ class Compared:
 
     @property
     def error(self) -> float:
-        """Above 0 where too much was foreseen."""
+        """Above 0 where the forecast was too long."""
         return self.foreseen - self.came
 
 
@@ -198,9 +198,9 @@ class Accuracy:
     p90: float
     """Of the absolute errors, in seconds."""
     bias: float
-    """The mean error: above 0 where too much is foreseen."""
+    """The mean error: above 0 where forecasts are too long."""
     within_one: float
-    """The share of errors of no more than the spread that was told."""
+    """The share of errors within the forecast's own spread."""
     within_two: float
     left_out: int
     """Forecasts of requests that were never granted."""
@@ -255,7 +255,7 @@ def _within(some: Sequence[Compared], spreads: int) -> float:
 
 @dataclass(slots=True)
 class _Seen:
-    """The waits seen up to a moment that doesn't go back."""
+    """The waits of those granted up to a moment, which only advances: the naive forecast."""
 
     outcome: Outcome
     _granted: list[tuple[float, int]] = field(init=False)

@@ -38,7 +38,7 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked for, as written. Of the tuples, each is `VALUE` or `NAME:VALUE`."""
+    """The options as written. Items of tuples are `VALUE` or `NAME:VALUE`."""
 
     trace: Path | None = None
     capacity: str = "gpu=1"
@@ -60,18 +60,18 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Each(Generic[Value]):
-    """An option's value for every model, and for single ones."""
+    """An option's value for all models, and for single ones."""
 
     option: str
     everyone: Value
     single: Mapping[str, Value] = field(default_factory=dict)
 
     def of(self, model: str) -> Value:
-        """For one model."""
+        """Return the value for one model."""
         return self.single.get(model, self.everyone)
 
     def check(self, models: Sequence[str]) -> None:
-        """Raise OptionError for a model that there isn't."""
+        """Raise OptionError for a model that doesn't exist."""
         for name in self.single:
             if name not in models:
                 raise OptionError(
@@ -98,7 +98,7 @@ def each(
 
 
 def assemble(wanted: Wanted) -> Workload:
-    """The workload. Raises OptionError."""
+    """Return the workload. Raises OptionError."""
     capacity = _read("--capacity", wanted.capacity, units_of)
     starts = each("--start", wanted.start, values.seconds, 25.0)
     stops = each("--stop", wanted.stop, values.seconds, 2.0)

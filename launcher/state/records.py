@@ -31,7 +31,8 @@ class Starts:
         return self.total / self.count if self.count else None
 
     def plus(self, duration: float, at: float) -> Starts:
-        """One more start, which took `duration` and was ready at the wall-clock time `at`."""
+        """Return the counters after one more start, which took `duration` and was ready at the
+        wall-clock time `at`."""
         return Starts(self.count + 1, self.total + duration, duration, at)
 
 
@@ -69,20 +70,20 @@ class Keeper:
 
     @property
     def estimates(self) -> dict[BackendId, Estimates]:
-        """What earlier runs measured."""
+        """The times that earlier runs measured."""
         return {BackendId(id): kept for id, kept in self._store.loaded(ESTIMATES).items()}
 
     @property
     def starts(self) -> dict[BackendId, Starts]:
-        """What earlier runs counted."""
+        """The start counters of earlier runs."""
         return {BackendId(id): kept for id, kept in self._store.loaded(STARTS).items()}
 
     def count(self, backend: BackendId, starts: Starts) -> None:
-        """Keep a backend's start counters."""
+        """Save a backend's start counters."""
         self._store.put(STARTS, backend, starts)
 
     def fact(self, fact: Fact) -> None:
-        """Something happened to a backend."""
+        """Save the times of a backend that was started or stopped."""
         if isinstance(fact, (StartEnded, StopEnded)):
             found = self._snapshot().backends.get(fact.backend)
             if found is not None:
@@ -119,7 +120,7 @@ class DecisionKeeper:
 
     @property
     def kept(self) -> list[Decision]:
-        """Those of earlier runs, the oldest first."""
+        """The decisions of earlier runs, the oldest first."""
         return list(self._store.loaded(DECISIONS).values())
 
     def keep(self, new: Decision, gone: int | None) -> None:

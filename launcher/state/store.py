@@ -30,19 +30,19 @@ log = logging.getLogger(__name__)
 K = TypeVar("K", str, int)
 R = TypeVar("R")
 
-#: Seconds by which a write that nobody waits for may follow.
+#: Seconds by which a write that nobody waits for may be delayed.
 LAG = 0.25
 
-#: Seconds that somebody waits for a write, the end of the process included.
+#: Seconds that `durable` and `close` wait for a write.
 PATIENCE = 5.0
 
 #: Seconds that a write waits for another program that holds the file.
 LOCK_TIMEOUT = 3.0
 
-#: Rows that wait for a file that can't be written; the oldest are given up beyond that.
+#: Most rows that wait for a file that can't be written; beyond that the oldest are dropped.
 MOST_PENDING = 10_000
 
-#: Primary codes of errors that say the file is no good.
+#: Primary codes of errors that say that the file is damaged.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _FORGETFUL = "leases, drains, decisions and measured times will not outlive this run"
@@ -113,7 +113,7 @@ def path_for(state_file: str | None, environ: Mapping[str, str]) -> Path | None:
 
 
 class StateStore:
-    """What was kept, and what is to be kept. Use `await StateStore.open(path, tables)`.
+    """The state file, open for reading and writing. Use `await StateStore.open(path, tables)`.
 
     `put` and `drop` return at once; of several values for one key only the newest is written.
     """
@@ -146,30 +146,30 @@ class StateStore:
 
     @property
     def kept(self) -> bool:
-        """Whether what is put now will outlive this run, as far as anybody can tell."""
+        """Whether what is put now outlives this run, as far as is known."""
         return self._db is not None and not self._failing
 
     @property
     def lost(self) -> bool:
-        """Earlier runs may have kept what this one can't read: the file is another's, was set
-        aside, or there is none."""
+        """Whether records of earlier runs may be unreadable: the file is too new, was set aside, or
+        there is none."""
         return self._lost
 
     def loaded(self, table: Table[K, R]) -> dict[K, R]:
-        """What earlier runs kept, in the order of the keys."""
+        """Return the records of earlier runs, in the order of the keys."""
         return dict(self._loaded.get(table.name, {}))
 
     def put(self, table: Table[K, R], key: K, record: R) -> None:
-        """Keep a record in the place of what had that key."""
+        """Save a record under a key."""
         self._save(table.name, key, table.insert, (key, *table.cells_of(record)))
 
     def drop(self, table: Table[K, R], key: K) -> None:
-        """Keep it no longer."""
+        """Delete a record."""
         self._save(table.name, key, table.delete, (key,))
 
     async def durable(self) -> bool:
-        """Wait until what was put before is on the disk. False where it isn't to be had, which
-        has been said out loud: whoever asks goes on."""
+        """Wait until what was put before is on the disk. False where it can't be written, which has
+        been logged: the caller goes on."""
         if self._thread is None:
             return False
         self._hurry.set()
