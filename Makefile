@@ -18,8 +18,8 @@ MUTANTS ?=
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-setup: ## make .venv with everything needed (PYTHON=… chooses the interpreter)
-	@PYTHON="$(PYTHON)" scripts/bootstrap.sh
+setup: ## make .venv with everything needed, and say which Python it has (PYTHON=… chooses it)
+	@PYTHON="$(PYTHON)" scripts/bootstrap.sh $(if $(filter setup,$(MAKECMDGOALS)),--describe)
 
 engine: ## see to it that a Docker Engine answers (installs it as root on Debian)
 	@scripts/engine.sh

@@ -44,10 +44,8 @@ from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober
-from launcher.state.decided import DECISIONS, DecisionKeeper
-from launcher.state.measured import ESTIMATES, STARTS, Keeper
-from launcher.state.store import StateStore
-from launcher.state.where import path_for
+from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionKeeper, Keeper
+from launcher.state.store import StateStore, path_for
 from launcher.tasks import Group
 from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.exchanges import Exchanges

@@ -19,7 +19,7 @@ from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import Flag, shape
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.gate import Gate
+from launcher.control.base import OperatorGate
 from launcher.core.rehearsal import Step
 from launcher.core.types import (
     RESIDENT,
@@ -40,7 +40,7 @@ from launcher.runtime.asking import ask_for
 LOOK_EVERY = 0.05
 
 
-class Control(Gate, Protocol):
+class Control(OperatorGate, Protocol):
     """What the endpoints use of the dispatcher."""
 
     def waiting(self, most: int) -> list[tuple[Ticket, Progress]]:

@@ -18,8 +18,7 @@ from launcher.api.patience import settle
 from launcher.api.shapes import Limits, shape
 from launcher.api.view import Failed, failure
 from launcher.config import LauncherConfig
-from launcher.control.holders import why
-from launcher.control.leases import Leases
+from launcher.control.leases import Leases, why
 from launcher.control.records import LeaseRecord, LeaseState
 from launcher.core.types import Needs
 from launcher.errors import LauncherError
@@ -251,14 +250,14 @@ def needs_of(needs: Mapping[str, int | str]) -> Needs:
 
 def lease_view(leases: Leases, record: LeaseRecord, *, details: bool) -> LeaseView:
     """A lease as it stands; `details` (log lines, exit codes) are for operators."""
-    remaining = leases.holders.remaining(record)
+    remaining = leases.remaining(record)
     return LeaseView(
         id=record.id,
         state=record.state,
         state_text=why(record),
         route=record.routes[0] if len(record.routes) == 1 else None,
         routes=list(record.routes),
-        backends=list(leases.holders.backends_of(record)),
+        backends=list(leases.backends_of(record)),
         needs=dict(record.needs),
         mode=record.mode,
         note=record.note,

@@ -25,7 +25,7 @@ from launcher.api.patience import settle
 from launcher.api.shapes import Limits, shape
 from launcher.api.status import StatusAnswer
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.finding import check_there, find_mode, find_route
+from launcher.control.base import check_there, find_mode, find_route
 from launcher.control.plane import ControlPlane
 from launcher.control.records import LeaseRecord, SwitchRecord, SwitchState
 from launcher.control.switches import outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.config import LauncherConfig
-from launcher.control.finding import find_route
+from launcher.control.base import find_route
 from launcher.errors import LauncherError
 
 

@@ -16,7 +16,7 @@ from launcher.api.view import Described, describe
 from launcher.config import LauncherConfig
 from launcher.core.types import RESIDENT, BackendId, Failure
 from launcher.drivers.base import ContainerSpec
-from launcher.state.measured import Starts
+from launcher.state.records import Starts
 from launcher.telemetry.facts import Fact, StartEnded, StopStuck
 
 

@@ -22,7 +22,7 @@ from launcher.api.view import Described, Failed, describe, failure
 from launcher.config import BackendConfig, LauncherConfig
 from launcher.control.plane import ControlPlane
 from launcher.core.types import BackendId, Snapshot
-from launcher.state.measured import Starts
+from launcher.state.records import Starts
 
 
 @shape

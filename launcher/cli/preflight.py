@@ -1,5 +1,5 @@
-"""What `launcher check` says of a configuration that reads well: what can't work in the world
-as it is, and what will surprise. Looks, and starts and stops nothing."""
+"""What `launcher check` finds in a configuration that reads well: what can't work (files,
+programs, containers), and what may surprise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Report:
 
 
 async def check(config: LauncherConfig) -> Report:
-    """Look at everything that the configuration names. An engine that is away is a warning."""
+    """Look at everything that the configuration names. An engine that doesn't answer is a
+    warning."""
     report = Report(warnings=config.warnings) + await asyncio.to_thread(_check_files, config)
     report += Report(warnings=(*_timeouts(config), *_prewarm(config), *exposure.warnings(config)))
     report += await _check_programs(config)
@@ -107,7 +108,7 @@ async def _check_container(driver: ContainerDriver, backend: BackendConfig) -> R
     except LauncherError as error:
         if error.code != "backend_missing":
             raise
-        # The driver's own warnings have said it.
+        # It is among the driver's own warnings.
         return Report()
     spec = backend.driver
     if found is None or not isinstance(spec, ContainerSpec):

@@ -14,8 +14,8 @@ from launcher.config.tables import Table
 def read(
     tables: Mapping[str, Table], launcher: Table, routes: Sequence[RouteConfig]
 ) -> tuple[KeyConfig, ...]:
-    """The keys of these tables, by name, behind those of `[launcher]`'s lists; what is wrong
-    with them is noted there."""
+    """Return the keys of `[launcher]`'s lists, then those of these tables; what is wrong with
+    them is noted."""
     listed = _listed(launcher)
     known = [route.name for route in routes]
     found = {key.digest: key for key in listed}
@@ -38,12 +38,12 @@ def read(
 
 
 def digest(key: str) -> bytes:
-    """What is compared in the place of a key: its SHA-256."""
+    """Return the SHA-256 of a key, which is compared in its place."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def _listed(launcher: Table) -> list[KeyConfig]:
-    """One for each key of the lists; one that stands in both has the scopes of both."""
+    """Return a key for each secret of the lists; one that is in both has the scopes of both."""
     users, operators = launcher.get(schema.API_KEYS), launcher.get(schema.ADMIN_KEYS)
     names = {secret: f"admin_keys:{number}" for number, secret in enumerate(operators, 1)}
     names |= {secret: f"api_keys:{number}" for number, secret in enumerate(users, 1)}

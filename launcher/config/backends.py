@@ -11,10 +11,10 @@ from launcher.config.tables import Table
 from launcher.core.types import BackendId, Needs
 from launcher.drivers.base import ContainerSpec, DriverSpec, ProcessSpec
 
-#: vLLM's and most others'.
+#: The port of vLLM and most others.
 DEFAULT_PORT = 8000
 
-#: Of the backend's own fields, those in which two descriptions of one container must agree.
+#: Fields in which two descriptions of one container must agree.
 _SHARED = (
     *("health", "needs", "idle_timeout", "start_timeout", "max_queue", "busy"),
     *("max_in_flight", "linger", "start_guess", "stop_guess"),
@@ -32,8 +32,8 @@ class Described:
 
 
 def describe(name: str, table: Table) -> Described | None:
-    """The backend of one table; None (noted in the table's problems) where it names nothing
-    to start. The table's name is the backend's id."""
+    """Return the backend of one table, whose name is its id; None where the table names nothing
+    to start (which is noted)."""
     driver: DriverSpec | None
     if schema.CONTAINER in table and schema.COMMAND in table:
         table.problem("has both container and command: keep one")
@@ -83,8 +83,8 @@ def _process(table: Table) -> ProcessSpec | None:
     if schema.ADDRESS in table:
         table.problem("belongs to container; a command is told its {port}", schema.ADDRESS)
     command, env, port = table.get(schema.COMMAND), table.get(schema.ENV), table.get(schema.PORT)
-    told = any("{port}" in text for text in (*command, *(value for _, value in env)))
-    if command and port is None and not told and schema.PORT not in table:
+    has_port = any("{port}" in text for text in (*command, *(value for _, value in env)))
+    if command and port is None and not has_port and schema.PORT not in table:
         table.problem(
             "nothing tells the program its port: write {port} where it goes, "
             "or set port to the one it always uses",
@@ -107,9 +107,11 @@ def _process(table: Table) -> ProcessSpec | None:
 
 
 def share(described: list[Described], capacity: Needs) -> dict[BackendId, BackendConfig]:
-    """Id of every table → its backend. Tables that describe the same container in the same way
-    share one backend; where they disagree, that is a problem: two backends can't hold one
-    container."""
+    """Return the backend of every table, by the table's name.
+
+    Tables that describe the same container in the same way share one backend; where they
+    disagree, that is noted: two backends can't hold one container.
+    """
     by_id: dict[BackendId, BackendConfig] = {}
     holder: dict[str, Described] = {}
     for one in described:
@@ -130,7 +132,7 @@ def share(described: list[Described], capacity: Needs) -> dict[BackendId, Backen
 
 
 def _differing(one: BackendConfig, other: BackendConfig, capacity: Needs) -> list[str]:
-    """The names of what two descriptions of one container don't agree on."""
+    """Return the names of the fields in which two descriptions of one container differ."""
     one, other = (
         replace(each, needs=capacity if each.needs is None else each.needs) for each in (one, other)
     )

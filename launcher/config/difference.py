@@ -19,13 +19,13 @@ from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, DriverSpec, ProcessSpec, ReservedSpec, same_start
 from launcher.errors import ConfigError
 
-#: What was chosen once, when the launcher came up.
+#: Fields that are fixed when the launcher starts.
 FIXED = (
     *("listen", "admin_listen", "tls_cert", "tls_key", "policy", "docker_host"),
     *("compose_project", "state_file"),
 )
 
-#: Of these, what may change for the connections to come, where it was and stays in use.
+#: Of these, those that may change for new connections if TLS was and stays in use.
 _CERTIFICATE = ("tls_cert", "tls_key")
 
 #: Fields that are compared apart, or are no setting.
@@ -37,7 +37,7 @@ _SPELLED = {"prefixes": "path", "hosts": "host", "backends": "backend"}
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Of routes or of backends: who came, who went, and which keys of the others changed."""
+    """Routes or backends: those added, those removed, and which keys of the others changed."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -54,13 +54,13 @@ class Difference:
 
     routes: Names = Names()
     backends: Names = Names()
-    """Those that are replaced stand in `replaced` alone."""
+    """Without those in `replaced`."""
     replaced: tuple[str, ...] = ()
-    """Backends that are something else from now on: what runs drains and is stopped first."""
+    """Backends with another container or command: the old one drains and is stopped first."""
     settings: tuple[str, ...] = ()
     """Keys of [launcher], and tables such as `capacity` or `aliases`."""
     needs_restart: tuple[str, ...] = ()
-    """Keys of [launcher] that can't change while it runs; they are as they were."""
+    """Keys of [launcher] that can't change while it runs; their old values stay."""
 
     def __bool__(self) -> bool:
         """Whether anything changes now."""
@@ -173,8 +173,8 @@ def keeping_ids(
 def _ids(
     held: Mapping[BackendId, DriverSpec], new: Mapping[BackendId, DriverSpec]
 ) -> dict[BackendId, BackendId]:
-    """Name of each new table → id. What stayed as it was comes first, then what is the same
-    under another name; the rest has its table's name, or one like it."""
+    """Return the id of each new table: unchanged ones keep theirs, then renamed ones; the others
+    get the table's name, or one like it."""
     same = {id: id for id, spec in new.items() if id in held and _what(held[id]) == _what(spec)}
     taken = set(same)
     by_what = {_what(spec): id for id, spec in held.items() if id not in taken}
@@ -200,7 +200,7 @@ def _free(id: BackendId, taken: Iterable[BackendId], known: Iterable[BackendId])
 
 
 def _what(spec: DriverSpec) -> _What:
-    """What is held, however it is held."""
+    """Return what identifies a backend, whatever its settings."""
     match spec:
         case ContainerSpec():
             return ("container", spec.container)

@@ -34,7 +34,7 @@ def warnings(config: LauncherConfig) -> list[str]:
 
 
 def _beyond(listen: Iterable[Listen]) -> str:
-    """Those of the addresses that other machines may reach, listed."""
+    """Return the addresses that other machines may reach, joined by commas."""
     return ", ".join(str(one) for one in listen if not _private(one))
 
 

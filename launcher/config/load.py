@@ -54,7 +54,7 @@ def load_config(path: str | None, environ: Mapping[str, str]) -> LauncherConfig:
 
 
 def _line(problem: str) -> float:
-    """Problems in the order of the file's lines, those without a line behind them."""
+    """Return the sort key of a problem: its line; problems without a line come last."""
     found = re.search(r":(\d+): \[", problem)
     return int(found[1]) if found else math.inf
 
@@ -80,12 +80,12 @@ class _Loader:
         )
 
     def config(self) -> LauncherConfig:
-        """Everything read; good for use where no problem was noted."""
+        """Return the configuration; usable only if no problem was noted."""
         self._launcher.check_names("launcher")
         self._launcher.read_all("launcher")
-        told = len(self._document.problems)
+        before = len(self._document.problems)
         capacity = self._capacity()
-        capacity_is_known = len(self._document.problems) == told
+        capacity_is_known = len(self._document.problems) == before
         described, drafts = self._described_and_drafted()
         by_id = backends.share(described, capacity)
         if capacity_is_known:
@@ -155,7 +155,7 @@ class _Loader:
         return described, drafts
 
     def _check_only_route(self, table: Table) -> None:
-        """Of a table that names a backend of its own: what describes one belongs there."""
+        """Note keys of a backend in the table of a route that names a [backends.NAME]."""
         allowed = schema.names("route")
         for key in schema.KEYS:
             if key in table and key.name not in allowed:
@@ -194,7 +194,7 @@ class _Loader:
             self._launcher.problem(f'there is no route "{home}"{hint}', schema.HOME)
 
     def _check_apart(self) -> None:
-        """Of two addresses, one for clients and one for operators, none can be both."""
+        """Note addresses that are in both `listen` and `admin_listen`."""
         clients = self._launcher.get(schema.LISTEN)
         for address in self._launcher.get(schema.ADMIN_LISTEN):
             if address in clients and (address.port or address.unix_path):

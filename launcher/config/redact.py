@@ -13,19 +13,19 @@ from launcher.drivers.base import ProcessSpec
 
 MASK = "***"
 
-#: Names of environment variables whose values are nobody's business.
+#: Names of environment variables whose values are secret.
 _PRIVATE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 
 
-#: So many secrets that were configured before stay hidden: what was started with one may
-#: still print it.
+#: How many secrets of earlier configurations stay hidden: a backend that was started with one
+#: may still print it.
 REMEMBERED = 100
 
 
 class Redactor:
     """Replaces every configured secret by `***`, also where it is percent-encoded or escaped
-    as in JSON. Its cost does not depend on how many secrets there are by more than one regex.
-    `text` may be called on any thread."""
+    as in JSON, with one regular expression for all of them. `text` may be called on any
+    thread."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: dict[Secret, None] = {}
@@ -34,7 +34,7 @@ class Redactor:
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[Secret]) -> None:
-        """Hide these from now on, and those that were configured before, the latest of them."""
+        """Hide these from now on, and the last REMEMBERED of those before."""
         now = dict.fromkeys(secrets)
         earlier = [secret for secret in self._known if secret not in now]
         known = {**dict.fromkeys(earlier[-REMEMBERED:]), **now}
@@ -47,13 +47,13 @@ class Redactor:
             if secret.value:
                 forms |= {secret.value, quote(secret.value, safe="")}
                 forms.add(json.dumps(secret.value)[1:-1])
-        # Longest first: of two secrets that begin alike, the rest of the longer must not stay.
+        # Longest first: where one secret begins another, none of the longer one may stay.
         ordered = sorted(forms, key=lambda form: (-len(form), form))
         pattern = "|".join(re.escape(form) for form in ordered)
         self._text = re.compile(pattern) if ordered else None
 
     def text(self, text: str) -> str:
-        """The text without the secrets."""
+        """Return the text without the secrets."""
         return self._text.sub(MASK, text) if self._text is not None else text
 
     def __repr__(self) -> str:
@@ -61,8 +61,8 @@ class Redactor:
 
 
 def secrets_of(config: LauncherConfig) -> tuple[Secret, ...]:
-    """Every secret of a configuration: keys, and what processes get in variables that are
-    named like one (`HF_TOKEN`, `…_PASSWORD`)."""
+    """Return every secret of a configuration: keys, and the variables of processes that are named
+    like one (`HF_TOKEN`, `…_PASSWORD`)."""
     found = [key.secret for key in config.keys if key.secret is not None]
     for backend in config.backends:
         if backend.backend_key is not None:

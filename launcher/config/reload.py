@@ -29,15 +29,15 @@ Load = Callable[[], LauncherConfig]
 
 
 class Running(Protocol):
-    """What has a configuration and can take another."""
+    """A launcher that can take another configuration."""
 
     @property
     def config(self) -> LauncherConfig:
-        """The one that it has."""
+        """The current one."""
         ...
 
     def leaving(self) -> Mapping[BackendId, DriverSpec]:
-        """What backends still hold that they are no longer configured to be."""
+        """Return what is still held and no longer configured."""
         ...
 
     def take(self, config: LauncherConfig) -> None:
@@ -50,7 +50,7 @@ class Running(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What came of one reload."""
+    """The outcome of one reload."""
 
     difference: Difference
     warnings: tuple[str, ...]
@@ -69,8 +69,8 @@ class Reloader:
     async def reload(self, asked_by: str) -> Reloaded:
         """Read it again and apply what differs. `asked_by` is for the log: `SIGHUP`.
 
-        Raises ConfigError with all that is wrong; nothing has changed then. Several at a time
-        have their turns, each with what it reads when it comes.
+        Raises ConfigError with all that is wrong; nothing has changed then. Concurrent calls run
+        one after the other, each reading anew.
         """
         async with self._turn:
             began = time.monotonic()
@@ -113,8 +113,8 @@ def _log(asked_by: str, done: Reloaded) -> None:
 
 
 def sentence(difference: Difference) -> str:
-    """Such as `added route a; changed route b (models, max_wait); replaced backend c`; empty
-    where nothing changes."""
+    """Return a difference as text, such as `added route a; changed route b (models, max_wait)`;
+    empty where nothing changes."""
     parts = []
     for kind, names in (("route", difference.routes), ("backend", difference.backends)):
         if names.added:
@@ -135,16 +135,16 @@ def _some(verb: str, kind: str, names: list[str] | tuple[str, ...]) -> str:
     return f"{verb} {kind}{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
-#: Seconds between two looks at the files.
+#: Seconds between two checks of the files.
 POLL_INTERVAL = 1.0
 
 _SECRET = re.compile(r"""["']file:([^"']+)["']""")
 
 Files = Callable[[], tuple[str, ...]]
-"""Names what is to be looked at. May block."""
+"""Returns the files to watch. May block."""
 
 Looks = dict[str, tuple[int, int, int] | None]
-"""File → what tells it from its earlier self; None where there is none."""
+"""File → inode, size and modification time; None where there is no file."""
 
 
 def files_of(path: str | None, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def files_of(path: str | None, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 async def changes(files: Files, every: float | None = None) -> AsyncGenerator[None, None]:
-    """Yield whenever the files have changed and then stayed as they were for one look, so that
+    """Yield whenever the files have changed and then stayed unchanged for one check, so that
     whoever writes them is done. Never ends. `every` is in seconds, by default POLL_INTERVAL.
 
     Files are looked up by name, which works with editors that write a new file and rename it,

@@ -28,7 +28,7 @@ from launcher.config.tables import Table
 from launcher.core.types import BackendId, Needs
 from launcher.drivers.base import ContainerSpec
 
-#: What people can say and URLs can hold.
+#: A name that is easy to say and needs no escaping in a URL.
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -42,7 +42,7 @@ class Drafted:
 
 
 def check_word(name: str, table: Table, what: str) -> bool:
-    """Whether a name is one that people can say and URLs can hold; note it where it isn't."""
+    """Whether a name is a lower-case word with dashes; note it where it isn't."""
     if NAME.fullmatch(name):
         return True
     better = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
@@ -58,7 +58,7 @@ def check_name(name: str, table: Table) -> None:
 
 
 def draft(name: str, table: Table, backends: tuple[str, ...]) -> Drafted:
-    """The route of one table, holding backends of these names."""
+    """Return the route of one table, with the names of its backends."""
     prefixes = (f"/{name}", *(one for one in table.get(schema.PATH) if one != f"/{name}"))
     for prefix in prefixes[1:]:
         if (first := prefix.split("/")[1]) in RESERVED:
@@ -89,8 +89,8 @@ def draft(name: str, table: Table, backends: tuple[str, ...]) -> Drafted:
 def bind(
     drafts: list[Drafted], by_id: Mapping[BackendId, BackendConfig], declared: Collection[str]
 ) -> list[Drafted]:
-    """Names of backends → the backends' ids; models by default. A backend that nobody declared
-    is noted; what is wrong with one that was declared has been told already."""
+    """Replace names of backends by ids, and fill in default models. A backend that isn't declared
+    is noted; what is wrong with a declared one has been noted before."""
     bound: list[Drafted] = []
     for one in drafts:
         found: dict[BackendId, None] = {}
@@ -108,9 +108,9 @@ def bind(
 def _with_default_models(
     drafts: list[Drafted], by_id: Mapping[BackendId, BackendConfig]
 ) -> list[Drafted]:
-    """A route that says no models serves its container's name, or its own for a command.
+    """Give a route without `models` its container's name, or its own name for a command.
 
-    Of several routes to one backend the first that says nothing gets that name.
+    Of several routes to one backend only the first without `models` gets that name.
     """
     named: set[tuple[BackendId, str]] = set()
     found: list[Drafted] = []
@@ -138,7 +138,7 @@ def check_unique(drafts: list[Drafted]) -> None:
     for one in drafts:
         _claim(prefixes, one, one.route.prefixes[1:], "prefix", schema.PATH)
         _claim(hosts, one, one.route.hosts, "host", schema.HOST)
-    # Models that somebody wrote first, for the same reason.
+    # Models that are written in the file first, for the same reason.
     for one in sorted(drafts, key=lambda draft: not draft.says_models):
         _claim(models, one, (model.id for model in one.route.models), "model", schema.MODELS)
 
@@ -162,15 +162,15 @@ def _claim(
         own.add(name)
 
 
-#: What has to be known of a request before anybody knows which member serves it, and would
-#: break a promise of the others if the first spoke for all.
+#: Fields that decide about a request before it is known which member serves it: all members
+#: must agree in them.
 AGREED = ("public", "wake")
 
 
 def read_aliases(
     document: Document, environ: Mapping[str, str], routes: Sequence[RouteConfig]
 ) -> tuple[AliasConfig, ...]:
-    """The aliases of a document; what is wrong with them is among its problems."""
+    """Return the aliases of a document; what is wrong with them is noted."""
     by_model = {model.id: route for route in routes for model in route.models}
     found = []
     for alias, value in document.aliases.items():
@@ -188,7 +188,7 @@ def _alias(
     environ: Mapping[str, str],
     by_model: Mapping[str, RouteConfig],
 ) -> AliasConfig:
-    """One alias. Raises ValueError with what is wrong with it first."""
+    """Return one alias. Raises ValueError with the first thing that is wrong."""
     if not alias.strip() or not alias.isprintable() or alias != alias.strip():
         raise ValueError("an alias is a model id: printable, and no blanks around it")
     if alias in by_model:
@@ -241,9 +241,9 @@ def read_modes(
     capacity: Needs,
     max_lease: float,
 ) -> tuple[ModeConfig, ...]:
-    """The modes of these tables, by name; what is wrong with them is noted there.
+    """Return the modes of these tables; what is wrong with them is noted.
 
-    `max_lease` in seconds: what a mode lasts that doesn't say, and at most.
+    `max_lease` in seconds is the default duration of a mode, and the longest.
     """
     by_name = {route.name: route for route in routes}
     needs = {one.id: dict(capacity if one.needs is None else one.needs) for one in backends}
@@ -276,7 +276,7 @@ def _check_routes(
     for name in dict.fromkeys(one for one in mode.routes if mode.routes.count(one) > 1):
         table.problem(f'route "{name}" is listed twice', schema.MODE_ROUTES)
     choices = [by_name[name].backends for name in mode.routes if name not in unknown]
-    # A route without backends has been told of where it stands.
+    # A route without backends has been noted already.
     if not unknown and all(choices) and not _fit(choices, needs, dict(capacity)):
         table.problem(
             "these routes don't fit side by side: leave one out, or see to their needs and the "
@@ -291,7 +291,7 @@ def _fit(
     left: Mapping[str, int],
     held: frozenset[BackendId] = frozenset(),
 ) -> bool:
-    """Whether of each route some backend can be up at the same time as those of the others."""
+    """Whether one backend of each route can be resident together with one of each other route."""
     if not choices:
         return True
     for backend in choices[0]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher.config import schema
 
-#: Where routes.toml is looked for, where nobody says.
+#: Where routes.toml is looked for, in this order, unless a file is named.
 DEFAULT_PLACES = ("routes.toml", "/etc/launcher/routes.toml")
 
 #: The tables that a file may hold.
@@ -38,7 +38,7 @@ ELSEWHERE = frozenset(
 )
 
 #: Key of [launcher] → variables of other programs, and what an image sets for whoever sets
-#: nothing: the first that is set fills in what neither the file nor `LAUNCHER_*` says.
+#: nothing: the first that is set fills in what neither the file nor `LAUNCHER_*` sets.
 FILLS_IN: dict[str, tuple[str, ...]] = {
     "listen": ("LAUNCHER_DEFAULT_LISTEN",),
     "idle_timeout": ("IDLE_SECONDS",),
@@ -49,10 +49,10 @@ FILLS_IN: dict[str, tuple[str, ...]] = {
     "compose_project": ("COMPOSE_PROJECT_NAME",),
 }
 
-#: A secret file is a line or a few; whatever is larger is the wrong file.
+#: A secret file has a few lines; a larger one is the wrong file.
 SECRET_FILE_LIMIT = 64 * 1024
 
-#: `$${` is a literal `${`; then `${NAME}` and `${NAME:-default}`; then what is neither.
+#: `$${`, which is a literal `${`; `${NAME}` and `${NAME:-default}`; any other `${`.
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|(\$\{)")
 
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?")
@@ -67,7 +67,7 @@ class Value:
     where: str
     """Such as `routes.toml:7: [routes.coder] port`: what a message about it begins with."""
     literal: bool = False
-    """From the environment: `${…}` in it means nothing."""
+    """From the environment: `${…}` in it isn't expanded."""
 
 
 Values = dict[str, Value]
@@ -75,7 +75,7 @@ Values = dict[str, Value]
 
 @dataclass(slots=True)
 class Document:
-    """All that was said, by table."""
+    """All values, by table."""
 
     source: str = "environment"
     launcher: Values = field(default_factory=dict)
@@ -92,14 +92,14 @@ class Document:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` (did you mean "x"?)`, or nothing."""
+    """Return ` (did you mean "x"?)` where a known word is close, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 def find_file(path: str | None, environ: Mapping[str, str]) -> str | None:
-    """The file to read: the one named, by argument or `LAUNCHER_CONFIG`, else the first of the
-    default places that exists."""
+    """Return the file to read: the one named, by argument or `LAUNCHER_CONFIG`, else the first
+    of the default places that exists."""
     named = path or environ.get("LAUNCHER_CONFIG")
     if named:
         return named
@@ -107,7 +107,7 @@ def find_file(path: str | None, environ: Mapping[str, str]) -> str | None:
 
 
 def read_file(path: str) -> Document:
-    """One file. What is wrong with it is in the document's problems."""
+    """Read one file; what is wrong with it is in the document's problems."""
     document = Document(source=path)
     try:
         text = Path(path).read_bytes().decode()
@@ -162,8 +162,7 @@ def _values(table: dict[str, object], path: tuple[str, ...], lines: _Lines) -> V
 
 
 class _Lines:
-    """Which line a table or key stands on, as far as a look at the lines' beginnings tells;
-    only messages depend on it."""
+    """Finds the line of a table or key by the beginnings of lines; for messages only."""
 
     def __init__(self, path: str, text: str) -> None:
         self._path = path
@@ -229,7 +228,7 @@ def _add_inherited(document: Document, environ: Mapping[str, str]) -> None:
             break
 
 
-#: Inherited names that somebody sets for this program alone: ignoring them would surprise.
+#: Inherited names that are meant for this program alone: ignoring them is worth a warning.
 _CONTESTED = ("IDLE_SECONDS", "START_TIMEOUT_SECONDS", "PREWARM_ROUTES", "DOCKER_HOST_SOCKET")
 
 
@@ -249,14 +248,14 @@ def _add_routes(document: Document, environ: Mapping[str, str]) -> None:
         document.at.setdefault(f"[routes.{route}]", f"environment: MAP__{found[1]}__*")
         values = document.routes.setdefault(route, {})
         if field_name == "container":
-            # The container takes the place of whatever the file starts for this route.
+            # The container replaces whatever the file starts for this route.
             values.pop("backend", None)
             values.pop("command", None)
         values[field_name] = Value(environ[name], f"environment: {name}", literal=True)
 
 
 class Unresolved(ValueError):
-    """A variable or secret file that isn't there. The message says it all."""
+    """A variable or secret file is missing. The message is complete."""
 
 
 def expand(raw: object, environ: Mapping[str, str]) -> object:
@@ -295,7 +294,7 @@ def _resolve(found: re.Match[str], environ: Mapping[str, str]) -> str:
 
 
 def read_secret_files(raw: object) -> object:
-    """`file:/path` → what the file holds; in a list too."""
+    """Replace `file:/path` by the file's content, in a list too. Raises Unresolved."""
     if isinstance(raw, list):
         parts: list[object] = []
         for one in raw:
@@ -312,7 +311,8 @@ def read_secret_files(raw: object) -> object:
 
 
 def lookup(environ: Mapping[str, str], name: str) -> str | None:
-    """A variable, or the contents of the file that `<name>_FILE` names. None: neither is set.
+    """Return a variable, or the content of the file that `<name>_FILE` names; None where neither
+    is set.
 
     Raises ValueError where the file can't be read.
     """
@@ -328,7 +328,7 @@ def lookup(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def secret_file(path: str) -> str:
-    """What a secret file holds, without the line end that editors leave.
+    """Return the content of a secret file without its last line end.
 
     Raises ValueError where it can't be read.
     """

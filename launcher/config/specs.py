@@ -13,25 +13,25 @@ from launcher.http.endpoint import Listen
 GIB = 1024**3
 MIB = 1024**2
 
-#: How the scheduler decides; `launcher.core.policy` holds what the names stand for.
+#: Names of the scheduling policies in `launcher.core.policy`.
 PolicyName = Literal["bounded", "arrival", "collation"]
 
-#: What a key may be good for: the use of routes, looking, and operating.
+#: What a key may do: use routes, read status and metrics, operate.
 KeyScope = Literal["infer", "observe", "admin"]
 
-#: First path segments that no route may be named by, now and for what is to come.
+#: First path segments of the launcher's own paths, present and future: no route's name.
 RESERVED = frozenset(
     "openai v1 anthropic api admin healthz readyz health status routes stats metrics models "
     "mode switch stop jobs queue openapi.json".split()
 )
 
-#: Paths that neither wake a backend nor keep it, where the route doesn't say otherwise.
+#: Default paths that neither start a backend nor keep it from its idle stop.
 QUIET = ("/health", "/healthz", "/ready", "/readyz", "/ping", "/metrics", "/v1/health")
 
-#: The words for a request's class and for what it may wake, in routes.toml and in headers.
+#: Values of `priority` and `wake` in routes.toml and in headers.
 PRIORITIES = {one.name.lower(): one for one in Priority}
 WAKES = {one.value: one for one in Wake}
-#: The words for what a request does whose place is leased, in routes.toml.
+#: Values of `on_lease` in routes.toml.
 ON_LEASE = {one.value: one for one in OnLease}
 
 
@@ -47,7 +47,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class KeyConfig:
-    """A key: what it opens, and how much of it."""
+    """An API key: what it may do, and its limits."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -56,15 +56,15 @@ class KeyConfig:
     routes: frozenset[str] | None = None
     """Names of the routes it may use; None: all."""
     priority: Priority | None = None
-    """In the place of the routes'; None: theirs."""
+    """Replaces the routes' own; None: theirs."""
     wake: Wake | None = None
-    """In the place of the routes'; None: theirs."""
+    """Replaces the routes' own; None: theirs."""
     max_in_flight: int | None = None
     """Requests to routes at a time; None: no bound."""
     requests_per_minute: int | None = None
     """Requests to routes in any 60 s; None: no bound."""
     secret: Secret | None = None
-    """The key itself, where the configuration holds it: to be taken out of what others read."""
+    """The key itself, where the configuration holds it; it is redacted in logs and errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How readiness is asked."""
+    """How readiness is probed."""
 
     kind: Literal["http", "docker", "tcp", "none"] = "http"
     """`none`: it is ready once it runs."""
@@ -98,20 +98,20 @@ class BackendConfig:
     start_timeout: float = 600.0
     max_queue: int = 512
     busy: str | None = None
-    """Path that says whether work goes on which no request holds (ComfyUI's `/queue`)."""
+    """Path that reports work that no request in flight stands for (ComfyUI's `/queue`)."""
     backend_key: Secret | None = None
     max_in_flight: int | None = None
-    """Requests it is given at a time, at most; None: no bound."""
+    """Most requests in flight at a time; None: no bound."""
     linger: float = math.inf
-    """The longest it stays, idle, while others wait for its place; 0: not at all."""
+    """The longest that it stays idle while others wait for its capacity; 0: not at all."""
     start_guess: float = 30.0
-    """How long a start takes, until one was measured."""
+    """Assumed duration of a start until one was measured."""
     stop_guess: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class RouteConfig:
-    """One route: what requests it matches, and how they are carried."""
+    """One route: which requests it matches, and how they are forwarded."""
 
     name: str
     backends: tuple[BackendId, ...]
@@ -137,7 +137,7 @@ class RouteConfig:
 
 @dataclass(frozen=True, slots=True)
 class AliasConfig:
-    """A model id that stands for others: served by whichever is resident, else by the first."""
+    """A model id that stands for several: the resident one serves it, else the first."""
 
     id: str
     models: tuple[str, ...]
@@ -146,18 +146,18 @@ class AliasConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModeConfig:
-    """A lease with a name: while it lasts, its routes' backends keep their places."""
+    """A named lease: while it lasts, its routes' backends stay resident."""
 
     name: str
     routes: tuple[str, ...]
     """Names of routes that fit side by side."""
     ttl: float
-    """Seconds that it lasts where nobody says otherwise; at most `max_lease`."""
+    """Default duration in seconds; at most `max_lease`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LauncherConfig:
-    """Everything routes.toml and the environment say, checked."""
+    """The whole configuration, checked."""
 
     routes: tuple[RouteConfig, ...] = ()
     backends: tuple[BackendConfig, ...] = ()
@@ -166,7 +166,7 @@ class LauncherConfig:
     capacity: Needs = (("gpu", 1),)
     listen: tuple[Listen, ...] = (Listen("127.0.0.1", 8000),)
     admin_listen: tuple[Listen, ...] = ()
-    """Where operators' endpoints answer, and nowhere else; empty: wherever clients' do."""
+    """The only addresses of operators' endpoints; empty: those of `listen`."""
     allowed_hosts: tuple[str, ...] | None = None
     """What clients may call the launcher by, besides names that nobody else can have: in lower
     case, `*.example.org` for all below it, `*` for any. None: what operators' endpoints are
@@ -177,7 +177,7 @@ class LauncherConfig:
     home: str | None = None
     """The route whose backend becomes resident again when the last lease has ended."""
     max_lease: float = 5400.0
-    """The longest that a lease may last, in seconds; pins, which have no end, aside."""
+    """The longest that a lease may last, in seconds; pins have no end."""
     policy: PolicyName = "bounded"
     batch_max_wait: float = 1800.0
     """The `max_wait` of requests of the class `batch`; and after each such time that it has

@@ -1,5 +1,5 @@
 """One table of the configuration, read key by key: variables filled in, values checked, and
-every problem noted instead of raised, so that all of them can be told at once."""
+every problem noted instead of raised, so that all of them are reported at once."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ class Table:
                 self._problems.append(f"{value.where}: unknown key{hint}")
 
     def read_all(self, *scopes: Scope) -> None:
-        """Read every key of these scopes now, to hear of all that is wrong, used or not."""
+        """Read every key of these scopes, used or not, to note all that is wrong."""
         for key in KEYS:
             if key in self and not set(scopes).isdisjoint(key.scopes):
                 self.get(key)
 
     def get(self, key: Key[T]) -> T:
-        """The value of a key: this table's, else that of [launcher], else the default; the
-        default, too, where the value is no good (which is noted)."""
+        """Return the value of a key: this table's, else that of [launcher], else the default; also
+        the default where the value is wrong (which is noted)."""
         if key.name not in self._read:
             value = self._values.get(key.name)
             if value is not None:
@@ -109,7 +109,7 @@ def _home(name: str) -> str:
 
 
 def _shown(raw: object) -> str:
-    """The value as written, for the end of a message; nothing for tables and lists."""
+    """Return the value as written, for the end of a message; empty for tables and lists."""
     if isinstance(raw, bool):
         return f", not {str(raw).lower()}"
     if isinstance(raw, str):

@@ -1,8 +1,7 @@
-"""What every driver does, and the words it is told and answers in.
+"""What every driver does, and the data that goes in and out.
 
-A driver holds backends: it starts, stops and looks at them. It never decides. Each
+A driver holds backends: it starts, stops and inspects them. It never decides. Each
 instance has a name (`docker@local`, `process@local`) and serves many backends.
-Drivers import `core.types` and `errors` and nothing else of the launcher.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class ReservedSpec:
-    """A place that is kept for work outside the launcher; nothing is started in it."""
+    """Capacity that is kept for work outside the launcher; nothing is started."""
 
     port: None = None
     stop_grace: float = 0.0
@@ -56,8 +55,8 @@ DriverSpec = ContainerSpec | ProcessSpec | ReservedSpec
 
 
 def same_start(one: DriverSpec, other: DriverSpec) -> bool:
-    """Whether the same thing is started and reached in the same way; how long a stop may take
-    is no part of that."""
+    """Whether both start the same thing and reach it in the same way, whatever their
+    `stop_grace`."""
     return replace(one, stop_grace=0.0) == replace(other, stop_grace=0.0)
 
 

@@ -8,7 +8,7 @@ from launcher.api.stats import REMEMBERED, History, Stats
 from launcher.config import BackendConfig
 from launcher.core.types import BackendId, BackendState, Failure, Forecast
 from launcher.drivers.base import ContainerSpec
-from launcher.state.measured import Starts
+from launcher.state.records import Starts
 from launcher.telemetry.facts import StartEnded, StartOutcome
 from launcher.telemetry.record import ExchangeRecord
 from tests.api.world import CHAT, CODER, CONFIG, TINY, FakeControl, read, request
