@@ -14,18 +14,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from launcher.config import Secret
 from launcher.core.types import BackendId, Forecast, Hold, OnLease, Priority, Wake
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    from launcher.runtime.permits import Permit
 
 
 class Ask(NamedTuple):
@@ -127,9 +121,6 @@ class Admission(Protocol):
 
 class Gate(Protocol):
     """What the proxy needs of the dispatcher."""
-
-    permits: dict[BackendId, Permit]
-    """Those that are open."""
 
     def admit(self, ask: Ask) -> Admission:
         """Answers at once; costs no task and no future where the backend is ready."""

@@ -67,7 +67,6 @@ from launcher.runtime.gate import Place
 from launcher.runtime.held import Clock, Held
 from launcher.runtime.liveness import Liveness
 from launcher.runtime.operations import Operations
-from launcher.runtime.permits import Permit
 from launcher.runtime.places import Places
 from launcher.runtime.probe import Probe
 from launcher.runtime.progress import progress
@@ -127,7 +126,6 @@ class Dispatcher:
         self._alarm = Alarm(self._clock, lambda: self.feed(Tick()))
         self._tasks = tasks.Group()
         self._closing = False
-        self.permits: dict[BackendId, Permit] = {}
 
     def __repr__(self) -> str:
         return f"<Dispatcher tickets={len(self._places)} {self._tasks}>"
