@@ -26,7 +26,15 @@ from launcher import __version__
 from launcher.config import LauncherConfig
 from launcher.core.effects import Reject
 from launcher.core.types import BackendId, BackendState, Snapshot
-from launcher.telemetry.facts import Fact, Granted, StartEnded, StopBegan, StopEnded, StopStuck
+from launcher.telemetry.facts import (
+    Fact,
+    Granted,
+    GrantedAtOnce,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
 from launcher.telemetry.metrics_table import METRICS, MetricSpec
 from launcher.telemetry.numbers import BackendNumbers, Histogram, RouteNumbers
 
@@ -78,6 +86,9 @@ class Metrics(Collector):
 
     def fact(self, fact: Fact) -> None:
         """Count what happened to a backend."""
+        if isinstance(fact, GrantedAtOnce):
+            self.granted_at_once(fact.backend, fact.count)
+            return
         if not isinstance(fact, Granted | Reject | StartEnded | StopBegan | StopEnded | StopStuck):
             return
         numbers = self._backends.get(fact.backend)
