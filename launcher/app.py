@@ -124,9 +124,10 @@ class App:
         self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
         self.holds = Group()
         self.budget = Budget(config.max_buffered)
+        self._fields = field_table()
         self.reloader = Reloader(load or (lambda: config), self)
         self.handler = self._handler(config)
-        self.server = Server(self.handler, fields=field_table())
+        self.server = Server(self.handler, fields=self._fields)
         self._endpoints: dict[BackendId, Endpoint] = {}
 
     def _handler(self, config: LauncherConfig) -> Proxy:
@@ -153,6 +154,7 @@ class App:
             meters=self.meters,
             waiting=self.waiting,
             readers=self.readers,
+            fields=self._fields,
             latest=lambda: self.handler,
         )
 

@@ -134,6 +134,11 @@ class FieldTable:
             self.kept[line] = field
         return field
 
+    def keep(self, field: Field) -> None:
+        """Keep a field whose line would not be kept, since its owner knows it to be harmless."""
+        if len(field.line) <= _LONGEST_KEPT:
+            self.kept[field.line] = field
+
 
 class RequestHead(NamedTuple):
     """A request's head, checked (framing, version, Host), for who asks it many things."""

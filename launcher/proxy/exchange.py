@@ -243,11 +243,11 @@ class Exchange:
         length = body.length
         data = self.outgoing_head(length)
         if length != 0:
-            if body.replayable:
-                body.rewind()
             whole = body.at_once() if length is not None and length <= INLINE else None
             if whole is None:
                 connection.sending = True
+                if body.replayable:
+                    body.rewind()
             elif len(whole) != length:
                 raise _wrong_length()
             else:

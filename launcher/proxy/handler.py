@@ -20,7 +20,7 @@ from launcher.auth.meters import Meters
 from launcher.config import LauncherConfig, RouteConfig, Secret
 from launcher.errors import LauncherError
 from launcher.http.errors import ClientDisconnected
-from launcher.http.headers import RequestHead
+from launcher.http.headers import FieldTable, RequestHead
 from launcher.http.pool import UpstreamPool
 from launcher.http.server import Request
 from launcher.proxy.body import (
@@ -29,6 +29,7 @@ from launcher.proxy.body import (
     Budget,
     KeptBody,
     StreamedBody,
+    WholeBody,
     keep,
     looks_for_stream,
     media_type,
@@ -85,6 +86,7 @@ class Proxy:
         meters: Meters,
         waiting: WaitingRoom,
         readers: Readers,
+        fields: FieldTable,
         latest: Callable[[], Proxy],
     ) -> None:
         """`latest` is the proxy of the configuration that holds when it is asked."""
@@ -102,9 +104,10 @@ class Proxy:
         self._checks_hosts = config.allowed_hosts is not None
         self._own = OwnPaths(own, self._guard, readers)
         self._waiting = waiting
+        self._fields = fields
         self._latest = latest
         self._forwarded: dict[tuple[str, str], bytes] = {}
-        self._authorizations: dict[Secret, bytes] = {}
+        self._authorizations: dict[int, tuple[Secret, bytes]] = {}
 
     def admits(self, right: Right) -> bool:
         """Whether who reads an answer that goes on may do so by this configuration."""
@@ -125,10 +128,13 @@ class Proxy:
 
     def authorization(self, key: Secret) -> bytes:
         """Return the header line with a backend's key."""
-        found = self._authorizations.get(key)
+        found = self._authorizations.get(id(key))
         if found is None:
-            found = self._authorizations[key] = b"Authorization: Bearer " + key.value.encode()
-        return found
+            found = self._authorizations[id(key)] = (
+                key,
+                b"Authorization: Bearer " + key.value.encode(),
+            )
+        return found[1]
 
     # -- resolve -----------------------------------------------------------------------------------
 
@@ -201,14 +207,16 @@ class Proxy:
             key = None
             line = None
             if request.flags & CREDENTIAL:
-                lines = [field.line for field in request.fields if field.flags & CREDENTIAL]
+                lines = [field for field in request.fields if field.flags & CREDENTIAL]
                 if len(lines) == 1:
-                    line = lines[0]
+                    line = lines[0].line
                     key = access.remembered.get(line)
             if key is None or (key.routes is not None and route is not None):
                 key = exchange.caller.pick(route)
                 if line is not None:
+                    # A valid key's line may be known by its bytes from now on.
                     access.remember(line, key)
+                    self._fields.keep(lines[0])
             exchange.key = key
             access.meter(key).enter(key, request.received_at)
             exchange.metered = True
@@ -224,11 +232,10 @@ class Proxy:
             raise ClientDisconnected("the client left")
         data = request.take()
         if data:
-            body = KeptBody(self.budget)
-            if not body.take(data):
-                request.carry(self._with_spooled_body(exchange, body, data))
+            if not self.budget.take(len(data)):
+                request.carry(self._with_spooled_body(exchange, data))
                 return
-            exchange.body = body
+            exchange.body = WholeBody(self.budget, data)
         if target.kind == BY_MODEL:
             self._find_model(exchange, data)
         self._admit(exchange)
@@ -274,12 +281,12 @@ class Proxy:
         exchange.destination = found
         exchange.route = found.route.name
 
-    async def _with_spooled_body(self, exchange: Exchange, body: KeptBody, data: bytes) -> None:
+    async def _with_spooled_body(self, exchange: Exchange, data: bytes) -> None:
         """Memory for bodies is used up: this one waits in a file."""
-        await self._guarded(exchange, self._spooled(exchange, body, data))
+        await self._guarded(exchange, self._spooled(exchange, data))
 
-    async def _spooled(self, exchange: Exchange, body: KeptBody, data: bytes) -> None:
-        exchange.body = body
+    async def _spooled(self, exchange: Exchange, data: bytes) -> None:
+        exchange.body = body = KeptBody(self.budget)
         await body.spool(data)
         if exchange.target.kind == BY_MODEL:
             self._find_model(exchange, data)
@@ -572,7 +579,7 @@ class Proxy:
             return True
         if exchange.stream is None:
             exchange.stream = False
-            if isinstance(exchange.body, KeptBody) and self._is_kept(request.head):
+            if isinstance(exchange.body, KeptBody | WholeBody) and self._is_kept(request.head):
                 exchange.stream = await looks_for_stream(exchange.body)
         return exchange.stream
 

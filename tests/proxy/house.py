@@ -179,9 +179,10 @@ async def house(
         meters=Meters(),
         waiting=WaitingRoom(last_line),
         readers=(readers := Readers()),
+        fields=(fields := field_table()),
         latest=lambda: handler,
     )
-    server = Server(handler, fields=field_table())
+    server = Server(handler, fields=fields)
     try:
         await server.bind([LOCAL])
         await server.open(None)
