@@ -16,7 +16,7 @@ from launcher.telemetry.record import ExchangeRecord
 #: Seconds after which an ended exchange is counted and logged, at the latest.
 INTERVAL: Final = 0.1
 #: So many that have ended are worked up at once, so that nobody waits long for the loop.
-BATCH: Final = 256
+BATCH: Final = 128
 
 
 class Exchanges:

@@ -160,7 +160,7 @@ class JsonFormat(_Format):
         self._keys: dict[str, bytes] = {}
         """From a key's name to its part of the line."""
         self._forget()
-        self._second, self._time = 0, b""
+        self._second, self._time = -1, b""
 
     def line(self, line: Line) -> str:
         """Return time, level, logger, message, and the line's fields."""
@@ -217,10 +217,7 @@ class JsonFormat(_Format):
     def _head(self, record: ExchangeRecord) -> tuple[int, bytes]:
         """Return the level of a record, and its line from the time to the first number."""
         level = _level(record)
-        texts: Fields = {
-            "level": logging.getLevelName(level).lower(),
-            "logger": exchanges.name,
-            "message": "exchange",
+        texts = {
             "method": record.method,
             "path": record.path,
             "peer": record.peer,
@@ -231,8 +228,14 @@ class JsonFormat(_Format):
             "outcome": record.outcome,
         }
         redact = self._redactor.text
-        shown = {key: printable(redact(str(text))) for key, text in texts.items() if text}
-        text = orjson.dumps({**shown, "status": record.status})
+        fields: Fields = {
+            "level": logging.getLevelName(level).lower(),
+            "logger": exchanges.name,
+            "message": "exchange",
+            **{key: printable(redact(text)) for key, text in texts.items() if text},
+            "status": record.status,
+        }
+        text = orjson.dumps(fields)
         head = level, b'+00:00",%b,"duration":' % text[1:-1]
         if len(record.path) <= LONGEST_PATH:
             if len(self._heads) >= REMEMBERED:
