@@ -380,7 +380,6 @@ class Writer:
         self._changed = threading.Condition()
         self._pieces: list[bytes] = []
         self._waiting = 0
-        """Lines, those that are being written included."""
         self._dropped = 0
         self._ending = False
         self._error: OSError | None = None
@@ -393,6 +392,11 @@ class Writer:
 
     def __repr__(self) -> str:
         return f"<Writer to {self._fd}: {self._waiting} waiting, {self._dropped} dropped>"
+
+    @property
+    def waiting(self) -> int:
+        """How many lines wait to be written, those that are being written included."""
+        return self._waiting
 
     @property
     def dropped(self) -> int:
