@@ -62,7 +62,7 @@ class ControlPlane:
         self.switches.reconfigure(config)
 
     def fact(self, fact: Fact) -> None:
-        """Something happened: listens to `launcher.telemetry.facts.Narrator`."""
+        """Something happened: listens to `launcher.telemetry.facts.FactPublisher`."""
         self.switches.fact(fact)
 
     @property

@@ -87,7 +87,7 @@ class Switchboard:
         self._config = config
 
     def fact(self, fact: Fact) -> None:
-        """Something happened: listens to `launcher.telemetry.facts.Narrator`."""
+        """Something happened: listens to `launcher.telemetry.facts.FactPublisher`."""
         story, id = self._story, self._current
         if story is not None and id is not None and story.fact(fact):
             record = self.get(id)

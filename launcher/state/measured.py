@@ -57,7 +57,7 @@ STARTS: Table[str, Starts] = Table(
 class Keeper:
     """Saves the measured times after each start and stop, and all of them at the end.
 
-    `fact` listens to `launcher.telemetry.facts.Narrator`; `snapshot` is the dispatcher's.
+    `fact` listens to `launcher.telemetry.facts.FactPublisher`; `snapshot` is the dispatcher's.
     """
 
     def __init__(self, store: StateStore, snapshot: Callable[[], Snapshot]) -> None:

@@ -1,6 +1,6 @@
 """The last decisions of the scheduler, and each as a sentence: why was my model stopped?
 
-Listens to `Narrator`. It must not know who asks, or how answers are written.
+Listens to `FactPublisher`. It must not know who asks, or how answers are written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from launcher.printable import seconds
 from launcher.telemetry.facts import Fact
 
 #: How many are kept.
-MOST = 1000
+MAX_DECISIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ Keep = Callable[[Decision, int | None], None]
 
 
 class DecisionLog:
-    """The last `MOST` decisions. `kept` are those of earlier runs, the oldest first."""
+    """The last `MAX_DECISIONS` decisions. `kept` are those of earlier runs, the oldest first."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class DecisionLog:
         keep: Keep | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._kept: deque[Decision] = deque(kept, maxlen=MOST)
+        self._kept: deque[Decision] = deque(kept, maxlen=MAX_DECISIONS)
         self._keep = keep
         self._wall = wall
 
@@ -57,7 +57,7 @@ class DecisionLog:
             if last is not None and _same_refusal(last.what, fact):
                 new = self._kept[-1] = Decision(last.number, self._wall(), fact, last.times + 1)
             else:
-                gone = self._kept[0].number if len(self._kept) == MOST else None
+                gone = self._kept[0].number if len(self._kept) == MAX_DECISIONS else None
                 number = 1 if last is None else last.number + 1
                 new = Decision(number, self._wall(), fact)
                 self._kept.append(new)

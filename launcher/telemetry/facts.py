@@ -128,30 +128,30 @@ Fact = (
     | Closed
 )
 
-Listener = Callable[[Fact], None]
+Subscriber = Callable[[Fact], None]
 
 
-class Narrator:
-    """Reads each (event, effects) of the scheduler and tells its listeners the facts.
+class FactPublisher:
+    """Reads each (event, effects) of the scheduler and tells its subscribers the facts.
 
     `observe` is called synchronously for every event, so it does no work that an ordinary
     request would notice: a granted request costs one fact, and only those `of_grants` (of the
-    listeners, or others) hear of it.
+    subscribers, or others) hear of it.
     """
 
-    def __init__(self, *listeners: Listener, of_grants: Sequence[Listener] = ()) -> None:
-        self._listeners = listeners
+    def __init__(self, *subscribers: Subscriber, of_grants: Sequence[Subscriber] = ()) -> None:
+        self._subscribers = subscribers
         self._of_grants = of_grants
-        self._asked: dict[TicketId, float] = {}
+        self._arrivals: dict[TicketId, float] = {}
         self._starts: dict[BackendId, tuple[StartBegan, float]] = {}
         self._stops: dict[BackendId, tuple[StopBegan, int, float]] = {}
-        self._away: frozenset[BackendId] = frozenset()
+        self._unreachable: frozenset[BackendId] = frozenset()
         self._evicted: set[BackendId] = set()
         self._closed = False
 
     def __repr__(self) -> str:
         return (
-            f"<Narrator waiting={len(self._asked)} starting={sorted(self._starts)} "
+            f"<FactPublisher waiting={len(self._arrivals)} starting={sorted(self._starts)} "
             f"stopping={sorted(self._stops)}>"
         )
 
@@ -161,13 +161,13 @@ class Narrator:
             return  # the end of nearly every request, and no news
         match event:
             case Arrived(ticket=ticket):
-                self._asked[ticket.id] = now
+                self._arrivals[ticket.id] = now
             case Abandoned(ticket=gone):
-                self._asked.pop(gone, None)
+                self._arrivals.pop(gone, None)
             case Launched():
                 begun = self._starts.get(event.backend)
                 if begun is not None and begun[0].epoch == event.epoch:
-                    self._tell(Loading(event.backend, event.epoch))
+                    self._publish(Loading(event.backend, event.epoch))
             case Started() | StartFailed():
                 self._start_ended(event, now)
             case Stopped():
@@ -176,16 +176,16 @@ class Narrator:
                 # Nobody is looked at while a stop is under way: the stop had failed.
                 self._stopped(event, now)
             case StopFailed():
-                self._tell(StopStuck(event.backend, event.failure))
+                self._publish(StopStuck(event.backend, event.failure))
             case Reachable():
                 self._reachable(event)
             case Closed() if self._closed:
                 pass
             case Closed():
                 self._closed = True
-                self._tell(event)
+                self._publish(event)
             case Hung() | StopRequested():
-                self._tell(event)
+                self._publish(event)
             case _:
                 pass
         for effect in effects:
@@ -194,19 +194,19 @@ class Narrator:
     def _effect(self, effect: Effect, now: float) -> None:
         match effect:
             case Grant():
-                asked = self._asked.pop(effect.ticket, now)
-                granted = Granted(effect.backend, now - asked, effect.cold)
-                for listener in self._of_grants:
-                    listener(granted)
+                arrived = self._arrivals.pop(effect.ticket, now)
+                granted = Granted(effect.backend, now - arrived, effect.cold)
+                for subscriber in self._of_grants:
+                    subscriber(granted)
             case Reject():
-                self._asked.pop(effect.ticket, None)
-                self._tell(effect)
+                self._arrivals.pop(effect.ticket, None)
+                self._publish(effect)
             case Start() | Adopt():
                 self._start_began(effect, now)
             case Stop():
                 self._stop_began(effect, now)
             case Decided() | Abort() | PrewarmSkipped():
-                self._tell(effect)
+                self._publish(effect)
             case _:
                 pass
 
@@ -217,7 +217,7 @@ class Narrator:
             self._evicted.clear()
         fact = StartBegan(effect.backend, effect.epoch, adopted, swap)
         self._starts[effect.backend] = (fact, now)
-        self._tell(fact)
+        self._publish(fact)
 
     def _start_ended(self, event: Started | StartFailed, now: float) -> None:
         begun = self._starts.get(event.backend)
@@ -230,7 +230,7 @@ class Narrator:
         self, backend: BackendId, outcome: StartOutcome, now: float, failure: Failure | None = None
     ) -> None:
         began, at = self._starts.pop(backend)
-        self._tell(
+        self._publish(
             StartEnded(backend, began.epoch, began.adopted, began.swap, outcome, now - at, failure)
         )
 
@@ -245,26 +245,26 @@ class Narrator:
         self._stops[effect.backend] = (fact, effect.epoch, now)
         if effect.reason is StopReason.EVICTED:
             self._evicted.add(effect.backend)
-        self._tell(fact)
+        self._publish(fact)
 
     def _stopped(self, event: Stopped | Observed, now: float) -> None:
         under_way = self._stops.get(event.backend)
         if under_way is None or under_way[1] != event.epoch:
             return
         del self._stops[event.backend]
-        self._tell(StopEnded(event.backend, under_way[0].reason, now - under_way[2]))
+        self._publish(StopEnded(event.backend, under_way[0].reason, now - under_way[2]))
 
     def _reachable(self, event: Reachable) -> None:
         """Only what changes is news; that a driver answers at boot isn't."""
-        changed = frozenset(event.backends) & self._away
+        changed = frozenset(event.backends) & self._unreachable
         if not event.reachable:
-            changed = frozenset(event.backends) - self._away
-            self._away |= changed
+            changed = frozenset(event.backends) - self._unreachable
+            self._unreachable |= changed
         else:
-            self._away -= changed
+            self._unreachable -= changed
         if changed:
-            self._tell(event)
+            self._publish(event)
 
-    def _tell(self, fact: Fact) -> None:
-        for listener in self._listeners:
-            listener(fact)
+    def _publish(self, fact: Fact) -> None:
+        for subscriber in self._subscribers:
+            subscriber(fact)
