@@ -1,7 +1,4 @@
-"""The last decisions of the scheduler, and each as a sentence: why was my model stopped?
-
-Listens to `FactPublisher`. It must not know who asks, or how answers are written.
-"""
+"""The last decisions of the scheduler, and each as a sentence: why was my model stopped?"""
 
 from __future__ import annotations
 
@@ -33,7 +30,8 @@ class Decision:
 
 
 Keep = Callable[[Decision, int | None], None]
-"""Told of each decision that is new or has changed, and the number of one that goes for it."""
+"""Called with each decision that is new or has changed, and the number of the one that is
+dropped for it, if any."""
 
 
 class DecisionLog:
@@ -50,7 +48,7 @@ class DecisionLog:
         self._wall = wall
 
     def fact(self, fact: Fact) -> None:
-        """Keeps it, if it is one."""
+        """Keep the fact, if it is a decision. A subscriber of `FactPublisher`."""
         if isinstance(fact, Decided):
             last = self._kept[-1] if self._kept else None
             gone = None
@@ -65,7 +63,7 @@ class DecisionLog:
                 self._keep(new, gone)
 
     def newest(self, backend: BackendId | None = None) -> Iterator[Decision]:
-        """The newest first; of one `backend` those that were about it, for it, or at its cost."""
+        """Yield the newest first; with `backend` only those about it, for it, or at its cost."""
         for one in reversed(self._kept):
             what = one.what
             if backend is None or backend in (what.backend, what.wanted_by, *what.pays):
@@ -110,8 +108,8 @@ _REASONS: dict[str, str] = {
 
 
 def sentence(what: Decided) -> str:
-    """Such as `stops chat: coder waits for its place (3 requests, the oldest for 61 s);
-    expected to cost 41 s`."""
+    """Return a decision as a sentence, such as `stops chat: coder waits for its place
+    (3 requests, the oldest for 61 s); expected to cost 41 s`."""
     text = f"{_VERBS[what.deed]} {what.backend}: {_reason(what)}"
     if what.deed is Deed.START and what.pays:
         text += f", in the place of {', '.join(what.pays)}"

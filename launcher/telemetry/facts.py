@@ -1,9 +1,8 @@
-"""What happened, in an operator's words: the scheduler's events and effects read as facts.
+"""Facts: what the scheduler's events and effects mean to an operator.
 
 Metrics, the log, the start history and the kept state all want to know the same things (how
-long a start took, why something was stopped), and none of them may decide anything. So the
-reading is done once, here, and they listen. Knows the core's events and effects; no clock,
-no I/O.
+long a start took, why something was stopped), and none of them may decide anything. So they
+are derived once, here.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class StartEnded:
 
 @dataclass(frozen=True, slots=True)
 class StopBegan:
-    """A backend is being stopped; told once, however often the stop has to be repeated."""
+    """A backend is being stopped; published once, however often the stop has to be repeated."""
 
     backend: BackendId
     reason: StopReason
@@ -132,11 +131,12 @@ Subscriber = Callable[[Fact], None]
 
 
 class FactPublisher:
-    """Reads each (event, effects) of the scheduler and tells its subscribers the facts.
+    """Derives the facts from each event of the scheduler and its effects, and calls its
+    subscribers with them.
 
     `observe` is called synchronously for every event, so it does no work that an ordinary
-    request would notice: a granted request costs one fact, and only those `of_grants` (of the
-    subscribers, or others) hear of it.
+    request would notice: a granted request costs one fact, and only the subscribers `of_grants`
+    are called with it.
     """
 
     def __init__(self, *subscribers: Subscriber, of_grants: Sequence[Subscriber] = ()) -> None:
@@ -156,9 +156,9 @@ class FactPublisher:
         )
 
     def observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
-        """One event and what the scheduler made of it. `now` in seconds on the core's clock."""
+        """Take in an event and its effects. `now` in seconds on the core's clock."""
         if not effects and isinstance(event, Released):
-            return  # the end of nearly every request, and no news
+            return  # the end of nearly every request, and no fact
         match event:
             case Arrived(ticket=ticket):
                 self._arrivals[ticket.id] = now
@@ -255,7 +255,7 @@ class FactPublisher:
         self._publish(StopEnded(event.backend, under_way[0].reason, now - under_way[2]))
 
     def _reachable(self, event: Reachable) -> None:
-        """Only what changes is news; that a driver answers at boot isn't."""
+        """Publish only changes; that a driver answers at boot is none."""
         changed = frozenset(event.backends) & self._unreachable
         if not event.reachable:
             changed = frozenset(event.backends) - self._unreachable

@@ -1,7 +1,7 @@
-"""The scheduler's last events with what it made of each, for whoever wants to follow them live.
+"""The scheduler's last events with the effects of each, for subscribers that follow them live.
 
-Listens to the dispatcher as an observer. With nobody following, an event costs one append: how
-it is written, and for whom, is decided when it is read. It must not know who reads.
+An observer of the dispatcher. Where nobody follows, an event costs one append; it is rendered
+when it is read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_ENTRIES: Final = 10_000
 
 
 class Entry(NamedTuple):
-    """One event and what came of it."""
+    """One event and its effects."""
 
     event: Event
     effects: Sequence[Effect]
@@ -44,15 +44,15 @@ class Journal:
         return f"<Journal {self.run} at {self.last}, {len(self._waiters)} waiting>"
 
     def observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
-        """Keep it, and wake who waits."""
+        """Keep an event with its effects, and wake those who wait for one."""
         self._entries.append(Entry(event, effects, now))
         self.last += 1
         if self._waiters:
             self._wake()
 
     def after(self, number: int, most: int = MAX_ENTRIES) -> list[Entry] | None:
-        """The entries that follow that one, the oldest first, at most so many. None where the
-        next one isn't kept any more, or the number isn't of this run."""
+        """Return at most `most` entries that follow that number, the oldest first. None where
+        the next one isn't kept any more, or the number isn't of this run."""
         behind = self.last - number
         kept = self._entries
         if not 0 <= behind <= len(kept):
@@ -61,7 +61,7 @@ class Journal:
         return [kept[at] for at in range(first, min(first + most, len(kept)))]
 
     def entries(self) -> list[Entry]:
-        """All that is kept."""
+        """Return all that are kept, the oldest first."""
         return list(self._entries)
 
     async def wait_after(self, number: int) -> None:
@@ -76,7 +76,7 @@ class Journal:
                     self._waiters.remove(waiter)
 
     def close(self) -> None:
-        """Whoever follows is to end."""
+        """Wake all who wait: no entry will come any more."""
         self.closed = True
         self._wake()
 

@@ -1,6 +1,7 @@
 """The log: one line per decision and per exchange, to stderr, as JSON or for people.
 
-Lines are made where they are logged, those of exchanges in batches; a thread writes them.
+Lines are made where they are logged, those of exchanges in batches, so up to a tenth of a second
+after those of decisions; a thread writes them.
 Header values, keys and queries never come this far; configured secrets are taken out here, and
 what a client chose (its path) is escaped.
 """
@@ -350,7 +351,7 @@ class _LogHandler(logging.Handler):
         try:
             data = self._format.record(record)
         except Exception:  # noqa: BLE001 - whatever the text of an argument raised
-            data = b"a line of the log could not be made\n"
+            data = self._notice(f"a line of {record.name} could not be made")
         self.writer.put(data, 1)
 
     def exchanges(self, records: Sequence[ExchangeRecord]) -> None:

@@ -1,8 +1,8 @@
-"""The last hour as a picture wants it: who stood how, when and why that changed, who waited.
+"""The last hour of every backend: its changes of state, why they came, how many it served.
 
-Listens to the dispatcher as an observer. Changes of state are noted when they happen; how many
-wait and are served is looked at once a second at most, and only while there is traffic. Memory
-is bounded whatever happens. It must not know how a picture is drawn.
+An observer of the dispatcher. Changes of state are noted when they happen; how many requests
+wait and are served is sampled once a second at most, and only while there is traffic. Memory is
+bounded whatever happens.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, WakeAt
 from launcher.core.events import Abandoned, Arrived, Event, Released, Silenced, StartFailed
 from launcher.core.types import BackendId, BackendState, Snapshot
 
-#: How far it looks back. Seconds.
+#: Seconds that are kept.
 RETENTION: Final = 3600.0
-#: Seconds between two looks at how many wait.
+#: Seconds between two samples.
 SAMPLE_INTERVAL: Final = 1.0
-#: From so many samples of a backend on, older ones are put together by so many seconds.
+#: Where a backend has more samples than this, older ones are merged by so many seconds.
 FINE_SAMPLES: Final = 600
 COARSE_INTERVAL: Final = 15.0
 #: At most so many changes of state are kept for each backend, and so many marks for all.
@@ -34,7 +34,7 @@ Later = Callable[[float, Callable[[], object]], object]
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A backend came to stand like this."""
+    """A backend entered a state."""
 
     at: float
     """On the core's clock, as all times here."""
@@ -60,16 +60,17 @@ class Mark:
 
 @dataclass(slots=True)
 class BackendTimeline:
-    """One backend's hour, the oldest first. The first turn and the first sample may be older."""
+    """One backend's last hour, the oldest first. The first change and the first sample may be
+    older."""
 
     changes: deque[StateChange] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
     samples: deque[Sample] = field(default_factory=deque)
     """The latest as they were taken, older ones at most two for each `COARSE_INTERVAL`."""
     coarse: int = 0
-    """So many of them are."""
+    """How many of the samples have been merged."""
 
     def note(self, sample: Sample) -> None:
-        """One more; where there are many fine ones, the older half of them becomes coarse."""
+        """Add a sample; where there are many fine ones, merge the older half of them."""
         self.samples.append(sample)
         if len(self.samples) - self.coarse > FINE_SAMPLES:
             kept = list(self.samples)
@@ -79,7 +80,7 @@ class BackendTimeline:
             self.coarse = len(old)
 
     def forget(self, before: float) -> None:
-        """All that had ended by then goes; what held at that moment stays."""
+        """Drop all that had ended by then; what held at that moment stays."""
         _forget(self.changes, before)
         self.coarse -= min(self.coarse, _forget(self.samples, before))
 
@@ -98,7 +99,7 @@ class Timeline:
         return f"<Timeline {len(self.backends)} backends, {len(self.marks)} marks>"
 
     def observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
-        """One event and what the scheduler made of it."""
+        """Take in an event and its effects."""
         if not self._sample_due:
             self._sample_due = True
             self._later(SAMPLE_INTERVAL, self.sample)
@@ -112,7 +113,7 @@ class Timeline:
         self._note_changes(self._snapshot())
 
     def sample(self) -> float:
-        """Note how many are served and wait, where that has changed; the time of the look."""
+        """Note how many are served and wait, where that has changed; return the time of it."""
         self._sample_due = False
         snapshot = self._snapshot()
         self._note_changes(snapshot)
@@ -138,20 +139,20 @@ class Timeline:
                 changes.append(StateChange(one.since if changes else snapshot.now, one.state))
 
 
-#: What a request does.
+#: The events of ordinary requests.
 _TRAFFIC: Final = (Arrived, Released, Abandoned, Silenced)
 
 
 def _may_change_state(effect: Effect) -> bool:
-    """Whether some backend's state may have changed with it."""
+    """Return whether some backend's state may have changed with it."""
     if isinstance(effect, Decided):
         return effect.deed is not Deed.REJECT
     return not isinstance(effect, Grant | Reject | WakeAt)
 
 
 def coarsened(samples: Sequence[Sample]) -> list[Sample]:
-    """At most two for each `COARSE_INTERVAL` seconds: the most that held in them, and what held
-    at their end, where that was less."""
+    """Return at most two for each `COARSE_INTERVAL` seconds: the most that held in them, and
+    what held at their end, where that was less."""
     found: list[Sample] = []
     for _, group in groupby(samples, key=lambda one: one.at // COARSE_INTERVAL):
         held = list(group)
@@ -164,7 +165,7 @@ def coarsened(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _forget(kept: deque[StateChange] | deque[Sample], before: float) -> int:
-    """Drop all that had ended by then but what stood at that moment; how many those were."""
+    """Drop all that had ended by then but what held at that moment; return how many."""
     gone = 0
     while len(kept) > 1 and kept[1].at <= before:
         kept.popleft()
