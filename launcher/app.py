@@ -49,7 +49,7 @@ from launcher.state.store import StateStore, path_for
 from launcher.tasks import Group
 from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.exchanges import Exchanges
-from launcher.telemetry.facts import Fact, Narrator, StartEnded, StopBegan
+from launcher.telemetry.facts import Fact, FactPublisher, StartEnded, StopBegan
 from launcher.telemetry.journal import Journal
 from launcher.telemetry.log import log_fact
 from launcher.telemetry.metrics import Metrics
@@ -94,7 +94,7 @@ class App:
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         self.waiting = WaitingRoom(self.outputs.last_line)
         self.readers = Readers()
-        narrator = Narrator(
+        publisher = FactPublisher(
             self.metrics.fact,
             self.history.fact,
             self.keeper.fact,
@@ -116,7 +116,7 @@ class App:
             driver_of,
             prober=Prober(),
             clock=loop.time,
-            observers=(narrator.observe, self.journal.observe, self.timeline.observe),
+            observers=(publisher.observe, self.journal.observe, self.timeline.observe),
             prewarm=config.prewarm,
             estimates=self.keeper.estimates,
             redactor=redactor,

@@ -35,7 +35,7 @@ from launcher.errors import ConfigError
 from launcher.proxy import waiting
 from launcher.proxy.handler import ProxyHandler
 from launcher.runtime.held import Held
-from launcher.telemetry.timeline import Lane
+from launcher.telemetry.timeline import BackendTimeline
 from tests.keyring import admin, api
 
 BACKEND = Path(__file__).parent / "backend.py"
@@ -252,7 +252,7 @@ async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) ->
 
     def alive() -> dict[str, int]:
         gc.collect()
-        kinds = (ProxyHandler, OwnApi, RouteTable, Held, Backend, Meter, Lane)
+        kinds = (ProxyHandler, OwnApi, RouteTable, Held, Backend, Meter, BackendTimeline)
         found = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
         return dict(found)
 

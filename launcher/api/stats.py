@@ -55,8 +55,8 @@ REMEMBERED = 100
 class History:
     """When each route was last asked for, and the starts of each backend.
 
-    `fact` listens to `Narrator`. `starts` is what an earlier run counted; `save` is told of each
-    new count. `last_hits` is asked when each route last had a request (seconds since 1970).
+    `fact` listens to `FactPublisher`. `starts` is what an earlier run counted; `save` is told of
+    each new count. `last_hits` is asked when each route last had a request (seconds since 1970).
     """
 
     def __init__(
