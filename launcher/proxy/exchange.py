@@ -73,6 +73,24 @@ class Failed:
         """Not one byte of the request was written."""
 
 
+class Prepared:
+    """What was worked out for a head that comes again and again on its connection."""
+
+    __slots__ = ("after", "before", "candidate", "grant", "key", "proxy", "target")
+
+    def __init__(self, proxy: Proxy, target: Target, key: KeyConfig | None) -> None:
+        self.proxy = proxy
+        """Of the configuration that it holds for."""
+        self.target = target
+        self.key = key
+        self.grant: Grant | None = None
+        self.candidate: Candidate | None = None
+        """The backend, and as which of its models, that `before` and `after` are for."""
+        self.before = b""
+        """The request's head as that backend gets it, up to the digits of its Content-Length."""
+        self.after = b""
+
+
 #: Not a failure: the attempt is made again, on a fresh connection.
 AGAIN: Final = Failed("", "", may_retry=True, unsent=True)
 
@@ -241,7 +259,24 @@ class Exchange:
         line = request.line
         connection.begin(self, line.method, upgrade=request.upgrade is not None)
         length = body.length
-        data = self.outgoing_head(length)
+        memory = request.memory
+        prepared = None if memory is None else memory.note
+        if (
+            isinstance(prepared, Prepared)
+            and prepared.grant is self.grant
+            and prepared.candidate is self.candidate
+            and length
+            and self.query is line.query
+            and self.heart is None
+        ):
+            data = b"%b%d%b" % (prepared.before, length, prepared.after)
+        else:
+            data = self.outgoing_head(length)
+            if isinstance(prepared, Prepared) and length and self.query is line.query:
+                before, name, rest = data.partition(b"\r\nContent-Length: ")
+                prepared.grant, prepared.candidate = self.grant, self.candidate
+                prepared.before = before + name
+                prepared.after = rest[len(b"%d" % length) :]
         if length != 0:
             whole = body.at_once() if length is not None and length <= INLINE else None
             if whole is None:

@@ -17,7 +17,7 @@ from launcher.api.endpoint import Found, OwnEndpoints
 from launcher.auth.access import Access
 from launcher.auth.browsers import Guard, names_of, only_pointed_at, same_origin
 from launcher.auth.meters import Meters
-from launcher.config import LauncherConfig, RouteConfig, Secret
+from launcher.config import KeyConfig, LauncherConfig, RouteConfig, Secret
 from launcher.errors import LauncherError
 from launcher.http.errors import ClientDisconnected
 from launcher.http.headers import FieldTable, RequestHead
@@ -37,7 +37,7 @@ from launcher.proxy.body import (
     model_of_json,
     scanner_for,
 )
-from launcher.proxy.exchange import AGAIN, CLIENT_GONE, CutBlock, Exchange, Failed
+from launcher.proxy.exchange import AGAIN, CLIENT_GONE, CutBlock, Exchange, Failed, Prepared
 from launcher.proxy.fields import BROWSER, CREDENTIAL, ENCODED, JSON, LAUNCHER, is_json
 from launcher.proxy.json_scan import Scanned
 from launcher.proxy.own import OwnPaths
@@ -164,6 +164,13 @@ class Proxy:
     def _resolve(self, exchange: Exchange) -> None:
         """Find out where the request leads, and whether its key opens that."""
         request, router = exchange.request, self.router
+        memory = request.memory
+        if memory is not None and isinstance(memory.note, Prepared) and memory.note.proxy is self:
+            prepared = memory.note
+            exchange.target = prepared.target
+            self._enter(exchange, prepared.key)
+            self._go_on(exchange, prepared.target)
+            return
         path = request.line.path
         target = router.of_host(request.host, path) if router.has_hosts else None
         if target is None:
@@ -180,9 +187,17 @@ class Proxy:
             self._let_in(exchange, None)
             raise router.unknown_route(exchange.caller.routes)
         exchange.target = target
-        destination = exchange.destination = target.destination
+        destination = target.destination
         self._let_in(exchange, None if destination is None else destination.route)
+        if memory is not None and not request.flags & BROWSER:
+            memory.note = Prepared(self, target, exchange.key)
+        self._go_on(exchange, target)
+
+    def _go_on(self, exchange: Exchange, target: Target) -> None:
+        """The route's door is open: take the body, as far as it is here or soon will be."""
+        request, destination = exchange.request, target.destination
         if destination is not None:
+            exchange.destination = destination
             exchange.route = destination.route.name
         by_model = target.kind == BY_MODEL
         if request.body_complete and (by_model or not request.chunked):
@@ -217,11 +232,17 @@ class Proxy:
                     # A valid key's line may be known by its bytes from now on.
                     access.remember(line, key)
                     self._fields.keep(lines[0])
-            exchange.key = key
-            access.meter(key).enter(key, request.received_at)
-            exchange.metered = True
+            self._enter(exchange, key)
         elif self._checks_hosts or request.flags & BROWSER:
             self._guard.route(request.head, public=public)
+
+    def _enter(self, exchange: Exchange, key: KeyConfig | None) -> None:
+        """The key opens it, and it counts against the key's limits. Raises LauncherError
+        `rate_limited`, `too_many_in_flight`."""
+        if key is not None:
+            exchange.key = key
+            self.access.meter(key).enter(key, exchange.request.received_at)
+            exchange.metered = True
 
     def _with_body(self, exchange: Exchange) -> None:
         """The body is here, or there is none: find the model in it where the path doesn't tell."""
