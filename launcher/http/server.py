@@ -931,7 +931,7 @@ class Request:
     def when_complete(self, on_body: Callable[[], None]) -> None:
         """Call when all of the body has come, or can't come; the client's 100 Continue isn't sent.
         For bodies that may wait in memory: reading goes on until they are whole."""
-        self.high_water = self.left
+        self.high_water = self.buffered + self.left
         self.fed_at = self.received_at
         self.on_body = on_body
 
