@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 from launcher.http.exchange_OLD import RawHeaders, RequestHead
+from launcher.proxy.framing import check_head, too_large
 
 from launcher.errors import LauncherError
-from launcher.proxy.framing import check_head, too_large
 
 HOST = (b"Host", b"a")
 
