@@ -144,6 +144,12 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))
 
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.aborted = True
+
     def abort(self) -> None:
         self.aborted = True
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -16,17 +14,7 @@ from launcher.http.headers import RawHeaders
 from launcher.http.upstream import MAX_HEAD, UpstreamConnection
 from tests.http.recording import Recording, Wire
 
-
-@pytest.fixture(autouse=True, scope="module")
-def loop() -> Iterator[None]:
-    """A connection asks for the loop that runs; none has to run here."""
-    loop = asyncio.new_event_loop()
-    asyncio._set_running_loop(loop)
-    try:
-        yield
-    finally:
-        asyncio._set_running_loop(None)
-        loop.close()
+pytestmark = pytest.mark.usefixtures("resting_loop")
 
 
 class Reading(Recording):
