@@ -8,7 +8,6 @@ import random
 import pytest
 
 from launcher.errors import LauncherError
-from launcher.http import server
 from launcher.http.listener import Server
 from launcher.http.server import READ_AHEAD, READ_AHEAD_IN_ALL, Request
 from tests.http.raw_client import RawClient, connect
@@ -227,10 +226,7 @@ async def wait_for_ever(request: Request) -> None:
 LONG = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n"
 
 
-async def test_reading_ahead_has_an_allowance_for_all_together(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server, "HIGH_WATER", 1024)
+async def test_reading_ahead_has_an_allowance_for_all_together() -> None:
     most = READ_AHEAD_IN_ALL // READ_AHEAD
     clients: list[RawClient] = []
 
