@@ -976,3 +976,68 @@ async def test_small_answers_are_not_held_back(way: str) -> None:
     async with carrying(way, serves(ok())) as (here, _):
         assert (await here.ask(get("/coder/"))).status == 200
         assert _no_delay(here)()
+
+
+# -- pipelines through the whole proxy -------------------------------------------------------
+
+
+async def test_what_comes_behind_a_body_that_is_refused_at_once_is_answered(way: str) -> None:
+    """The body's last bytes and the next request in one segment."""
+    async with carrying(way, serves(ok())) as (here, _):
+        request = post("/v1/chat/completions", b'{"model":"unknown"}')
+        await here.client.send(request[:-5])
+        await until(lambda: here.front.active == 1)
+        await here.client.send(request[-5:] + get("/coder/"))
+        assert (await here.client.response()).status == 404
+        assert (await here.client.response()).body == b"ok"
+
+
+async def test_a_body_that_began_behind_another_request_comes_in_whole(way: str) -> None:
+    """Reading was paused for what came behind; the body needs it again."""
+    answer = asyncio.Event()
+    data = b'{"model":"coder-fast","x":"' + b"y" * 200_000 + b'"}'
+
+    async def script(peer: Peer) -> None:
+        while True:
+            head = await peer.head()
+            if head.startswith(b"POST"):
+                await peer.reader.readexactly(len(data))
+            else:
+                await answer.wait()
+            await peer.send(ok())
+
+    async with carrying(way, script) as (here, _):
+        await here.client.send(get("/coder/"))
+        await until(lambda: here.front.active == 1)
+        request = post("/v1/chat/completions", data)
+        await here.client.send(request[:100_000])
+        shared = here.front._shared
+        # Nor is there an allowance to read ahead, which would have it read on in a second.
+        shared.read_ahead = 0
+        await until(lambda: any(one.reading_paused for one in shared.connections))
+        await until(lambda: any(len(one._input) == 100_000 for one in shared.connections))
+        answer.set()
+        assert (await here.client.response()).body == b"ok"
+        await here.client.send(request[100_000:])
+        assert (await here.client.response()).body == b"ok"
+
+
+async def test_a_client_that_leaves_within_a_body_that_is_waited_for_costs_nothing() -> None:
+    async with backend(silent) as there, house(a_config(), there.endpoint) as here:
+        await here.client.send(post("/v1/chat/completions", b'{"model":"coder-fast"}')[:-5])
+        await until(lambda: here.front.active == 1)
+        here.client.reset()
+        record = await here.record()
+        assert (record.status, record.outcome) == (499, "client_gone")
+        await until(lambda: here.front.active == 0)
+        assert (here.gate.admissions, there.connections) == ([], 0)
+
+
+async def test_a_body_that_is_waited_for_and_stalls_is_told() -> None:
+    async with backend(silent) as there, house(a_config(), there.endpoint) as here:
+        here.front._shared.limits = Limits(body_timeout=0.1, keepalive=0.2)
+        await here.client.send(post("/v1/chat/completions", b'{"model":"coder-fast"}')[:-5])
+        got = await here.client.response()
+        assert (got.status, got.get(b"connection")) == (408, b"close")
+        assert (await here.record()).code == "request_timeout"
+        assert (here.gate.admissions, there.connections) == ([], 0)
