@@ -1,4 +1,4 @@
-"""The sender of a request and the taker of its response, who keep what they are told."""
+"""Both ends of an exchange without sockets: they keep what they are told and given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from launcher.http.endpoint import Endpoint
 from launcher.http.headers import RawHeaders
 from launcher.http.pool import UpstreamPool
-from launcher.http.server import CHUNKED, NO_BODY
+from launcher.http.server import CHUNKED, NO_BODY, ClientConnection, Limits, Request, Shared
 from launcher.http.upstream import ResponseHead, UpstreamConnection
 from tests.http.raw_client import PATIENCE
 
@@ -164,3 +164,36 @@ class Wire(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.paused = False
+
+
+class Asked:
+    """A request that came in, and what was written in answer to it."""
+
+    def __init__(self, method: bytes = b"GET", version: bytes = b"1.1", *lines: bytes) -> None:
+        found: list[Request] = []
+        self.wire = Wire()
+        self.connection = ClientConnection(Shared(found.append, Limits()))
+        self.connection.connection_made(self.wire)
+        head = b"\r\n".join([b"%b / HTTP/%b" % (method, version), b"Host: a", *lines, b"", b""])
+        self.connection.data_received(head)
+        (self.request,) = found
+
+    @property
+    def written(self) -> bytes:
+        """Since it was asked for last."""
+        data = b"".join(self.wire.written)
+        self.wire.written.clear()
+        return data
+
+    def head(self, status: int, reason: bytes, headers: RawHeaders) -> bytes:
+        """The head as it goes out."""
+        self.request.start(status, reason, headers)
+        self.request.flush()
+        return self.written
+
+    def piece(self, data: bytes) -> bytes:
+        assert self.request.push(data)
+        return self.written
+
+    def end(self) -> tuple[bool, bytes]:
+        return self.request.end(), self.written

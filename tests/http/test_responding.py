@@ -7,56 +7,18 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from launcher.http.headers import RawHeaders
 from launcher.http.server import (
     BY_CLOSE,
     BY_LENGTH,
     CHUNKED,
     NO_BODY,
-    ClientConnection,
-    Limits,
-    Request,
-    Shared,
     http_date,
 )
-from tests.http.recording import Wire
+from tests.http.recording import Asked
 
 pytestmark = pytest.mark.usefixtures("resting_loop")
 
 DATE = (b"Date", b"x")
-
-
-class Asked:
-    """A request that came in, and what was written in answer to it."""
-
-    def __init__(self, method: bytes = b"GET", version: bytes = b"1.1", *lines: bytes) -> None:
-        found: list[Request] = []
-        self.wire = Wire()
-        self.connection = ClientConnection(Shared(found.append, Limits()))
-        self.connection.connection_made(self.wire)
-        head = b"\r\n".join([b"%b / HTTP/%b" % (method, version), b"Host: a", *lines, b"", b""])
-        self.connection.data_received(head)
-        (self.request,) = found
-
-    @property
-    def written(self) -> bytes:
-        """Since it was asked for last."""
-        data = b"".join(self.wire.written)
-        self.wire.written.clear()
-        return data
-
-    def head(self, status: int, reason: bytes, headers: RawHeaders) -> bytes:
-        """The head as it goes out."""
-        self.request.start(status, reason, headers)
-        self.request.flush()
-        return self.written
-
-    def piece(self, data: bytes) -> bytes:
-        assert self.request.push(data)
-        return self.written
-
-    def end(self) -> tuple[bool, bytes]:
-        return self.request.end(), self.written
 
 
 def test_nothing_is_added_where_nothing_is_needed() -> None:
