@@ -282,8 +282,11 @@ class ClientConnection(asyncio.Protocol):
             return
         if not request.body_complete:
             data = request.feed(data)
-        if data:
+        if data and not self.deaf:
             self._hold(data)
+            if self.request is None and not self.writing_paused:
+                # The end of its body was the end of the request, too.
+                self._loop.call_soon(self._next)
         if request.skipping and request.body_complete:
             self._settled(request)
 
@@ -963,7 +966,8 @@ class Request:
     def when_complete(self, on_body: Callable[[], None]) -> None:
         """Call when all of the body has come, or can't come; the client's 100 Continue isn't sent.
         For bodies that may wait in memory: reading goes on until they are whole."""
-        self.high_water = self.left
+        self.high_water = self.buffered + self.left
+        self.connection.resume_reading()
         self.fed_at = self.received_at
         self.on_body = on_body
 

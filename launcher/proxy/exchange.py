@@ -7,6 +7,7 @@ wait (for a place, a connection, an upload, a second try) it runs a coroutine on
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from contextlib import ExitStack
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from launcher.proxy.handler import Proxy
     from launcher.runtime.permits import Permit
 
+log = logging.getLogger(__name__)
+
+FAILED: Final = "The launcher failed; its log has the details."
 #: nginx's number for a client that left before its answer.
 CLIENT_GONE: Final = 499
 #: Seconds without a first byte after which the backend is looked after, again and again.
@@ -56,6 +60,10 @@ class Cut(Exception):
     def __init__(self, error: LauncherError) -> None:
         super().__init__(error.message)
         self.error = error
+
+
+#: What ends an attempt without being a bug.
+_EXPECTED: Final = (RemoteProtocolError, ConnectionError, LauncherError, ResponseTimeout, Cut)
 
 
 class Failed:
@@ -252,8 +260,18 @@ class Exchange:
         self._sent = self._taken = False
         self._client_turn = False
 
+    def try_on(self, connection: UpstreamConnection) -> Failed | None:
+        """Send it on a new connection; return the failure where that is closed already."""
+        try:
+            self.transmit(connection)
+        except UpstreamDisconnected as error:
+            self._discard()
+            return self.unreachable(error)
+        return None
+
     def transmit(self, connection: UpstreamConnection) -> None:
-        """Send the head, and as much of the body as takes no waiting for the backend."""
+        """Send the head, and as much of the body as takes no waiting for the backend. Raises
+        UpstreamDisconnected, LauncherError."""
         request, body = self.request, self.body
         self.connection = connection
         line = request.line
@@ -495,6 +513,9 @@ class Exchange:
         if isinstance(error, ClientDisconnected):
             self.client_gone()
             return
+        if not isinstance(error, _EXPECTED):
+            log.error("a bug while %r was carried", self, exc_info=error)
+            error = LauncherError("internal_error", FAILED)
         if self.answered:
             # Cut short by the backend, or by a request's body that stopped: the client must be
             # able to tell from a whole answer.

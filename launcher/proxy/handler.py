@@ -11,7 +11,7 @@ import ipaddress
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any
 
 from launcher.api.endpoint import Found, OwnEndpoints
 from launcher.auth.access import Access
@@ -37,7 +37,15 @@ from launcher.proxy.body import (
     model_of_json,
     scanner_for,
 )
-from launcher.proxy.exchange import AGAIN, CLIENT_GONE, CutBlock, Exchange, Failed, Prepared
+from launcher.proxy.exchange import (
+    AGAIN,
+    CLIENT_GONE,
+    FAILED,
+    CutBlock,
+    Exchange,
+    Failed,
+    Prepared,
+)
 from launcher.proxy.fields import BROWSER, CREDENTIAL, ENCODED, JSON, LAUNCHER, is_json
 from launcher.proxy.json_scan import Scanned
 from launcher.proxy.own import OwnPaths
@@ -67,8 +75,6 @@ from launcher.runtime.asking import ask_for
 from launcher.telemetry.record import ExchangeRecord
 
 log = logging.getLogger(__name__)
-
-_FAILED: Final = "The launcher failed; its log has the details."
 
 
 class Proxy:
@@ -157,7 +163,8 @@ class Proxy:
             # A bug in here is this exchange's misfortune, and nobody else's; it is logged, and
             # the client told.
             log.exception("a bug while %r was carried", exchange)
-            exchange.refuse(LauncherError("internal_error", _FAILED))
+            exchange.refuse(LauncherError("internal_error", FAILED))
+        exchange.close()
         exchange.account()
         exchange.request.over()
 
@@ -422,7 +429,9 @@ class Proxy:
         if exchange.request.gone:
             self.pool.discard(connection)
             raise ClientDisconnected("the client left")
-        exchange.transmit(connection)
+        failed = exchange.try_on(connection)
+        if failed is not None:
+            await self._serve(exchange, failed)
 
     def recover(self, exchange: Exchange, failed: Failed) -> None:
         """An attempt failed: look at the backend, and try again where that is right."""
@@ -447,7 +456,7 @@ class Proxy:
                 raise
             except Exception:
                 log.exception("a bug while %r was carried", exchange)
-                exchange.refuse(LauncherError("internal_error", _FAILED))
+                exchange.refuse(LauncherError("internal_error", FAILED))
         except (asyncio.CancelledError, ClientDisconnected) as error:
             if request.gone or isinstance(error, ClientDisconnected):
                 exchange.status, exchange.outcome = CLIENT_GONE, "client_gone"
@@ -623,8 +632,7 @@ class Proxy:
             done: asyncio.Future[Failed | None] = self.loop.create_future()
             exchange.done = done
             try:
-                exchange.transmit(connection)
-                failed = await done
+                failed = exchange.try_on(connection) or await done
             finally:
                 exchange.done = None
             if failed is AGAIN:
