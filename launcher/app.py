@@ -42,7 +42,7 @@ from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober
-from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionKeeper, Keeper
+from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionStore, Measurements
 from launcher.state.store import StateStore, path_for
 from launcher.tasks import Group
 from launcher.telemetry import logs
@@ -78,9 +78,9 @@ class App:
         loop = asyncio.get_running_loop()
         self.config = config
         self.metrics = Metrics(config, lambda: scheduler.snapshot(loop.time()))
-        self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
-        self.history = History(config, self.keeper.starts, self.keeper.count)
-        decided = DecisionKeeper(store)
+        self.measurements = Measurements(store, lambda: scheduler.snapshot(loop.time()))
+        self.history = History(config, self.measurements.starts, self.measurements.count)
+        decided = DecisionStore(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
         self.meters = Meters()
@@ -90,7 +90,7 @@ class App:
         narrator = Narrator(
             self.metrics.fact,
             self.history.fact,
-            self.keeper.fact,
+            self.measurements.fact,
             self.decisions.fact,
             logs.log_fact,
             self.outputs.fact,
@@ -111,7 +111,7 @@ class App:
             clock=loop.time,
             observers=(narrator.observe, self.journal.observe, self.timeline.observe),
             prewarm=config.prewarm,
-            estimates=self.keeper.estimates,
+            estimates=self.measurements.estimates,
             redactor=redactor,
         )
         self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
@@ -278,7 +278,7 @@ async def running(
         stack.push_async_callback(lambda: app.dispatcher.close(app.config.stop_on_exit))
         app.plane.open()
         stack.push_async_callback(app.plane.close)
-        stack.callback(app.keeper.save_all)
+        stack.callback(app.measurements.save_all)
         await app.front.open(tls)
         stack.push_async_callback(lambda: app.front.close(app.config.drain_timeout))
         stack.push_async_callback(app.holds.cancel)

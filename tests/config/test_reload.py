@@ -16,7 +16,7 @@ import pytest
 from launcher import tasks
 from launcher.config import BackendConfig, LauncherConfig, Listen, RouteConfig
 from launcher.config.difference import Difference, Names
-from launcher.config.reload import Reloader, changes, files_of, sentence
+from launcher.config.reload import Reloader, changes, files_of, summary
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, DriverSpec
 from launcher.errors import ConfigError
@@ -157,8 +157,8 @@ async def test_several_at_once_have_their_turns(launcher: Launcher) -> None:
 
 
 def test_sentences() -> None:
-    assert sentence(Difference()) == ""
-    assert sentence(
+    assert summary(Difference()) == ""
+    assert summary(
         Difference(
             routes=Names(added=("a", "b"), changed={"c": ("models", "path")}),
             backends=Names(removed=("d",)),

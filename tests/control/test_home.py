@@ -23,11 +23,11 @@ async def test_home_is_up_again_when_the_last_lease_ends() -> None:
         await leased(run, B, 60.0)
         await asyncio.sleep(61)
         await run.house.until(lambda: run.house.state(A) is BackendState.READY)
-        assert not run.plane.home.owed
+        assert not run.plane.home.pending
         await leased(run, B)
         id = await leased(run, B)
         run.leases.release(id)
-        assert not run.plane.home.owed, "one lease is left"
+        assert not run.plane.home.pending, "one lease is left"
         for one in run.leases.open_ones():
             run.leases.release(one.id)
         await run.house.until(lambda: run.house.state(A) is BackendState.READY)
@@ -38,7 +38,7 @@ async def test_home_is_up_again_when_the_last_lease_ends() -> None:
 async def test_without_a_home_nothing_is_owed() -> None:
     async with living(life()) as run:
         run.leases.release(await leased(run, B))
-        assert not run.plane.home.owed
+        assert not run.plane.home.pending
 
 
 @virtual
@@ -50,7 +50,7 @@ async def test_home_has_time_and_makes_nobody_drain() -> None:
             run.leases.release(id)
             await asyncio.sleep(500)
             assert run.house.state(B) is BackendState.READY
-            assert run.plane.home.owed
+            assert run.plane.home.pending
         await run.house.until(lambda: run.house.state(A) is BackendState.READY)
 
 
@@ -70,11 +70,11 @@ async def test_a_switch_is_a_later_word() -> None:
     async with living(life(home=A)) as run:
         await leased(run, B)
         await run.switched(C, force=True)
-        assert not run.plane.home.owed
+        assert not run.plane.home.pending
         run.leases.release(await leased(run, B))
-        assert run.plane.home.owed
+        assert run.plane.home.pending
         await run.switched(C)
-        assert not run.plane.home.owed
+        assert not run.plane.home.pending
         await asyncio.sleep(10)
         assert run.house.state(C) is BackendState.READY
 
@@ -92,7 +92,7 @@ async def test_a_debt_outlives_a_restart() -> None:
         await again.house.until(lambda: again.house.state(A) is BackendState.READY)
         await again.leases.durable()
     async with living(after(again, config=world(home=B))) as third:
-        assert not third.plane.home.owed
+        assert not third.plane.home.pending
 
 
 @virtual
@@ -101,12 +101,12 @@ async def test_a_debt_to_what_is_home_no_longer_is_forgotten() -> None:
         id = await leased(run, B)
         run.leases.release(id)
         run.plane.reconfigure(world(home=C))
-        assert (run.plane.home.owed, run.plane.home.route) == (False, C)
+        assert (run.plane.home.pending, run.plane.home.route) == (False, C)
         run.leases.release(await leased(run, B))
         await run.leases.durable()
         run.kill()
     async with living(after(run, config=world())) as again:
-        assert not again.plane.home.owed
+        assert not again.plane.home.pending
 
 
 @virtual
@@ -115,7 +115,7 @@ async def test_a_home_that_does_not_start_is_told_and_not_tried_for_ever() -> No
         run.driver.script(A).start_error = LauncherError("backend_start_failed", "No memory.")
         run.leases.release(await leased(run, B))
         await asyncio.sleep(100)
-        assert not run.plane.home.owed
+        assert not run.plane.home.pending
         assert run.plane.home.error is not None
         assert "No memory." in run.plane.home.error.message
         assert run.driver.count("start", A) == 1
@@ -128,7 +128,7 @@ async def test_while_the_engine_is_away_it_stays_owed() -> None:
         run.driver.lose_engine()
         run.leases.release(id)
         await asyncio.sleep(60)
-        assert run.plane.home.owed
+        assert run.plane.home.pending
         run.driver.find_engine()
         await run.house.until(lambda: run.house.state(A) is BackendState.READY)
-        assert not run.plane.home.owed
+        assert not run.plane.home.pending

@@ -13,8 +13,8 @@ from launcher.control.leases import (
     check_needs,
     check_term,
     fits,
-    in_the_way,
-    reserved,
+    must_end,
+    reservation_id,
     why,
 )
 from launcher.control.records import LeaseRecord, LeaseState
@@ -493,7 +493,7 @@ LEASE = LeaseRecord(7, ("a", "b"), 0.0, 60.0, state=LeaseState.ACTIVE, expires_a
 @virtual
 async def test_a_lease_is_named_with_its_holder_and_its_end() -> None:
     async with living(life()) as run:
-        named = run.leases.named
+        named = run.leases.describe
         assert named(LEASE) == "Lease 7 (a, b, until 2027-01-15T08:00:00.000Z)"
         assert ", ann, night, until" in named(replace(LEASE, by="ann", note="night"))
         assert named(replace(LEASE, expires_at=None, ttl=None)) == "Lease 7 (a, b, pinned)"
@@ -510,9 +510,9 @@ async def test_the_error_says_when_the_first_of_them_ends() -> None:
         for route, ttl in ((A, 600.0), (B, 60.0)):
             ids.append((await run.leases.settled(run.leases.take(routes=(route,), ttl=ttl).id)).id)
         holders = run.leases
-        assert [one.id for one in holders.in_the_way_of(["c"])] == [ids[1]]
-        assert holders.in_the_way_of([A]) == []
-        error = holders.leased(run.leases.open_ones())
+        assert [one.id for one in holders.blocking(["c"])] == [ids[1]]
+        assert holders.blocking([A]) == []
+        error = holders.leased_error(run.leases.open_ones())
         assert error.retry_after == pytest.approx(60.0, abs=1.0)
         assert "Lease 1 (a" in error.message
         assert "Lease 2 (b" in error.message
@@ -523,7 +523,7 @@ def test_why_it_ended() -> None:
     assert why(replace(LEASE, state=LeaseState.BROKEN, ended_by="switch 3")) == "broken by switch 3"
     failed = replace(LEASE, state=LeaseState.FAILED, error=Failure("x", "It burns."))
     assert why(failed) == "failed (It burns)"
-    assert reserved(7) == "reserved-7"
+    assert reservation_id(7) == "reserved-7"
 
 
 GPU = needs(gpu=2, vram=24)
@@ -560,12 +560,12 @@ def test_the_fewest_go_and_those_first_that_end_first(
         Claimed(1, claim("a", vram=14), 500.0),
         Claimed(2, claim("b", vram=10, gpu=1), 100.0),
     ]
-    assert in_the_way(GPU, wanted, leases) == gone
+    assert must_end(GPU, wanted, leases) == gone
 
 
 def test_a_pin_goes_last() -> None:
     leases = [Claimed(1, claim("a", gpu=1), math.inf), Claimed(2, claim("b", gpu=1), 9e9)]
-    assert in_the_way(GPU, claim("x", gpu=1), leases) == [2]
+    assert must_end(GPU, claim("x", gpu=1), leases) == [2]
 
 
 CONFIG = replace(world(capacity=(("gpu", 2), ("vram", 24))), max_lease=600.0)

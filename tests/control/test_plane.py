@@ -32,7 +32,7 @@ async def test_everything_goes_on_at_once_after_a_kill() -> None:
         done = await again.switches.over(switch.id)
         assert done.state is SwitchState.SUCCEEDED
         assert again.leases.get(lease.id).state is LeaseState.ACTIVE
-        assert not again.plane.home.owed
+        assert not again.plane.home.pending
     again.house.nobody_left()
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from launcher.control.records import (
     LEASES,
-    MOST_OVER,
+    MAX_FINISHED,
     SWITCHES,
-    Book,
     LeaseRecord,
     LeaseState,
+    RecordLog,
     Step,
     SwitchRecord,
     SwitchState,
@@ -96,8 +96,8 @@ def lease(id: int, state: LeaseState = LeaseState.ACTIVE) -> LeaseRecord:
     return LeaseRecord(id, ("a",), 0.0, 60.0, state=state)
 
 
-def book(store: MemoryStore) -> Book[LeaseRecord]:
-    return Book(LEASES, store, lambda: 1_800_000_000.5)
+def book(store: MemoryStore) -> RecordLog[LeaseRecord]:
+    return RecordLog(LEASES, store, lambda: 1_800_000_000.5)
 
 
 async def test_numbers_count_up_over_runs() -> None:
@@ -123,10 +123,10 @@ def test_what_is_open_stays_and_of_what_is_over_the_newest() -> None:
     store = MemoryStore()
     kept = book(store)
     kept.put(lease(1))
-    for id in range(2, MOST_OVER + 12):
+    for id in range(2, MAX_FINISHED + 12):
         kept.put(replace(lease(id), state=LeaseState.RELEASED))
     assert [one.id for one in kept.open()] == [1]
     ids = [one.id for one in kept.all()]
-    assert (len(ids), ids[:2], ids[-1]) == (MOST_OVER + 1, [1, 12], MOST_OVER + 11)
+    assert (len(ids), ids[:2], ids[-1]) == (MAX_FINISHED + 1, [1, 12], MAX_FINISHED + 11)
     assert kept.get(2) is None
     assert {key for table, key in store.pending if table == "leases"} == set(ids)

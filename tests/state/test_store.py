@@ -15,14 +15,16 @@ import pytest
 
 from launcher.state import migrations, store
 from launcher.state.migrations import MIGRATIONS
-from launcher.state.store import StateStore, Table, path_for
+from launcher.state.store import StateStore, StateTable, path_for
 
 # ruff: noqa: ASYNC240 - nothing else runs on these loops while a file is prepared
 
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-COUNTS: Table[str, int] = Table("counters", ("name", "value"), lambda n: (n,), lambda _, n: int(n))
+COUNTS: StateTable[str, int] = StateTable(
+    "counters", ("name", "value"), lambda n: (n,), lambda _, n: int(n)
+)
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ from launcher.state import store
 from launcher.state.store import StateStore
 from tests.state.test_store import COUNTS
 
-store.LAG = 3600.0
+store.WRITE_DELAY = 3600.0
 
 async def main():
     kept = await StateStore.open(Path(sys.argv[1]), [COUNTS])
@@ -254,7 +256,7 @@ async def test_a_file_that_stays_locked_costs_records_not_the_launcher(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "LOCK_TIMEOUT", 0.05)
-    monkeypatch.setattr(store, "MOST_PENDING", 3)
+    monkeypatch.setattr(store, "MAX_PENDING", 3)
     kept = await opened(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -270,7 +272,7 @@ async def test_a_file_that_stays_locked_costs_records_not_the_launcher(
 async def test_a_disk_that_hangs_is_not_waited_for_for_ever(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PATIENCE", 0.05)
+    monkeypatch.setattr(store, "WAIT_TIMEOUT", 0.05)
     kept = await opened(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -278,7 +280,7 @@ async def test_a_disk_that_hangs_is_not_waited_for_for_ever(
     assert not await kept.durable()
     assert "hangs" in caplog.text
     other.close()
-    monkeypatch.setattr(store, "PATIENCE", 30.0)
+    monkeypatch.setattr(store, "WAIT_TIMEOUT", 30.0)
     await kept.close()
     assert await found_in(path) == {"a": 1}
 
@@ -294,7 +296,7 @@ def test_no_thread_is_left(path: Path) -> None:
     assert len(os.listdir("/proc/self/task")) <= len(before) + 1
 
 
-TABLE: Table[str, tuple[int, int]] = Table(
+TABLE: StateTable[str, tuple[int, int]] = StateTable(
     "pairs", ("name", "one", "two"), lambda pair: pair, lambda _, one, two: (int(one), int(two))
 )
 
