@@ -13,10 +13,11 @@ import math
 from launcher import tasks
 from launcher.config import LauncherConfig
 from launcher.control.base import Clocks, OperatorGate
-from launcher.control.records import HOME, Store
+from launcher.control.records import HOME
 from launcher.core.types import Failure
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Ask
+from launcher.state.store import StateStore
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class HomeRoute:
     """Makes the home route resident again."""
 
     def __init__(
-        self, config: LauncherConfig, gate: OperatorGate, store: Store, clocks: Clocks
+        self, config: LauncherConfig, gate: OperatorGate, store: StateStore, clocks: Clocks
     ) -> None:
         self._route = config.home
         self._config = config

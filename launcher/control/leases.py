@@ -17,11 +17,12 @@ from functools import partial
 from launcher import tasks
 from launcher.config import LauncherConfig
 from launcher.control.base import Clocks, OperatorGate, check_exists, find_route
-from launcher.control.records import LEASES, LeaseRecord, LeaseState, RecordLog, Store
+from launcher.control.records import LEASES, LeaseRecord, LeaseState, RecordLog
 from launcher.core.types import BackendId, Failure, Hold, Needs
 from launcher.errors import LauncherError
 from launcher.printable import seconds, timestamp
 from launcher.runtime.admission import Admission, Ask
+from launcher.state.store import StateStore
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class LeaseRegistry:
         self,
         config: LauncherConfig,
         gate: OperatorGate,
-        store: Store,
+        store: StateStore,
         clocks: Clocks,
         on_end: Ended = lambda record: None,
     ) -> None:

@@ -10,8 +10,9 @@ from launcher.control.drains import Drains
 from launcher.control.home import HomeRoute
 from launcher.control.leases import LeaseRegistry
 from launcher.control.modes import Modes
-from launcher.control.records import LeaseRecord, LeaseState, Store
+from launcher.control.records import LeaseRecord, LeaseState
 from launcher.control.switches import SwitchQueue
+from launcher.state.store import StateStore
 from launcher.telemetry.facts import Fact
 
 
@@ -22,7 +23,7 @@ class ControlPlane:
         self,
         config: LauncherConfig,
         gate: OperatorGate,
-        store: Store,
+        store: StateStore,
         *,
         now: Callable[[], float],
         wall: Callable[[], float],

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
 
 from launcher.core.types import BackendId, Failure, Needs
-from launcher.state.store import StateTable
+from launcher.state.store import StateStore, StateTable
 
 
 class SwitchState(Enum):
@@ -173,55 +173,10 @@ HOME: StateTable[str, float] = StateTable(
 #: The tables of the state file that are read here.
 TABLES = (SWITCHES, LEASES, COUNTERS, DRAINS, HOME)
 
-
-K = TypeVar("K", str, int)
-V = TypeVar("V")
-
-
-class Store(Protocol):
-    """What is needed of `launcher.state.store.StateStore`."""
-
-    @property
-    def lost(self) -> bool:
-        """Whether records of earlier runs may be unreadable."""
-        ...
-
-    @property
-    def kept(self) -> bool:
-        """Whether what is put now outlives this run."""
-        ...
-
-    def loaded(self, table: StateTable[K, V]) -> dict[K, V]:
-        """Return the records of earlier runs, in the order of the keys."""
-        ...
-
-    def put(self, table: StateTable[K, V], key: K, record: V) -> None:
-        """Save a record under a key; returns at once."""
-        ...
-
-    def drop(self, table: StateTable[K, V], key: K) -> None:
-        """Delete a record; returns at once."""
-        ...
-
-    async def durable(self) -> bool:
-        """Wait until what was put before is on the disk. False where it can't be written."""
-        ...
-
-
 #: How many records that are over are kept.
 MAX_FINISHED = 100
 
-
-class NumberedRecord(Protocol):
-    """What is needed of a record."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def over(self) -> bool: ...
-
-
-R = TypeVar("R", bound=NumberedRecord)
+R = TypeVar("R", bound=SwitchRecord | LeaseRecord)
 
 
 class RecordLog(Generic[R]):
@@ -231,10 +186,12 @@ class RecordLog(Generic[R]):
     clock's seconds, which are beyond any number that was given out.
     """
 
-    def __init__(self, table: StateTable[int, R], store: Store, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, table: StateTable[int, R], store: StateStore, wall: Callable[[], float]
+    ) -> None:
         self._table = table
         self._store = store
-        self._records = store.loaded(table)
+        self._records: dict[int, R] = store.loaded(table)
         last = store.loaded(COUNTERS).get(table.name, 0)
         self._last = max(last, *self._records, int(wall()) if store.lost else 0, 0)
 

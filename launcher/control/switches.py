@@ -18,12 +18,13 @@ from launcher import tasks
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.control.base import Clocks, OperatorGate, check_exists, find_route
 from launcher.control.leases import LeaseRegistry
-from launcher.control.records import SWITCHES, RecordLog, Step, Store, SwitchRecord, SwitchState
+from launcher.control.records import SWITCHES, RecordLog, Step, SwitchRecord, SwitchState
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure, StopReason
 from launcher.errors import LauncherError
 from launcher.printable import seconds
 from launcher.runtime.admission import Admission, Ask
+from launcher.state.store import StateStore
 from launcher.telemetry.facts import (
     Fact,
     Loading,
@@ -51,7 +52,7 @@ class SwitchQueue:
         config: LauncherConfig,
         gate: OperatorGate,
         leases: LeaseRegistry,
-        store: Store,
+        store: StateStore,
         clocks: Clocks,
         on_begin: Callable[[], None] = lambda: None,
     ) -> None:
