@@ -12,6 +12,7 @@ import asyncio
 import os
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -25,7 +26,6 @@ from launcher.control import records
 from launcher.control.plane import ControlPlane
 from launcher.core.events import Closed
 from launcher.core.policy import POLICIES
-from launcher.core.routing import RouteTable
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, Driver, DriverSpec
@@ -33,10 +33,12 @@ from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
 from launcher.errors import ConfigError
 from launcher.http.endpoint import Endpoint
+from launcher.http.listener import Server
+from launcher.http.pool import UpstreamPool
 from launcher.proxy.body import Budget
-from launcher.proxy.front import Front
-from launcher.proxy.handler import ProxyHandler
-from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.exchange import Exchange
+from launcher.proxy.fields import field_table
+from launcher.proxy.handler import Proxy
 from launcher.proxy.readers import Readers
 from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.dispatcher import Dispatcher
@@ -45,12 +47,12 @@ from launcher.runtime.probe import Prober
 from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionStore, Measurements
 from launcher.state.store import StateStore, path_for
 from launcher.tasks import Group
-from launcher.telemetry import logs
 from launcher.telemetry.decisions import DecisionLog
-from launcher.telemetry.facts import Fact, Narrator, StartEnded, StopBegan
+from launcher.telemetry.exchanges import Exchanges
+from launcher.telemetry.facts import Fact, FactPublisher, StartEnded, StopBegan
 from launcher.telemetry.journal import Journal
+from launcher.telemetry.log import log_fact
 from launcher.telemetry.metrics import Metrics
-from launcher.telemetry.record import ExchangeRecord
 from launcher.telemetry.timeline import Timeline
 
 #: What is read of the state file.
@@ -77,9 +79,14 @@ class App:
         scheduler = Scheduler(config.capacity, POLICIES[config.policy]())
         loop = asyncio.get_running_loop()
         self.config = config
-        self.metrics = Metrics(config, lambda: scheduler.snapshot(loop.time()))
+        self.exchanges = Exchanges(config, self._in_flight)
+        self.metrics = Metrics(
+            config, lambda: scheduler.snapshot(loop.time()), self.exchanges.by_route
+        )
         self.measurements = Measurements(store, lambda: scheduler.snapshot(loop.time()))
-        self.history = History(config, self.measurements.starts, self.measurements.count)
+        self.history = History(
+            config, self.measurements.starts, self.measurements.count, self.exchanges.last_hits
+        )
         decided = DecisionStore(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
@@ -87,16 +94,16 @@ class App:
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         self.waiting = WaitingRoom(self.outputs.last_line)
         self.readers = Readers()
-        narrator = Narrator(
+        publisher = FactPublisher(
             self.metrics.fact,
             self.history.fact,
             self.measurements.fact,
             self.decisions.fact,
-            logs.log_fact,
+            log_fact,
             self.outputs.fact,
             self._forget,
             self._steer,
-            of_grants=(self.metrics.fact, logs.log_fact),
+            of_grants=(self.metrics.fact, log_fact),
         )
         self.journal = Journal()
         self.timeline = Timeline(lambda: scheduler.snapshot(loop.time()))
@@ -109,7 +116,7 @@ class App:
             driver_of,
             prober=Prober(),
             clock=loop.time,
-            observers=(narrator.observe, self.journal.observe, self.timeline.observe),
+            observers=(publisher.observe, self.journal.observe, self.timeline.observe),
             prewarm=config.prewarm,
             estimates=self.measurements.estimates,
             redactor=redactor,
@@ -117,12 +124,13 @@ class App:
         self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
         self.holds = Group()
         self.budget = Budget(config.max_buffered)
+        self._fields = field_table()
         self.reloader = Reloader(load or (lambda: config), self)
         self.handler = self._handler(config)
-        self.front = Front(self.handler)
+        self.server = Server(self.handler, fields=self._fields)
         self._endpoints: dict[BackendId, Endpoint] = {}
 
-    def _handler(self, config: LauncherConfig) -> ProxyHandler:
+    def _handler(self, config: LauncherConfig) -> Proxy:
         """Everything that only reads a configuration."""
         own = OwnApi(
             config,
@@ -136,18 +144,17 @@ class App:
             holds=self.holds,
             redact=self._redactor.text,
         )
-        return ProxyHandler(
+        return Proxy(
             config,
-            RouteTable(config.routes),
             self.dispatcher,
             self.pool,
             self.budget,
             own,
-            on_start=self._exchange_started,
-            on_done=self._exchange_ended,
+            on_done=self.exchanges.add,
             meters=self.meters,
             waiting=self.waiting,
             readers=self.readers,
+            fields=self._fields,
             latest=lambda: self.handler,
         )
 
@@ -173,21 +180,18 @@ class App:
         )
         self.plane.reconfigure(config)
         self.meters.keep({key.name for key in config.keys})
+        self.exchanges.reconfigure(config)
         self.metrics.reconfigure(config)
         self.history.reconfigure(config)
         self.budget.limit = config.max_buffered
-        self.front.handler = self.handler = handler
+        self.server.on_request = self.handler = handler
         self.readers.recheck(handler.admits)
         self.outputs.look_again()
         self.config = config
 
-    def _exchange_started(self, record: ExchangeRecord) -> None:
-        self.metrics.exchange_started(record)
-        self.history.exchange_started(record)
-
-    def _exchange_ended(self, record: ExchangeRecord) -> None:
-        self.metrics.exchange_ended(record)
-        logs.log_exchange(record)
+    def _in_flight(self) -> Counter[str]:
+        carriers = (request.carrier for request in self.server.requests)
+        return Counter(one.route for one in carriers if isinstance(one, Exchange) and one.route)
 
     def _steer(self, fact: Fact) -> None:
         self.plane.fact(fact)
@@ -268,19 +272,20 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         app = App(config, store, load, redactor, tls)
+        stack.callback(app.exchanges.flush)
         stack.push_async_callback(app.pool.close)
         # Before anything is listed, cleaned up or started: a second launcher that can't have
         # its address must not touch what belongs to the first.
-        await app.front.bind(config.listen, config.admin_listen)
-        stack.push_async_callback(app.front.close, 0.0)
+        await app.server.bind(config.listen, config.admin_listen)
+        stack.push_async_callback(app.server.close, 0.0)
         await app.dispatcher.open()
         # At the end, what the latest configuration says.
         stack.push_async_callback(lambda: app.dispatcher.close(app.config.stop_on_exit))
         app.plane.open()
         stack.push_async_callback(app.plane.close)
         stack.callback(app.measurements.save_all)
-        await app.front.open(tls)
-        stack.push_async_callback(lambda: app.front.close(app.config.drain_timeout))
+        await app.server.open(tls)
+        stack.push_async_callback(lambda: app.server.close(app.config.drain_timeout))
         stack.push_async_callback(app.holds.cancel)
         stack.callback(app.readers.close)
         stack.callback(app.journal.close)

@@ -109,11 +109,11 @@ async def serve(
         loop.add_signal_handler(signal.SIGHUP, told.set)
     try:
         async with running(config, load, redactor) as app:
-            where = _listed(app.front.addresses)
+            where = _listed(app.server.addresses)
             routes = len(config.routes)
             log.info("launcher %s serves %d routes at %s", __version__, routes, where)
             if config.admin_listen:
-                log.info("operators' endpoints are at %s", _listed(app.front.operators))
+                log.info("operators' endpoints are at %s", _listed(app.server.operators))
             for warning in exposure.warnings(config):
                 log.warning("%s", warning)
             reloads.spawn(_reload_when_told(app, told), name="reload when told")
@@ -122,7 +122,7 @@ async def serve(
             try:
                 with _collecting_seldom():
                     if ready is not None:
-                        ready(app.front.addresses)
+                        ready(app.server.addresses)
                     await ended.wait()
             finally:
                 await reloads.cancel()

@@ -18,7 +18,7 @@ from launcher.api.view import Decision, decision
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendId
 from launcher.errors import LauncherError
-from launcher.telemetry.decisions import MOST, DecisionLog
+from launcher.telemetry.decisions import MAX_DECISIONS, DecisionLog
 
 
 @shape
@@ -69,7 +69,8 @@ class Decisions:
                 tag="status", operation="list_decisions",
                 summary="Every start, stop, drain and rejection with its reason and its cost, the "
                 "newest first.",
-                description=f"{MOST:,} are kept. `?limit=` (100), `?backend=` those that name it.",
+                description=f"{MAX_DECISIONS:,} are kept. `?limit=` (100), `?backend=` those that "
+                "name it.",
                 query=DecisionsQuery,
                 answers={200: DecisionList},
             ),
@@ -89,7 +90,7 @@ class Decisions:
                         "times": one.times,
                         **decision(one.what),
                     }
-                    for one in islice(newest, min(wanted.limit, MOST))
+                    for one in islice(newest, min(wanted.limit, MAX_DECISIONS))
                 ],
             )
         )

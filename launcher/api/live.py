@@ -79,7 +79,7 @@ class Live:
         journal = self._journal
         if concerns is not None:
             # Whose a ticket is, was told when it arrived.
-            for entry in journal.everything()[: at - journal.last or None]:
+            for entry in journal.entries()[: at - journal.last or None]:
                 concerns.learn(entry)
         yield b"retry: %d\n\n" % RETRY + self._reset(at, lost)
         while True:
@@ -91,7 +91,7 @@ class Live:
                     return
                 try:
                     async with asyncio.timeout(HEARTBEAT):
-                        await journal.news(at)
+                        await journal.wait_after(at)
                 except TimeoutError:
                     yield b":\n\n"
                 continue

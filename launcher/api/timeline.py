@@ -14,7 +14,7 @@ from launcher.api.shapes import shape
 from launcher.core.effects import Decided
 from launcher.core.types import BackendState
 from launcher.telemetry.decisions import sentence
-from launcher.telemetry.timeline import REACH, Lane, Mark, Timeline
+from launcher.telemetry.timeline import RETENTION, BackendTimeline, Mark, Timeline
 
 _From = TypedDict("_From", {"from": str})
 
@@ -87,9 +87,9 @@ class Timelines:
     async def show(self, request: ApiRequest) -> ApiResponse:
         """GET /api/timeline: spans of states (the last one has no `to`), samples of
         `[ms since "since", in flight, queued]` that hold until the next, and what was decided."""
-        now = self._timeline.look()
+        now = self._timeline.sample()
         shift = self._wall() - now
-        since = now - REACH
+        since = now - RETENTION
         return json_answer(
             TimelineAnswer(
                 server_time=timestamp(now + shift),
@@ -97,13 +97,13 @@ class Timelines:
                 backends=[
                     BackendLane(
                         backend=backend,
-                        states=_states(lane, since, shift),
+                        states=_states(kept, since, shift),
                         samples=[
                             (round(max(0.0, one.at - since) * 1e3), one.in_flight, one.queued)
-                            for one in lane.samples
+                            for one in kept.samples
                         ],
                     )
-                    for backend, lane in self._timeline.lanes.items()
+                    for backend, kept in self._timeline.backends.items()
                 ],
                 marks=[
                     _told(mark, timestamp(mark.at + shift))
@@ -114,16 +114,16 @@ class Timelines:
         )
 
 
-def _states(lane: Lane, since: float, shift: float) -> list[StateSpan]:
-    ends = [turn.at for turn in lane.turns][1:]
-    spans = zip(lane.turns, [*ends, None], strict=True)
+def _states(kept: BackendTimeline, since: float, shift: float) -> list[StateSpan]:
+    ends = [change.at for change in kept.changes][1:]
+    spans = zip(kept.changes, [*ends, None], strict=True)
     return [
         {
-            "state": turn.state,
-            "from": timestamp(max(turn.at, since) + shift),
+            "state": change.state,
+            "from": timestamp(max(change.at, since) + shift),
             "to": None if end is None else timestamp(end + shift),
         }
-        for turn, end in spans
+        for change, end in spans
         if end is None or end > since
     ]
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from launcher.config import LauncherConfig
 from launcher.errors import LauncherError
-from launcher.http.exchange import RawHeaders, RequestHead
+from launcher.http.headers import RawHeaders, RequestHead
 
 #: Methods that change nothing (RFC 9110 §9.2.1).
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})

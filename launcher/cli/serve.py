@@ -61,10 +61,10 @@ def serve(
 
         import launcher.service  # noqa: F401 - `_serve` uses it
         from launcher.config.redact import Redactor, secrets_of
-        from launcher.telemetry import logs
+        from launcher.telemetry import log
 
     redactor = Redactor(secrets_of(loaded))
-    with logs.configured(log_format=log_format, level=log_level, redact=redactor.text):
+    with log.configured(log_format=log_format, level=log_level, redactor=redactor):
         code = _serve(loaded, _Source(config, listen or []), redactor, watch=watch)
     raise typer.Exit(code)
 

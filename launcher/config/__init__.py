@@ -17,13 +17,13 @@ from launcher.config.specs import (
     KeyConfig,
     KeyScope,
     LauncherConfig,
-    Listen,
     ModeConfig,
     ModelSpec,
     PolicyName,
     RouteConfig,
     Secret,
 )
+from launcher.http.endpoint import Listen
 
 __all__ = [
     "GIB",

@@ -24,11 +24,13 @@ REMEMBERED = 100
 
 class Redactor:
     """Replaces every configured secret by `***`, also where it is percent-encoded or escaped
-    as in JSON, with one regular expression for all of them.
-    `text` and `data` may be called on any thread."""
+    as in JSON, with one regular expression for all of them. `text` may be called on any
+    thread."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: dict[Secret, None] = {}
+        self.version = 0
+        """Counts the changes: what an earlier version cleaned has to be cleaned anew."""
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[Secret]) -> None:
@@ -39,6 +41,7 @@ class Redactor:
         if known == self._known and self._known:
             return
         self._known = known
+        self.version += 1
         forms: set[str] = set()
         for secret in known:
             if secret.value:
@@ -48,15 +51,10 @@ class Redactor:
         ordered = sorted(forms, key=lambda form: (-len(form), form))
         pattern = "|".join(re.escape(form) for form in ordered)
         self._text = re.compile(pattern) if ordered else None
-        self._bytes = re.compile(pattern.encode()) if ordered else None
 
     def text(self, text: str) -> str:
         """Return the text without the secrets."""
         return self._text.sub(MASK, text) if self._text is not None else text
-
-    def data(self, data: bytes) -> bytes:
-        """Return the bytes, of any encoding, without the secrets."""
-        return self._bytes.sub(MASK.encode(), data) if self._bytes is not None else data
 
     def __repr__(self) -> str:
         return f"<Redactor {'with' if self._text else 'without'} secrets>"

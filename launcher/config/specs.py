@@ -8,6 +8,7 @@ from typing import Literal
 
 from launcher.core.types import BackendId, Needs, OnLease, Priority, Wake
 from launcher.drivers.base import DriverSpec
+from launcher.http.endpoint import Listen
 
 GIB = 1024**3
 MIB = 1024**2
@@ -152,21 +153,6 @@ class ModeConfig:
     """Names of routes that fit side by side."""
     ttl: float
     """Default duration in seconds; at most `max_lease`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """One address to listen on."""
-
-    host: str | None = None
-    port: int = 0
-    unix_path: str | None = None
-
-    def __str__(self) -> str:
-        if self.unix_path is not None:
-            return f"unix:{self.unix_path}"
-        host = self.host or ""
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

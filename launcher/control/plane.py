@@ -61,7 +61,7 @@ class ControlPlane:
         self.switches.reconfigure(config)
 
     def fact(self, fact: Fact) -> None:
-        """Pass on a fact of `launcher.telemetry.facts.Narrator`."""
+        """Pass on a fact of `FactPublisher`."""
         self.switches.fact(fact)
 
     @property

@@ -26,7 +26,7 @@ from launcher.config.load import load_config
 from launcher.demo.tiny_model import THEMES, write_tiny_model
 from launcher.errors import ConfigError, LauncherError
 from launcher.service import serve
-from launcher.telemetry import logs
+from launcher.telemetry.log import configured
 
 #: A tiny model is done before a second thread has woken up.
 TINY_OPTIONS = ("--threads", "1", "--slots", "4", "--context", "16384")
@@ -52,7 +52,7 @@ class Session:
                 # The environment is not asked: a LAUNCHER_LISTEN or MAP__… for another
                 # launcher has no business here.
                 config = load_config(str(file), {})
-                with logs.configured(log_format="human"):
+                with configured(log_format="human"):
                     return asyncio.run(self._serve(config, names, file))
             except (ConfigError, LauncherError, OSError) as error:
                 print(f"the demo can't be served: {error}", file=sys.stderr)

@@ -14,8 +14,9 @@ from launcher.api.shapes import check_media_type, from_json, from_query, learn
 from launcher.auth.access import Caller
 from launcher.auth.browsers import OWN_HEADERS, PAGE_HEADERS, Guard
 from launcher.config import MIB
-from launcher.errors import LauncherError, render
-from launcher.http.exchange import Exchange, RawHeaders, RequestHead
+from launcher.errors import LauncherError
+from launcher.http.headers import RawHeaders, RequestHead
+from launcher.http.server import Request
 from launcher.proxy.readers import Readers, Right
 
 #: The largest body that one of the launcher's own endpoints reads.
@@ -30,15 +31,15 @@ class OwnPaths:
         self._guard = guard
         self._readers = readers
 
-    def find(self, exchange: Exchange) -> Found | None:
+    def find(self, exchange: Request) -> Found | None:
         """The endpoint for a request, None where the path isn't one of ours, or isn't at the
         address it came in by. Raises LauncherError `method_not_allowed`."""
         head = exchange.head
         path = head.path.decode("utf-8", "replace")
         return self._endpoints.find(head.method, path, operators=head.operators)
 
-    async def answer(self, exchange: Exchange, found: Found, caller: Caller) -> tuple[int, int]:
-        """Ask for the key, then for the answer, and send it; returns status and body's bytes.
+    async def answer(self, exchange: Request, found: Found, caller: Caller) -> int:
+        """Ask for the key, then for the answer, and send it; return its status.
 
         Raises LauncherError: the guard's, the key's, what is wrong with the query or the body,
         and the endpoint's own.
@@ -62,8 +63,8 @@ class OwnPaths:
         response = await endpoint.answer(request)
         if isinstance(response, ApiStream):
             right = Right(head, endpoint.need, request.details)
-            sent = await self._readers.send(exchange, _headers(response), response.pieces, right)
-            return HTTPStatus.OK, sent
+            await self._readers.send(exchange, _headers(response), response.pieces, right)
+            return HTTPStatus.OK
         await send(
             exchange,
             response.status,
@@ -71,7 +72,7 @@ class OwnPaths:
             _headers(response),
             response.body,
         )
-        return response.status, len(response.body)
+        return response.status
 
     def _check(self, head: RequestHead, endpoint: Endpoint, caller: Caller) -> None:
         """That it comes from whom it should, before anything is read."""
@@ -82,16 +83,8 @@ class OwnPaths:
             self._guard.route(head, public=False)
 
 
-async def send_error(
-    exchange: Exchange, error: LauncherError, *, show_detail: bool, more: RawHeaders = ()
-) -> None:
-    """Answer with an error in the OpenAI envelope."""
-    status, reason, headers, body = render(error, show_detail=show_detail)
-    await send(exchange, status, reason, headers + more, body)
-
-
 async def send(
-    exchange: Exchange, status: int, reason: bytes, headers: RawHeaders, body: bytes
+    exchange: Request, status: int, reason: bytes, headers: RawHeaders, body: bytes
 ) -> None:
     """A whole answer; its headers say the body's length, which HEAD is told and not sent."""
     await exchange.respond(status, reason, headers)
@@ -111,7 +104,7 @@ def _headers(response: ApiResponse | ApiStream) -> RawHeaders:
     return (kind, (b"Content-Length", b"%d" % len(response.body)), *own, *secure)
 
 
-async def _read(exchange: Exchange) -> bytes:
+async def _read(exchange: Request) -> bytes:
     if (exchange.head.content_length or 0) > _LONGEST:
         raise _too_large()
     body = b""

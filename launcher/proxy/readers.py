@@ -13,7 +13,9 @@ from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 
 from launcher.auth.access import Need
-from launcher.http.exchange import ClientGone, Exchange, RawHeaders, RequestHead
+from launcher.http.errors import ClientDisconnected
+from launcher.http.headers import RawHeaders, RequestHead
+from launcher.http.server import Request
 
 #: Seconds that a reader may take nothing.
 STALLED: Final = 60.0
@@ -43,7 +45,7 @@ class Readers:
 
     async def send(
         self,
-        exchange: Exchange,
+        exchange: Request,
         headers: RawHeaders,
         pieces: AsyncGenerator[bytes, None],
         right: Right,
@@ -51,8 +53,8 @@ class Readers:
         """Answer 200 and send the pieces to their end, or until the right to them is; the bytes
         sent. The pieces are closed in any case.
 
-        Raises ClientGone, also for a client that is there and takes nothing: what it follows
-        must not be kept for it for ever.
+        Raises ClientDisconnected, also for a client that is there and takes nothing: what it
+        follows must not be kept for it for ever.
         """
         sent = 0
         reader = _Reader(right)
@@ -93,7 +95,7 @@ class Readers:
             async with asyncio.timeout(self._patience) as reader.behind:
                 await writing
         except TimeoutError:
-            raise ClientGone("the client took nothing for too long") from None
+            raise ClientDisconnected("the client took nothing for too long") from None
 
 
 class _Reader:

@@ -61,7 +61,7 @@ STARTS: StateTable[str, Starts] = StateTable(
 class Measurements:
     """Saves the measured times after each start and stop, and all of them at the end.
 
-    `fact` is called by `launcher.telemetry.facts.Narrator`; `snapshot` is the dispatcher's.
+    `fact` is called by `FactPublisher`; `snapshot` is the dispatcher's.
     """
 
     def __init__(self, store: StateStore, snapshot: Callable[[], Snapshot]) -> None:

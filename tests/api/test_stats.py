@@ -10,7 +10,6 @@ from launcher.core.types import BackendId, BackendState, Failure, Forecast
 from launcher.drivers.base import ContainerSpec
 from launcher.state.records import Starts
 from launcher.telemetry.facts import StartEnded, StartOutcome
-from launcher.telemetry.record import ExchangeRecord
 from tests.api.world import CHAT, CODER, CONFIG, TINY, FakeControl, read, request
 
 WALL = 1_800_000_000.0
@@ -55,19 +54,16 @@ def test_a_restart_goes_on_counting() -> None:
 
 
 def test_only_configured_routes_are_hit() -> None:
-    history = History(CONFIG, wall=lambda: WALL)
-
-    for route in ("coder", "-", "", "made-up"):
-        history.exchange_started(ExchangeRecord("GET", "/", "127.0.0.1", route=route))
+    history = History(CONFIG, last_hits=lambda: {"coder": WALL, "-": WALL, "made-up": WALL})
 
     assert history.last_hits == {"coder": WALL, "chat": None, "tiny": None}
 
 
 async def test_the_page() -> None:
-    control, history = FakeControl(), History(CONFIG, wall=lambda: WALL)
+    control = FakeControl()
+    history = History(CONFIG, last_hits=lambda: {"coder": WALL}, wall=lambda: WALL)
     control.put(CODER, BackendState.READY, in_flight=2, idle_stop_at=130.0)
     control.put(TINY, BackendState.STARTING)
-    history.exchange_started(ExchangeRecord("GET", "/coder", "127.0.0.1", route="coder"))
     history.fact(ended(10.0))
     history.fact(ended(30.0))
     control.predicted[TINY] = Forecast(3, 40.26, 12.0)
@@ -98,9 +94,12 @@ async def test_the_page() -> None:
 
 def test_another_configuration() -> None:
     saved: list[int] = []
-    history = History(CONFIG, save=lambda _, starts: saved.append(starts.count), wall=lambda: 1.0)
+    history = History(
+        CONFIG,
+        save=lambda _, starts: saved.append(starts.count),
+        last_hits=lambda: {"chat": 1.0, "coder": 2.0},
+    )
     history.fact(ended(3.0))
-    history.exchange_started(ExchangeRecord("GET", "/chat", "127.0.0.1", route="chat"))
 
     history.reconfigure(replace(CONFIG, routes=CONFIG.routes[1:], backends=CONFIG.backends[1:]))
 

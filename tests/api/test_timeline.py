@@ -6,7 +6,7 @@ from launcher.api.timeline import Timelines
 from launcher.core.effects import Decided, Deed
 from launcher.core.events import StartFailed, Tick
 from launcher.core.types import BackendState, Failure
-from launcher.telemetry.timeline import REACH, Timeline
+from launcher.telemetry.timeline import RETENTION, Timeline
 from tests.api.world import CHAT, CODER, FakeControl, read, request
 
 WALL = 1_000_000_000.0
@@ -52,8 +52,8 @@ async def test_what_began_before_the_hour_is_cut_at_its_beginning() -> None:
     timeline.observe(Tick(), [], control.now)
     control.now = 102.0
     control.put(CHAT, queued=3)
-    timeline.look()
-    control.now = 200.0 + REACH
+    timeline.sample()
+    control.now = 200.0 + RETENTION
 
     told = read(await Timelines(timeline, lambda: WALL).show(request()))
 

@@ -15,7 +15,7 @@ from launcher.control.records import SwitchRecord
 from launcher.core.events import Closed
 from launcher.core.types import BackendId, Needs, OnLease
 from launcher.state.store import StateTable
-from launcher.telemetry.facts import Narrator
+from launcher.telemetry.facts import FactPublisher
 from tests.drivers.fake import FakeDriver
 from tests.runtime.house import A, B, C, House, config, opened
 
@@ -80,7 +80,7 @@ class Life:
             now=dispatcher._clock,
             wall=lambda: EPOCH + dispatcher._clock(),
         )
-        dispatcher._observers += (Narrator(self.plane.fact).observe,)
+        dispatcher._observers += (FactPublisher(self.plane.fact).observe,)
 
     @property
     def leases(self) -> Any:

@@ -15,22 +15,22 @@ from launcher.api.shapes import shape
 from launcher.auth.access import Need
 from launcher.auth.meters import Meters
 from launcher.config import BackendConfig, LauncherConfig, ModelSpec, RouteConfig, Secret
-from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
+from launcher.http.listener import Server
+from launcher.http.pool import UpstreamPool
 from launcher.proxy.body import Budget
-from launcher.proxy.front import Front
-from launcher.proxy.handler import ProxyHandler
-from launcher.proxy.pool import UpstreamPool
+from launcher.proxy.fields import field_table
+from launcher.proxy.handler import Proxy
 from launcher.proxy.readers import Readers
 from launcher.proxy.waiting import WaitingRoom
 from launcher.telemetry.record import ExchangeRecord
+from tests.http.raw_client import RawClient, Response, connect
+from tests.http.serving import LOCAL, until
 from tests.proxy import awkward
 from tests.proxy.fake_gate import FakeGate
-from tests.proxy.raw_client import RawClient, Response, connect
-from tests.proxy.serving import serving, until
 
 CODER = BackendId("coder")
 
@@ -139,9 +139,9 @@ class House:
         self.own = FakeOwn()
         self.started: list[ExchangeRecord] = []
         self.records: list[ExchangeRecord] = []
-        self.handler: ProxyHandler
+        self.handler: Proxy
         self.readers: Readers
-        self.front: Front
+        self.front: Server
 
     async def ask(self, request: bytes, method: str = "GET") -> Response:
         """Send, and take the answer."""
@@ -169,27 +169,30 @@ async def house(
     pool = UpstreamPool()
     budget = Budget(config.max_buffered)
     made: list[House] = []
-    handler = ProxyHandler(
+    handler = Proxy(
         config,
-        RouteTable(config.routes),
         gate,
         pool,
         budget,
         own := FakeOwn(),
         on_done=lambda record: made[0].records.append(record),
-        on_start=lambda record: made[0].started.append(record),
         meters=Meters(),
         waiting=WaitingRoom(last_line),
         readers=(readers := Readers()),
+        fields=(fields := field_table()),
         latest=lambda: handler,
     )
+    server = Server(handler, fields=fields)
     try:
-        async with serving(handler) as (front, address), connect(address) as client:
+        await server.bind([LOCAL])
+        await server.open(None)
+        async with connect(server.addresses[0]) as client:
             made.append(House(client, gate, pool))
-            made[0].own, made[0].handler, made[0].front = own, handler, front
+            made[0].own, made[0].handler, made[0].front = own, handler, server
             made[0].readers = readers
             yield made[0]
     finally:
+        await server.close(0)
         await pool.close()
     assert gate.held == []
     assert budget.used == 0

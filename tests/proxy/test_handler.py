@@ -12,15 +12,15 @@ from aiohttp import StreamReader
 
 from launcher.core.types import Priority, Wake
 from launcher.errors import LauncherError
+from launcher.http.server import Request
+from launcher.http.upstream import UpstreamConnection
 from launcher.proxy.body import KeptBody
-from launcher.proxy.client import ClientExchange
-from launcher.proxy.model_scan import JsonScan
-from launcher.proxy.upstream import UpstreamConnection
+from launcher.proxy.json_scan import JsonScan
+from tests.http.raw_client import Cut, Response, connect
+from tests.http.serving import until
 from tests.keyring import a_key, admin, api
 from tests.proxy.awkward import Peer, backend
 from tests.proxy.house import Saying, a_config, a_route, get, house, post
-from tests.proxy.raw_client import Cut, Response, connect
-from tests.proxy.serving import until
 
 CHAT = b'{"model": "gpt-4o", "messages": []}'
 
@@ -56,9 +56,8 @@ async def test_the_way_of_a_request() -> None:
         )
         assert (record.status, record.outcome, record.code) == (200, "ok", "")
         assert (record.request_bytes, record.response_bytes) == (len(CHAT), 2)
-        assert record.first_byte is not None
+        assert record.first_byte != -1.0
         assert 0 < record.first_byte <= record.duration
-        assert here.started == [record]
         assert here.gate.admissions[0].ok
 
 
@@ -311,7 +310,7 @@ async def test_who_leaves_leaves_nothing_for_the_garbage_collector(request_: byt
         await peer.gone()
 
     def of_exchanges() -> int:
-        kinds = (ClientExchange, StreamReader, KeptBody, JsonScan, UpstreamConnection)
+        kinds = (Request, StreamReader, KeptBody, JsonScan, UpstreamConnection)
         return sum(isinstance(one, kinds) for one in gc.get_objects())
 
     async with backend(silent) as model, house(a_config(), model.endpoint) as here:

@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from launcher.http.exchange import ClientGone
+from launcher.http.errors import ClientDisconnected
 from launcher.proxy import readers
 from launcher.proxy.readers import Readers, Right
+from tests.http.serving import until
 from tests.keyring import a_key, admin, api
 from tests.proxy.fake_exchange import FakeExchange, request
 from tests.proxy.house import a_config, get, house
-from tests.proxy.serving import until
 
 RIGHT = Right(request(), "observe", details=False)
 
@@ -76,7 +76,7 @@ async def test_who_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(readers, "STALLED", 0.05)
     exchange, source = FakeExchange(), Source(b"one")
     exchange.open.clear()
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnected):
         await Readers().send(exchange, (), source.read(), RIGHT)
     assert source.closed
 
@@ -94,7 +94,7 @@ async def test_the_end_waits_a_moment_for_who_is_behind(
     all_readers.close()
     exchange.open.clear()
     source.pieces.put_nowait(None)
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnected):
         await reading
 
 
