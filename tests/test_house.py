@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "core": "",
         "http": "",
         "drivers": "core http",
-        "config": "core drivers",
+        "config": "core drivers http",
         "auth": "config core http",
         "telemetry": "config core",
         "runtime": "config core drivers http telemetry",

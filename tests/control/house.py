@@ -16,7 +16,7 @@ from launcher.core.events import Closed
 from launcher.core.types import BackendId, Needs, OnLease
 from launcher.state.store import StateTable
 from launcher.telemetry.facts import FactPublisher
-from tests.drivers.fake import FakeDriver
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, B, C, House, config, opened
 
 K = TypeVar("K", str, int)

@@ -109,11 +109,11 @@ async def test_no_more_are_kept_than_are_shown(tmp_path: Path) -> None:
     store = await StateStore.open(tmp_path / "state.db", (DECISIONS,))
     keeper = DecisionStore(store)
     log = DecisionLog(keeper.kept, keeper.keep)
-    for _ in range(decisions.MOST + 50):
+    for _ in range(decisions.MAX_DECISIONS + 50):
         log.fact(STOP)
     await store.close()
     again = await StateStore.open(tmp_path / "state.db", (DECISIONS,))
     await again.close()
     kept = DecisionStore(again).kept
-    assert len(kept) == decisions.MOST
+    assert len(kept) == decisions.MAX_DECISIONS
     assert kept[0].number == 51
