@@ -64,7 +64,7 @@ def test_what_is_not_the_clients_error_is_none_of_its_business() -> None:
         raise ZeroDivisionError
 
 
-def test_a_look_that_fails_does_not_end_the_wait(
+def test_a_failed_status_call_does_not_end_the_wait(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common, "POLL_INTERVAL", 0.01)

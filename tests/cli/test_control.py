@@ -470,7 +470,7 @@ def test_capacity_is_reserved(launcher: ScriptedLauncher) -> None:
 @pytest.mark.parametrize(
     "args", [(), ("comfy", "--needs", "gpu=1"), ("--needs", "gpu"), ("--needs", "=1")]
 )
-def test_what_is_held_has_to_be_said(args: tuple[str, ...]) -> None:
+def test_a_lease_needs_a_route_or_needs(args: tuple[str, ...]) -> None:
     done = run("lease", "take", *args)
 
     assert (done.returncode, done.stdout) == (2, "")

@@ -146,7 +146,7 @@ def test_what_operators_have_under_way() -> None:
     assert [line.rstrip() for line in lines[-2:]] == ["", "drained: a"]
 
 
-def test_troubles_stand_below_it_and_cannot_act_on_the_terminal() -> None:
+def test_failures_are_below_the_table_without_control_characters() -> None:
     failed = replace(
         CHAT,
         state="failed",
@@ -163,7 +163,7 @@ def test_troubles_stand_below_it_and_cannot_act_on_the_terminal() -> None:
     assert "\x1b" not in text
 
 
-def test_a_back_off_that_is_over_is_no_news() -> None:
+def test_a_past_retry_time_is_not_shown() -> None:
     failed = replace(CHAT, state="failed", retry_at=NOW - timedelta(seconds=1))
 
     assert "no start for" not in status_text(report(failed))
@@ -324,7 +324,7 @@ def test_bars(used: int, units: int, full: int) -> None:
     assert (style == "red") is (used > units)
 
 
-def test_for_paper() -> None:
+def test_without_a_screen_everything_is_printed_once() -> None:
     told = lines(render_top_once(TopData(report(CODER), (STOPS,))), width=120)
 
     assert told[3].startswith("coder")

@@ -153,7 +153,7 @@ def test_a_program_is_known_by_its_command() -> None:
     assert ids({BackendId("a"): spec}, {BackendId("b"): other}) == {"b": "b"}
 
 
-def test_what_is_on_its_way_out_is_still_known() -> None:
+def test_a_leaving_backend_keeps_its_id() -> None:
     assert ids({}, held(b="x"), leaving=held(a="x")) == {"b": "a"}
     assert ids({}, held(a="x"), leaving=held(a="x")) == {"a": "a"}
     assert ids({}, held(a="y"), leaving=held(a="x")) == {"a": "a"}

@@ -35,14 +35,14 @@ async def test_home_is_up_again_when_the_last_lease_ends() -> None:
 
 
 @virtual
-async def test_without_a_home_nothing_is_owed() -> None:
+async def test_without_a_home_route_nothing_is_pending() -> None:
     async with living(life()) as run:
         run.leases.release(await leased(run, B))
         assert not run.plane.home.pending
 
 
 @virtual
-async def test_home_has_time_and_makes_nobody_drain() -> None:
+async def test_the_home_route_never_drains_a_busy_backend() -> None:
     async with living(life(home=A)) as run:
         id = await leased(run, B)
         with run.house.asking(B) as stream:
@@ -55,7 +55,7 @@ async def test_home_has_time_and_makes_nobody_drain() -> None:
 
 
 @virtual
-async def test_a_lease_that_fails_to_start_owes_it_too() -> None:
+async def test_a_lease_that_fails_makes_the_home_route_pending() -> None:
     async with living(life(home=A)) as run:
         await run.up(A)
         run.driver.script(B).exits_after = 1.0
@@ -66,7 +66,7 @@ async def test_a_lease_that_fails_to_start_owes_it_too() -> None:
 
 
 @virtual
-async def test_a_switch_is_a_later_word() -> None:
+async def test_a_switch_cancels_a_pending_home_route() -> None:
     async with living(life(home=A)) as run:
         await leased(run, B)
         await run.switched(C, force=True)
@@ -80,7 +80,7 @@ async def test_a_switch_is_a_later_word() -> None:
 
 
 @virtual
-async def test_a_debt_outlives_a_restart() -> None:
+async def test_a_pending_home_route_outlives_a_restart() -> None:
     async with living(life(home=A)) as run:
         id = await leased(run, B)
         with run.house.asking(B) as stream:
@@ -96,7 +96,7 @@ async def test_a_debt_outlives_a_restart() -> None:
 
 
 @virtual
-async def test_a_debt_to_what_is_home_no_longer_is_forgotten() -> None:
+async def test_a_pending_home_route_is_dropped_when_it_is_no_longer_configured() -> None:
     async with living(life(home=A)) as run:
         id = await leased(run, B)
         run.leases.release(id)
@@ -110,7 +110,7 @@ async def test_a_debt_to_what_is_home_no_longer_is_forgotten() -> None:
 
 
 @virtual
-async def test_a_home_that_does_not_start_is_told_and_not_tried_for_ever() -> None:
+async def test_a_home_route_that_fails_to_start_is_logged_and_given_up() -> None:
     async with living(life(home=A)) as run:
         run.driver.script(A).start_error = LauncherError("backend_start_failed", "No memory.")
         run.leases.release(await leased(run, B))
@@ -122,7 +122,7 @@ async def test_a_home_that_does_not_start_is_told_and_not_tried_for_ever() -> No
 
 
 @virtual
-async def test_while_the_engine_is_away_it_stays_owed() -> None:
+async def test_the_home_route_stays_pending_while_the_engine_is_away() -> None:
     async with living(life(home=A)) as run:
         id = await leased(run, B)
         run.driver.lose_engine()

@@ -51,7 +51,7 @@ async def test_a_lease_that_ends_during_a_switch_does_not_matter_to_it() -> None
 
 
 @virtual
-async def test_a_new_configuration_reaches_every_room() -> None:
+async def test_a_new_configuration_reaches_every_part() -> None:
     async with living(life(home=A)) as run:
         run.plane.reconfigure(world(B, C, home=B, modes=(ModeConfig("m", (C,), 5.0),)))
         assert run.plane.home.route == B

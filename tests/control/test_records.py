@@ -69,19 +69,19 @@ def test_a_lease_comes_back_as_it_was(record: LeaseRecord) -> None:
     assert LEASES.records([(record.id, *LEASES.cells_of(record))]) == {record.id: record}
 
 
-def test_what_a_later_launcher_added_is_passed_over() -> None:
+def test_unknown_fields_of_a_newer_launcher_are_ignored() -> None:
     (text,) = LEASES.cells_of(LEASE)
     more = orjson.dumps(orjson.loads(str(text)) | {"colour": "red"}).decode()
     assert LEASES.records([(3, more)]) == {3: LEASE}
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"state": "none"}', "[]", "null"])
-def test_what_makes_no_sense_is_left_out(text: str) -> None:
+def test_records_that_cannot_be_read_are_left_out(text: str) -> None:
     assert LEASES.records([(3, text)]) == {}
     assert SWITCHES.records([(3, text)]) == {}
 
 
-def test_when_they_are_over() -> None:
+def test_which_states_are_over() -> None:
     assert [one for one in SwitchState if not replace(SWITCH, state=one).over] == [
         SwitchState.QUEUED,
         SwitchState.RUNNING,
@@ -108,7 +108,7 @@ async def test_numbers_count_up_over_runs() -> None:
     assert book(MemoryStore(store.synced)).next_id() == 4
 
 
-def test_a_number_that_stands_on_a_record_was_given_out() -> None:
+def test_numbers_continue_after_the_highest_record() -> None:
     store = MemoryStore()
     book(store).put(lease(41))
     store.synced = store.pending
@@ -119,7 +119,7 @@ def test_where_an_earlier_file_may_be_lost_they_begin_beyond_it() -> None:
     assert book(MemoryStore(lost=True)).next_id() == 1_800_000_001
 
 
-def test_what_is_open_stays_and_of_what_is_over_the_newest() -> None:
+def test_open_records_and_the_newest_finished_ones_are_kept() -> None:
     store = MemoryStore()
     kept = book(store)
     kept.put(lease(1))

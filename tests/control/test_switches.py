@@ -217,7 +217,7 @@ async def test_a_rollback_does_not_meet_the_next_switch() -> None:
 
 
 @virtual
-async def test_how_long_it_will_take_is_foretold() -> None:
+async def test_the_remaining_time_is_predicted() -> None:
     async with living(life()) as run:
         run.driver.script(A).ready_after = 10.0
         run.driver.script(B).ready_after = 50.0
@@ -399,7 +399,7 @@ async def test_who_waits_is_told_when_the_launcher_ends() -> None:
 
 
 @virtual
-async def test_a_fault_of_our_own_ends_that_switch_and_not_the_next(
+async def test_an_internal_error_fails_one_switch_and_the_next_runs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with living(life()) as run:
@@ -431,7 +431,7 @@ async def test_where_the_route_is_gone_after_the_restart_what_was_there_comes_ba
 
 
 @virtual
-async def test_what_was_stopped_before_a_kill_was_stopped_for_it() -> None:
+async def test_stops_before_a_kill_count_for_the_switch() -> None:
     async with living(life()) as run:
         await run.up(A)
         run.driver.script(B).ready_after = 50.0
@@ -474,7 +474,7 @@ def stop(backend: BackendId, wanted_by: BackendId | None) -> tuple[Fact, Fact]:
 FAILURE = Failure("backend_start_failed", "exit code 1")
 
 
-def test_what_is_stopped_for_somebody_else_does_not_belong_here() -> None:
+def test_stops_for_other_backends_are_no_steps() -> None:
     recorder = StepRecorder([B], Time())
     assert told(
         *stop(A, C), *stop(C, B), StopEnded(A, StopReason.EVICTED, 1.0), recorder=recorder
@@ -483,7 +483,7 @@ def test_what_is_stopped_for_somebody_else_does_not_belong_here() -> None:
     assert not recorder.fact(StartBegan(A, 1, False, False))
 
 
-def test_a_drain_ends_with_the_stop_or_with_being_called_off() -> None:
+def test_a_drain_step_ends_with_the_stop_or_an_undrain() -> None:
     drain = Decided(Deed.DRAIN, A, "overdue", wanted_by=B)
     assert told(drain, *stop(A, B)) == [("drain a", True), ("stop a", None)]
     assert told(drain, Decided(Deed.UNDRAIN, A, "no longer wanted")) == [("drain a", False)]
@@ -516,7 +516,7 @@ def test_a_start_is_what_the_driver_does_and_then_the_waiting() -> None:
     ]
 
 
-def test_the_way_back_has_words_of_its_own_and_goes_on_in_the_same_story() -> None:
+def test_a_restore_adds_its_own_steps() -> None:
     recorder = StepRecorder([B], Time(), [Step("stop a", 1.0, 2.0, True)])
     recorder.restore([A])
     began = StartBegan(A, 2, adopted=False, swap=False)

@@ -93,7 +93,7 @@ def test_a_queue_timeout_rejects_and_the_loop_goes_on() -> None:
     assert out.unserved == 0
 
 
-def test_nobody_is_always_sent_away_however_many_are_busy() -> None:
+def test_every_busy_model_is_served() -> None:
     """A dozen models that would fill the place each by itself."""
     models = tuple(Model(f"m{number}") for number in range(12))
     loops = [Loop(n, fixed(5.0), fixed(1.0)) for n in range(12) for _ in range(12)]
@@ -162,7 +162,7 @@ class Odd:
         return 0
 
 
-def test_a_scheduler_that_spins_is_stopped() -> None:
+def test_a_scheduler_that_never_advances_raises() -> None:
     def make(capacity: Needs) -> Odd:
         return Odd(WakeAt(1.0))
 
@@ -170,7 +170,7 @@ def test_a_scheduler_that_spins_is_stopped() -> None:
         simulate(Workload((A,), rows((1.0, 0, 1.0))), make)
 
 
-def test_what_nothing_here_can_do_is_said() -> None:
+def test_an_unknown_effect_raises() -> None:
     def make(capacity: Needs) -> Odd:
         return Odd(Adopt(BackendId("a"), 1, 1.0))
 
@@ -188,7 +188,7 @@ def test_forecasts_are_noted_of_those_who_still_wait() -> None:
     assert not run(workload).forecasts
 
 
-def test_to_look_changes_nothing_and_of_many_a_sample_is_looked_at(
+def test_noting_forecasts_changes_nothing_and_samples_long_queues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(engine, "SAMPLE", 20)

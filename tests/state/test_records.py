@@ -48,7 +48,7 @@ async def test_a_restart_knows_how_often_it_was_started(path: Path) -> None:
     assert (await measured_in(path)).starts == {A: Starts(2, 77.0, 38.5, 1_800_000_000.25)}
 
 
-async def test_times_that_cannot_be_reckoned_with_are_forgotten(path: Path) -> None:
+async def test_unusable_times_are_dropped(path: Path) -> None:
     store = await opened(path)
     store.put(ESTIMATES, A, Estimates(start=1.0, stop=2.0, service=3.0))
     await store.close()

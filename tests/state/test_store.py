@@ -88,14 +88,14 @@ asyncio.run(main())
 """
 
 
-async def test_what_somebody_waited_for_survives_a_kill_at_once(path: Path) -> None:
+async def test_durable_writes_survive_a_kill(path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(path)]
     killed = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert await found_in(path) == {"told": 1}
 
 
-async def test_what_nobody_waits_for_is_written_a_moment_later(path: Path) -> None:
+async def test_writes_are_delayed_and_batched(path: Path) -> None:
     kept = await opened(path)
     kept.put(COUNTS, "a", 1)
 
@@ -143,7 +143,9 @@ async def test_a_corrupt_file_is_set_aside_and_a_new_one_begun(
     assert aside.name in line.getMessage()
 
 
-async def test_damage_inside_a_file_is_found(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_damage_inside_a_file_is_detected(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     kept = await opened(path)
     for number in range(200):
         kept.put(COUNTS, f"backend-{number:04}" * 10, 1)
@@ -157,7 +159,7 @@ async def test_damage_inside_a_file_is_found(path: Path, caplog: pytest.LogCaptu
     assert list(path.parent.glob("launcher.db.corrupt-*"))
 
 
-async def test_a_row_of_no_sense_is_left_out_and_said(
+async def test_a_bad_row_is_left_out_and_logged(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = await opened(path)
@@ -171,7 +173,7 @@ async def test_a_row_of_no_sense_is_left_out_and_said(
     assert "'a'" in caplog.text
 
 
-async def test_a_directory_that_cannot_be_made_is_said_and_survived(
+async def test_a_directory_that_cannot_be_made_is_logged_and_survived(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -186,7 +188,7 @@ async def test_a_directory_that_cannot_be_made_is_said_and_survived(
     assert "can't be used" in caplog.text
 
 
-async def test_a_path_that_is_no_file_is_said_and_survived(
+async def test_a_path_that_is_no_file_is_logged_and_survived(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.mkdir(parents=True)
@@ -269,7 +271,7 @@ async def test_a_file_that_stays_locked_costs_records_not_the_launcher(
     assert caplog.text.count("can't be written") == 1
 
 
-async def test_a_disk_that_hangs_is_not_waited_for_for_ever(
+async def test_a_hanging_disk_is_given_up_after_a_timeout(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "WAIT_TIMEOUT", 0.05)
