@@ -16,9 +16,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from launcher.redact import Redactor
 
 from launcher.config import Secret
+from launcher.config.redact import Redactor
 from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.core.types import BackendId, Failure, StopReason, TicketId
