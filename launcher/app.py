@@ -44,7 +44,7 @@ from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober
-from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionKeeper, Keeper
+from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionStore, Measurements
 from launcher.state.store import StateStore, path_for
 from launcher.tasks import Group
 from launcher.telemetry.decisions import DecisionLog
@@ -83,11 +83,11 @@ class App:
         self.metrics = Metrics(
             config, lambda: scheduler.snapshot(loop.time()), self.exchanges.by_route
         )
-        self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
+        self.measurements = Measurements(store, lambda: scheduler.snapshot(loop.time()))
         self.history = History(
-            config, self.keeper.starts, self.keeper.count, self.exchanges.last_hits
+            config, self.measurements.starts, self.measurements.count, self.exchanges.last_hits
         )
-        decided = DecisionKeeper(store)
+        decided = DecisionStore(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
         self.meters = Meters()
@@ -97,7 +97,7 @@ class App:
         publisher = FactPublisher(
             self.metrics.fact,
             self.history.fact,
-            self.keeper.fact,
+            self.measurements.fact,
             self.decisions.fact,
             log_fact,
             self.outputs.fact,
@@ -118,7 +118,7 @@ class App:
             clock=loop.time,
             observers=(publisher.observe, self.journal.observe, self.timeline.observe),
             prewarm=config.prewarm,
-            estimates=self.keeper.estimates,
+            estimates=self.measurements.estimates,
             redactor=redactor,
         )
         self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
@@ -283,7 +283,7 @@ async def running(
         stack.push_async_callback(lambda: app.dispatcher.close(app.config.stop_on_exit))
         app.plane.open()
         stack.push_async_callback(app.plane.close)
-        stack.callback(app.keeper.save_all)
+        stack.callback(app.measurements.save_all)
         await app.server.open(tls)
         stack.push_async_callback(lambda: app.server.close(app.config.drain_timeout))
         stack.push_async_callback(app.holds.cancel)

@@ -18,7 +18,7 @@ from launcher.api.patience import settle
 from launcher.api.shapes import Limits, shape
 from launcher.api.view import Failed, failure
 from launcher.config import LauncherConfig
-from launcher.control.leases import Leases, why
+from launcher.control.leases import LeaseRegistry, why
 from launcher.control.records import LeaseRecord, LeaseState
 from launcher.core.types import Needs
 from launcher.errors import LauncherError
@@ -96,7 +96,7 @@ class LeaseList(TypedDict):
 class LeaseApi:
     """Leases, as callers see them."""
 
-    def __init__(self, config: LauncherConfig, leases: Leases) -> None:
+    def __init__(self, config: LauncherConfig, leases: LeaseRegistry) -> None:
         self._config = config
         self._leases = leases
 
@@ -206,12 +206,12 @@ class LeaseApi:
 
 
 async def asked(
-    leases: Leases, routes: Sequence[str], ask: Callable[[], LeaseRecord], *, wait: bool
+    leases: LeaseRegistry, routes: Sequence[str], ask: Callable[[], LeaseRecord], *, wait: bool
 ) -> LeaseRecord:
     """Ask for a lease (on these routes), and with `wait` for its grant, during which who leaves
     gives it up. The record is on the disk before anybody is told of it. Raises what it was
     refused with."""
-    await leases.check_there(routes)
+    await leases.check_exists(routes)
     record = ask()
     try:
         await leases.durable()
@@ -248,7 +248,7 @@ def needs_of(needs: Mapping[str, int | str]) -> Needs:
         raise LauncherError("invalid_request", f"`needs`: {error}.", param="needs") from None
 
 
-def lease_view(leases: Leases, record: LeaseRecord, *, details: bool) -> LeaseView:
+def lease_view(leases: LeaseRegistry, record: LeaseRecord, *, details: bool) -> LeaseView:
     """A lease as it stands; `details` (log lines, exit codes) are for operators."""
     remaining = leases.remaining(record)
     return LeaseView(

@@ -25,7 +25,7 @@ from launcher.api.patience import settle
 from launcher.api.shapes import Limits, shape
 from launcher.api.status import StatusAnswer
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.base import check_there, find_mode, find_route
+from launcher.control.base import check_exists, find_mode, find_route
 from launcher.control.plane import ControlPlane
 from launcher.control.records import LeaseRecord, SwitchRecord, SwitchState
 from launcher.control.switches import outcome
@@ -325,7 +325,7 @@ class Legacy:
     async def _there(self, route: RouteConfig) -> None:
         """Raises `backend_missing`, as 412."""
         try:
-            await check_there(self._control, route)
+            await check_exists(self._control, route)
         except LauncherError as error:
             raise _as_before(error) from None
 

@@ -12,7 +12,7 @@ from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.api.endpoint import Endpoint
 from launcher.api.leases import LeaseView, Ttl, asked, lease_view, seconds_of
 from launcher.api.shapes import ErrorAnswer, shape
-from launcher.control.leases import Leases
+from launcher.control.leases import LeaseRegistry
 from launcher.control.modes import Modes
 from launcher.errors import LauncherError
 
@@ -66,7 +66,7 @@ class ModeFailed(ErrorAnswer):
 class ModeApi:
     """Modes, as callers see them."""
 
-    def __init__(self, modes: Modes, leases: Leases) -> None:
+    def __init__(self, modes: Modes, leases: LeaseRegistry) -> None:
         self._modes = modes
         self._leases = leases
 
@@ -141,7 +141,7 @@ class ModeApi:
         return error_answer(told, {"mode": view})
 
 
-def mode_view(modes: Modes, leases: Leases, *, details: bool) -> ModeView:
+def mode_view(modes: Modes, leases: LeaseRegistry, *, details: bool) -> ModeView:
     """The mode that is, and those that there are."""
     active, pending = modes.active(), modes.pending()
     view = None if active is None else lease_view(leases, active, details=details)

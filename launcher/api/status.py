@@ -195,7 +195,7 @@ class Status:
         if home.route is None:
             return None
         return HomeStatus(
-            route=home.route, owed=home.owed, error=failure(home.error, detail=details)
+            route=home.route, owed=home.pending, error=failure(home.error, detail=details)
         )
 
     def _last_error(self, backend: BackendId, details: bool) -> LastError | None:

@@ -16,7 +16,7 @@ from launcher.api.shapes import ErrorAnswer, shape
 from launcher.api.view import Failed, failure
 from launcher.config import LauncherConfig
 from launcher.control.records import Step, SwitchRecord, SwitchState
-from launcher.control.switches import Switchboard, outcome
+from launcher.control.switches import SwitchQueue, outcome
 
 
 @shape
@@ -103,7 +103,7 @@ class SwitchFailed(ErrorAnswer):
 class SwitchApi:
     """Switches, as callers see them."""
 
-    def __init__(self, config: LauncherConfig, switches: Switchboard) -> None:
+    def __init__(self, config: LauncherConfig, switches: SwitchQueue) -> None:
         self._config = config
         self._switches = switches
 
@@ -174,7 +174,7 @@ class SwitchApi:
         return json_answer(switch_view(self._switches, record, details=request.admin))
 
 
-def switch_view(switches: Switchboard, record: SwitchRecord, *, details: bool) -> SwitchView:
+def switch_view(switches: SwitchQueue, record: SwitchRecord, *, details: bool) -> SwitchView:
     """A switch as it stands; `details` (log lines, exit codes) are for operators."""
     end = record.finished_at
     began = record.started_at

@@ -16,7 +16,7 @@ from launcher.telemetry.journal import Journal
 from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
 from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
-from tests.cli.saying import Saying, saying
+from tests.cli.scripted import ScriptedLauncher, scripted
 
 
 class Told:
@@ -65,7 +65,7 @@ def url(control: FakeControl, told: Told) -> Iterator[str]:
 
 
 @pytest.fixture
-def launcher() -> Iterator[Saying]:
+def launcher() -> Iterator[ScriptedLauncher]:
     """A launcher that says what the test has it say."""
-    with saying() as here:
+    with scripted() as here:
         yield here

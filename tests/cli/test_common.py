@@ -10,7 +10,7 @@ import typer
 from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.cli import common
-from launcher.cli.common import attend, connect, explained, load
+from launcher.cli.common import connect, explained, load, wait_for
 from launcher.client.launcher import LauncherClient
 from launcher.client.reports import StatusReport
 from launcher.client.transport import Call, ClientError
@@ -64,10 +64,10 @@ def test_what_is_not_the_clients_error_is_none_of_its_business() -> None:
         raise ZeroDivisionError
 
 
-def test_a_look_that_fails_does_not_end_the_wait(
+def test_a_failed_status_call_does_not_end_the_wait(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(common, "POLL_INTERVAL", 0.01)
     control, looks = FakeControl(), 0
 
     def words(report: StatusReport) -> str:
@@ -94,7 +94,7 @@ def test_a_look_that_fails_does_not_end_the_wait(
 
     with served(make) as url:
         client = LauncherClient(url)
-        attend(client, client.start("coder"), words)
+        wait_for(client, client.start("coder"), words)
 
     assert looks >= 3
     assert capsys.readouterr().err == "starting coder\n"
@@ -103,7 +103,7 @@ def test_a_look_that_fails_does_not_end_the_wait(
 def test_an_interruption_hangs_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(common, "POLL_INTERVAL", 0.01)
     control, calls = FakeControl(), list[Call]()
 
     def words(report: StatusReport) -> str:
@@ -125,7 +125,7 @@ def test_an_interruption_hangs_up(
         client = LauncherClient(url)
         calls.append(client.start("coder"))
         with pytest.raises(typer.Exit) as caught:
-            attend(client, calls[0], words)
+            wait_for(client, calls[0], words)
         assert calls[0].wait(30)
 
     assert ended(caught) == 130

@@ -16,7 +16,7 @@ from launcher.drivers.base import ContainerSpec, ProcessSpec
 from tests.keyring import a_key, admin, api
 
 
-def test_every_occurrence_goes() -> None:
+def test_every_occurrence_is_masked() -> None:
     redactor = Redactor([Secret("sk-1234"), Secret("other")])
     assert redactor.text("sk-1234 and other, sk-1234") == "*** and ***, ***"
 
@@ -75,7 +75,7 @@ def test_what_was_a_secret_stays_one() -> None:
     assert text("old-1 new-1") == "*** ***"
 
 
-def test_not_for_ever() -> None:
+def test_only_the_last_secrets_are_remembered() -> None:
     redactor = Redactor()
     for n in range(2 * REMEMBERED):
         redactor.learn([Secret("now"), Secret(f"key-{n:03}")])
