@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import settings
-from launcher.api.assembly import described
+from launcher.api.openapi import ENDPOINTS
 from launcher.auth.access import Need
 from launcher.errors import ERROR_KINDS
 from launcher.loading.keys import KEYS, Key, Scope
@@ -113,7 +113,7 @@ def _endpoints() -> str:
                 NEEDS[one.need],
                 f"{one.summary} {one.description}".strip(),
             )
-            for one in described()
+            for one in ENDPOINTS
         ),
     )
 

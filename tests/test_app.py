@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from launcher import app, tasks
-from launcher.api.assembly import OwnApi
+from launcher.api.endpoint import Context
 from launcher.auth.meters import Meter
 from launcher.config import (
     AliasConfig,
@@ -252,7 +252,7 @@ async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) ->
 
     def alive() -> dict[str, int]:
         gc.collect()
-        kinds = (ProxyHandler, OwnApi, RouteTable, Held, Backend, Meter, Lane)
+        kinds = (ProxyHandler, Context, RouteTable, Held, Backend, Meter, Lane)
         found = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
         return dict(found)
 

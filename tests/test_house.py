@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "settings": "config",
         "loading": "config settings core drivers http",
         "redact": "config core drivers",
-        "auth": "config core http",
+        "auth": "config core",
         "telemetry": "config core redact",
         "runtime": "config core drivers http redact telemetry",
         "state": "core telemetry runtime",
@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "control": "config core runtime state telemetry http",
         "jobs": "config core runtime state telemetry",
         "api": "auth config control core loading http redact reloading runtime state telemetry drivers",
-        "proxy": "api auth config core http runtime telemetry",
+        "proxy": "auth config core http runtime telemetry",
         "app": "api auth config control core drivers http proxy redact reloading runtime state"
         " telemetry",
         "service": "app config exposure http reloading redact telemetry",

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from launcher.api.endpoint import OwnEndpoints
 from launcher.auth.access import Access, Caller
 from launcher.auth.browsers import OWN_HEADERS, Guard, names_of
 from launcher.auth.meters import Meters
@@ -19,9 +18,8 @@ from launcher.core.routing import RouteTable
 from launcher.errors import LauncherError
 from launcher.http.exchange import ClientGone, Exchange
 from launcher.proxy.body import Budget
-from launcher.proxy.own import OwnPaths, send_error
+from launcher.proxy.own import Own, send_error
 from launcher.proxy.pool import UpstreamPool
-from launcher.proxy.readers import Readers, Right
 from launcher.proxy.resolve import Resolver
 from launcher.proxy.resolved import Candidate, Resolved
 from launcher.proxy.serving import Serving, Visit
@@ -51,27 +49,22 @@ class ProxyHandler:
         gate: Gate,
         pool: UpstreamPool,
         budget: Budget,
-        own: OwnEndpoints,
+        own: Own,
         on_done: ExchangeObserver,
         on_start: ExchangeStarted,
         meters: Meters,
         waiting: WaitingRoom,
-        readers: Readers,
         latest: Callable[[], ProxyHandler],
     ) -> None:
         """`latest` is the handler of the configuration that holds when it is asked."""
         self._access = Access(config.keys, meters)
         guard = Guard(config.allowed_hosts, names_of(config))
-        self._own = OwnPaths(own, guard, readers)
+        self._own = own
         self._resolver = Resolver(config, table, guard, budget)
         self._serving = Serving(config, gate, pool, self._resolver, waiting)
         self._on_done = on_done
         self._on_start = on_start
         self._latest = latest
-
-    def admits(self, right: Right) -> bool:
-        """Whether who reads an answer that goes on may do so by this configuration."""
-        return self._access.admits(right.head, right.need, details=right.details)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Raises CancelledError or ClientGone where the client left, CancelledError where the
@@ -96,7 +89,8 @@ class ProxyHandler:
                 record.key = visit.caller.key.name
             record.duration = now - exchange.received_at
             record.request_bytes = exchange.body_read
-            self._on_done(record)
+            if record.route != "-":
+                self._on_done(record)
 
     async def _answer(self, visit: Visit) -> None:
         try:
@@ -117,12 +111,9 @@ class ProxyHandler:
         check_path(exchange.head.path)
         route = self._resolver.by_host(exchange.head)
         if route is None:
-            own = self._own.find(exchange)
-            if own is not None:
-                record.route = "-"
-                self._on_start(record)
-                answered = await self._own.answer(exchange, own, visit.caller)
-                record.status, record.response_bytes = answered
+            if self._own.find(exchange):
+                record.route = "-"  # recorded by who answers
+                await self._own.answer(exchange)
                 return
             found = await self._resolver.on_path(exchange, visit.caller)
         else:

@@ -1,85 +1,107 @@
-"""Answers that the launcher gives itself: its own endpoints, and errors.
+"""The launcher's own endpoints, which are asked over a socket pair; and errors.
 
 It must not know routes or backends.
 """
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Final
+import asyncio
+import contextlib
+import socket
+from typing import Final, Literal, Protocol
 
-from launcher.api.contract import ApiRequest, ApiResponse, ApiStream
-from launcher.api.endpoint import Endpoint, Found, OwnEndpoints
-from launcher.api.shapes import check_media_type, from_json, from_query, learn
-from launcher.auth.access import Caller
-from launcher.auth.browsers import OWN_HEADERS, PAGE_HEADERS, Guard
-from launcher.config import MIB
+from launcher import tasks
 from launcher.errors import LauncherError, render
-from launcher.http.exchange import Exchange, RawHeaders, RequestHead
-from launcher.proxy.readers import Readers, Right
+from launcher.http.exchange import ClientGone, Exchange, RawHeaders
 
-#: The largest body that one of the launcher's own endpoints reads.
-_LONGEST: Final = 1 * MIB
+_OWN_HOP: Final = frozenset(
+    b"connection transfer-encoding keep-alive expect x-launcher-peer upgrade".split()
+)
 
 
-class OwnPaths:
-    """The launcher's own endpoints behind their keys."""
+class OwnPaths(Protocol):
+    """Which paths are the launcher's own."""
 
-    def __init__(self, endpoints: OwnEndpoints, guard: Guard, readers: Readers) -> None:
-        self._endpoints = endpoints
-        self._guard = guard
-        self._readers = readers
+    def find(self, path: bytes) -> Literal["everywhere", "operators"] | None: ...
 
-    def find(self, exchange: Exchange) -> Found | None:
-        """The endpoint for a request, None where the path isn't one of ours, or isn't at the
-        address it came in by. Raises LauncherError `method_not_allowed`."""
+
+class OwnServer(Protocol):
+    """Who answers them."""
+
+    def connect(self) -> socket.socket: ...
+
+    def peer_header(self, peer: str, scheme: str, operators: bool) -> bytes: ...
+
+
+class Own:
+    """The launcher's own endpoints."""
+
+    def __init__(self, paths: OwnPaths, server: OwnServer) -> None:
+        self._paths = paths
+        self._server = server
+
+    def find(self, exchange: Exchange) -> bool:
+        """Whether the path is one of them, at the address it came in by."""
+        where = self._paths.find(exchange.head.path)
+        return where == "everywhere" or (where == "operators" and exchange.head.operators)
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Ask, and send on what is answered."""
         head = exchange.head
-        path = head.path.decode("utf-8", "replace")
-        return self._endpoints.find(head.method, path, operators=head.operators)
+        reader, writer = await asyncio.open_connection(sock=self._server.connect())
+        pump: asyncio.Task[None] | None = None
+        try:
+            vouched = self._server.peer_header(head.peer, head.scheme, head.operators)
+            lines = [
+                b"%b %b HTTP/1.1" % (head.method.encode(), _target(exchange)),
+                *(b"%b: %b" % one for one in head.headers if one[0].lower() not in _OWN_HOP),
+                b"X-Launcher-Peer: " + vouched,
+            ]
+            if not head.host:
+                lines.append(b"Host:")
+            if head.chunked:
+                lines.append(b"Transfer-Encoding: chunked")
+            writer.write(b"\r\n".join([*lines, b"", b""]))
+            if head.has_body:
+                pump = tasks.spawn(_pump(exchange, writer), name="body of an own request")
+            await _answer(exchange, reader)
+        finally:
+            await tasks.cancel(pump)
+            writer.close()
 
-    async def answer(self, exchange: Exchange, found: Found, caller: Caller) -> tuple[int, int]:
-        """Ask for the key, then for the answer, and send it; returns status and body's bytes.
 
-        Raises LauncherError: the guard's, the key's, what is wrong with the query or the body,
-        and the endpoint's own.
-        """
-        head, endpoint = exchange.head, found.endpoint
-        self._check(head, endpoint, caller)
-        check_media_type(endpoint.body, head.get(b"content-type"), has_body=head.has_body)
-        await learn(endpoint.query, endpoint.body)
-        request = ApiRequest(
-            method="GET" if head.method == "HEAD" else head.method,
-            path=head.path.decode("utf-8", "replace"),
-            args=found.args,
-            admin=caller.is_admin(),
-            details=caller.sees_details(),
-            key="" if caller.key is None else caller.key.name,
-            routes=caller.routes,
-            last_event_id=(head.get(b"last-event-id") or b"").decode("latin-1"),
-            query=from_query(endpoint.query, head.query),
-            body=from_json(endpoint.body, await _read(exchange), found.args),
-        )
-        response = await endpoint.answer(request)
-        if isinstance(response, ApiStream):
-            right = Right(head, endpoint.need, request.details)
-            sent = await self._readers.send(exchange, _headers(response), response.pieces, right)
-            return HTTPStatus.OK, sent
-        await send(
-            exchange,
-            response.status,
-            HTTPStatus(response.status).phrase.encode(),
-            _headers(response),
-            response.body,
-        )
-        return response.status, len(response.body)
+def _target(exchange: Exchange) -> bytes:
+    query = exchange.head.query
+    return exchange.head.path + (b"" if query is None else b"?" + query)
 
-    def _check(self, head: RequestHead, endpoint: Endpoint, caller: Caller) -> None:
-        """That it comes from whom it should, before anything is read."""
-        if not endpoint.everywhere:
-            self._guard.own(head)
-        caller.require(endpoint.need)
-        if endpoint.everywhere and endpoint.need != "open" and caller.key is None:
-            self._guard.route(head, public=False)
+
+async def _pump(exchange: Exchange, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError, LauncherError):
+        while piece := await exchange.read():
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if exchange.head.chunked else piece)
+            await writer.drain()
+        if exchange.head.chunked:
+            writer.write(b"0\r\n\r\n")
+
+
+async def _answer(exchange: Exchange, reader: asyncio.StreamReader) -> None:
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+    _, status, reason = first.split(b" ", 2)
+    pairs = [line.split(b": ", 1) for line in lines if line]
+    fields = {name.lower(): value for name, value in pairs}
+    headers = tuple((n, v) for n, v in pairs if n.lower() not in _OWN_HOP)
+    await exchange.respond(int(status), reason, headers)
+    try:
+        if exchange.head.method == "HEAD":
+            pass
+        elif fields.get(b"transfer-encoding") == b"chunked":
+            while size := int(await reader.readuntil(b"\r\n"), 16):
+                await exchange.write((await reader.readexactly(size + 2))[:-2])
+        elif length := int(fields.get(b"content-length", b"0")):
+            await exchange.write(await reader.readexactly(length))
+    except asyncio.IncompleteReadError:
+        raise ClientGone("cut") from None
+    await exchange.finish()
 
 
 async def send_error(
@@ -98,31 +120,3 @@ async def send(
     if exchange.head.method != "HEAD" and body:
         await exchange.write(body)
     await exchange.finish()
-
-
-def _headers(response: ApiResponse | ApiStream) -> RawHeaders:
-    own = tuple(
-        (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
-    )
-    kind = (b"Content-Type", response.content_type.encode("latin-1"))
-    secure = PAGE_HEADERS if response.content_type.startswith("text/html") else OWN_HEADERS
-    if isinstance(response, ApiStream):
-        return (kind, *own, *secure)
-    return (kind, (b"Content-Length", b"%d" % len(response.body)), *own, *secure)
-
-
-async def _read(exchange: Exchange) -> bytes:
-    if (exchange.head.content_length or 0) > _LONGEST:
-        raise _too_large()
-    body = b""
-    while piece := await exchange.read():
-        body += piece
-        if len(body) > _LONGEST:
-            raise _too_large()
-    return body
-
-
-def _too_large() -> LauncherError:
-    return LauncherError(
-        "body_too_large", f"The launcher's own endpoints read bodies of up to {_LONGEST} bytes."
-    )

@@ -8,21 +8,20 @@ from typing import Any
 import pytest
 
 from launcher.auth.access import CREDENTIALS, Access, Caller, Need
+from launcher.auth.head import Head
 from launcher.auth.meters import Meters
 from launcher.config import KeyConfig, Secret
 from launcher.core.types import Wake
 from launcher.errors import LauncherError
-from launcher.http.exchange import RequestHead
+from tests.auth.heads import Request, a_route
 from tests.keyring import a_key, admin, api
-from tests.proxy.fake_exchange import request
-from tests.proxy.house import a_route
 
 API, ADMIN = api("api-1", "api-2"), admin("root-1")
 NOBODY: tuple[KeyConfig, ...] = ()
 
 
-def head(*headers: tuple[bytes, bytes], **fields: Any) -> RequestHead:
-    return request(headers=headers, **fields)
+def head(*headers: tuple[bytes, bytes], **fields: Any) -> Head:
+    return Request(headers=headers, **fields)
 
 
 def bearer(key: bytes) -> tuple[bytes, bytes]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from launcher.api.assembly import described
+from launcher.api.openapi import ENDPOINTS
 from launcher.telemetry.metrics_table import METRICS
 from tests.e2e.commands import run
 from tests.e2e.conftest import Make
@@ -239,7 +239,7 @@ class TestObserving:
         assert started["averageDurationMs"] == started["lastDurationMs"] > 0
 
     def test_no_scrape_and_no_dashboard_starts_or_keeps_a_backend(self, tmp_path: Path) -> None:
-        endpoints = [one for one in described() if one.method == "GET" and one.tag != "page"]
+        endpoints = [one for one in ENDPOINTS if one.method == "GET" and one.tag != "page"]
         paths = [one.template.replace("{id}", "one").replace("{name}", "one") for one in endpoints]
         assert "/metrics" in paths
         # No switch or lease is there to be looked at.
