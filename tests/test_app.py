@@ -91,18 +91,18 @@ async def test_an_alias_goes_to_who_is_up_and_decisions_say_why(tmp_path: Path) 
         for model in ("any", "b", "any"):
             await ask(f"/v1/anything?model={model}")
         plan = await ask("/api/routes/a/plan")
-        assert (plan["outcome"], plan["predictedWait"]["place"]) == ("waits", 1)
+        assert (plan["outcome"], plan["predicted_wait"]["place"]) == ("waits", 1)
         assert [one["backend"] for one in plan["decisions"]] == ["b", "a"]
         assert launcher.dispatcher.state(BackendId("b")) is BackendState.READY
         told = (await ask("/api/decisions"))["decisions"]
-        assert [(one["deed"], one["backend"], one["wantedBy"]) for one in reversed(told)] == [
+        assert [(one["deed"], one["backend"], one["wanted_by"]) for one in reversed(told)] == [
             ("start", "a", None),
             ("stop", "a", "b"),
             ("start", "b", None),
         ]
         waits = (await ask("/stats"))["backends"]
-        assert waits["b"]["predictedWait"] is None
-        assert waits["a"]["predictedWait"]["waitMs"] > 0
+        assert waits["b"]["predicted_wait"] is None
+        assert waits["a"]["predicted_wait"]["wait_ms"] > 0
 
 
 async def test_the_next_run_knows_the_measured_times(tmp_path: Path) -> None:

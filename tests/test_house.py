@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "reloading": "config loading settings runtime core drivers exposure redact http",
         "control": "config core runtime state telemetry http",
         "jobs": "config core runtime state telemetry",
-        "api": "auth config control core loading http redact reloading runtime state telemetry drivers",
+        "api": "auth config control core drivers http loading redact reloading runtime state"
+        " telemetry",
         "proxy": "auth config core http runtime telemetry",
         "app": "api auth config control core drivers http proxy redact reloading runtime state"
         " telemetry",

@@ -65,8 +65,8 @@ class Predicted(TypedDict):
 
     place: int
     """In the queue, from 1."""
-    waitMs: int
-    spreadMs: int
+    wait_ms: int
+    spread_ms: int
 
 
 @shape
@@ -86,34 +86,34 @@ class Described(TypedDict):
 
     state: BackendState
     since: str | None
-    inFlight: int
+    in_flight: int
     """Requests that it serves."""
     silent: int
     """Of these, tunnels that carry next to nothing and don't keep it."""
     queued: int
-    oldestWaitMs: int | None
-    predictedWait: Predicted | None
+    oldest_wait_ms: int | None
+    predicted_wait: Predicted | None
     """What one more request would wait; null: nothing, or nobody can tell."""
     busy: bool
     """It works on something that no request holds."""
     reachable: bool
     """Its engine answers."""
     needs: dict[str, int]
-    lastUsedAt: str | None
-    idleStopAt: str | None
+    last_used_at: str | None
+    idle_stop_at: str | None
     """When it is stopped if nobody asks."""
     leased: bool
-    leasedUntil: str | None
+    leased_until: str | None
     """When the last of its leases ends; null: there is none, or one is a pin."""
     drained: bool
     """New requests are refused."""
-    retryAt: str | None
+    retry_at: str | None
     """Before then a failed start isn't repeated for a request."""
     failure: Failed | None
-    stopFailure: Failed | None
-    expectedStartMs: int | None
-    expectedStopMs: int | None
-    expectedServiceMs: int | None
+    stop_failure: Failed | None
+    expected_start_ms: int | None
+    expected_stop_ms: int | None
+    expected_service_ms: int | None
 
 
 @shape
@@ -123,14 +123,14 @@ class Decision(TypedDict):
     deed: Deed
     backend: str
     why: str
-    wantedBy: str | None
+    wanted_by: str | None
     """The backend for whose sake it was done."""
     pays: list[str]
     """The backends that have to go for it."""
-    costMs: int | None
+    cost_ms: int | None
     waiting: int
     """Requests that wait for it."""
-    waitedMs: int | None
+    waited_ms: int | None
     text: str
 
 
@@ -149,25 +149,25 @@ def describe(one: BackendSnapshot, now: float, wall: float, forecast: Forecast |
     return {
         "state": one.state,
         "since": at(one.since),
-        "inFlight": one.in_flight,
+        "in_flight": one.in_flight,
         "silent": one.silent,
         "queued": one.queued,
-        "oldestWaitMs": milliseconds(one.oldest_wait),
-        "predictedWait": predicted(forecast),
+        "oldest_wait_ms": milliseconds(one.oldest_wait),
+        "predicted_wait": predicted(forecast),
         "busy": one.busy,
         "reachable": one.reachable,
         "needs": dict(one.needs),
-        "lastUsedAt": at(one.last_used),
-        "idleStopAt": at(one.idle_stop_at),
+        "last_used_at": at(one.last_used),
+        "idle_stop_at": at(one.idle_stop_at),
         "leased": one.leased,
-        "leasedUntil": at(one.leased_until),
+        "leased_until": at(one.leased_until),
         "drained": one.drained,
-        "retryAt": at(one.retry_at),
+        "retry_at": at(one.retry_at),
         "failure": failure(one.failure),
-        "stopFailure": failure(one.stop_failure),
-        "expectedStartMs": milliseconds(one.estimates.start),
-        "expectedStopMs": milliseconds(one.estimates.stop),
-        "expectedServiceMs": milliseconds(one.estimates.service),
+        "stop_failure": failure(one.stop_failure),
+        "expected_start_ms": milliseconds(one.estimates.start),
+        "expected_stop_ms": milliseconds(one.estimates.stop),
+        "expected_service_ms": milliseconds(one.estimates.service),
     }
 
 
@@ -177,8 +177,8 @@ def predicted(forecast: Forecast | None) -> Predicted | None:
         return None
     return {
         "place": forecast.place,
-        "waitMs": milliseconds(forecast.seconds),
-        "spreadMs": milliseconds(forecast.spread),
+        "wait_ms": milliseconds(forecast.seconds),
+        "spread_ms": milliseconds(forecast.spread),
     }
 
 
@@ -188,11 +188,11 @@ def decision(what: Decided) -> Decision:
         "deed": what.deed,
         "backend": what.backend,
         "why": what.why,
-        "wantedBy": what.wanted_by,
+        "wanted_by": what.wanted_by,
         "pays": list(what.pays),
-        "costMs": milliseconds(what.cost),
+        "cost_ms": milliseconds(what.cost),
         "waiting": what.waiting,
-        "waitedMs": milliseconds(what.waited),
+        "waited_ms": milliseconds(what.waited),
         "text": sentence(what),
     }
 

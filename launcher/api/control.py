@@ -98,9 +98,9 @@ class RouteStarted(RouteNow):
 
     backend: str
     """The one that is."""
-    coldStart: bool
+    cold_start: bool
     """It was started for this."""
-    waitedMs: int
+    waited_ms: int
 
 
 @ENDPOINTS.add(
@@ -202,8 +202,8 @@ def _started(context: Context, route: RouteConfig, grant: Grant) -> web.Response
     started: RouteStarted = {
         **_now(context, route),
         "backend": grant.backend,
-        "coldStart": grant.cold,
-        "waitedMs": milliseconds(grant.queued),
+        "cold_start": grant.cold,
+        "waited_ms": milliseconds(grant.queued),
     }
     return json_answer(started)
 

@@ -61,7 +61,7 @@ class Kept(Decision):
 class DecisionList(TypedDict):
     """The newest decisions first."""
 
-    serverTime: str
+    server_time: str
     decisions: list[Kept]
 
 
@@ -78,7 +78,7 @@ async def list_decisions(context: Context, request: Request) -> web.Response:
     newest = context.decisions.newest(_configured(context.config, query.backend))
     return json_answer(
         DecisionList(
-            serverTime=timestamp(context.wall()),
+            server_time=timestamp(context.wall()),
             decisions=[
                 {
                     "number": one.number,
@@ -112,14 +112,14 @@ class Rejection(TypedDict):
 
     code: str
     message: str
-    retryAfterMs: int | None
+    retry_after_ms: int | None
 
 
 @shape
 class PlannedDecision(Decision):
     """What would be decided, and when."""
 
-    afterMs: int
+    after_ms: int
 
 
 @shape
@@ -129,7 +129,7 @@ class Plan(TypedDict):
     route: str
     outcome: Literal["served", "waits", "rejected"]
     backend: str
-    predictedWait: Predicted | None
+    predicted_wait: Predicted | None
     """Null: it wouldn't wait, or nobody can tell how long."""
     rejection: Rejection | None
     decisions: list[PlannedDecision]
@@ -146,10 +146,10 @@ async def plan_route(context: Context, request: Request) -> web.Response:
         "route": route.name,
         "outcome": "waits",
         "backend": route.backends[0],
-        "predictedWait": None,
+        "predicted_wait": None,
         "rejection": None,
         "decisions": [
-            {"afterMs": milliseconds(step.after), **decision(step.effect)}
+            {"after_ms": milliseconds(step.after), **decision(step.effect)}
             for step in steps
             if isinstance(step.effect, Decided)
         ],
@@ -158,11 +158,11 @@ async def plan_route(context: Context, request: Request) -> web.Response:
         case Reject(backend=backend, code=code, message=message, retry_after=after):
             answer["outcome"], answer["backend"] = "rejected", backend
             answer["rejection"] = Rejection(
-                code=code, message=message, retryAfterMs=milliseconds(after)
+                code=code, message=message, retry_after_ms=milliseconds(after)
             )
         case Grant(backend=backend) if last is not None and last.after > 0:
             expected = context.control.forecasts().get(backend) or Forecast(1, last.after, 0.0)
-            answer["backend"], answer["predictedWait"] = backend, predicted(expected)
+            answer["backend"], answer["predicted_wait"] = backend, predicted(expected)
         case Grant(backend=backend):
             answer["outcome"], answer["backend"] = "served", backend
         case _:

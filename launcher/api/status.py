@@ -65,8 +65,8 @@ class Route(Held):
     wake: str
     backends: list[str]
     needs: dict[str, int]
-    maxInFlight: int | None
-    idleTimeoutSeconds: float | None
+    max_in_flight: int | None
+    idle_timeout_seconds: float | None
     """Null: it is never stopped for being idle."""
     public: bool
     """No api key is asked."""
@@ -117,8 +117,8 @@ def _route(context: Context, route: RouteConfig) -> Route:
         "wake": route.wake.value,
         "backends": list(route.backends),
         "needs": dict(config.capacity if first.needs is None else first.needs),
-        "maxInFlight": first.max_in_flight,
-        "idleTimeoutSeconds": first.idle_timeout if math.isfinite(first.idle_timeout) else None,
+        "max_in_flight": first.max_in_flight,
+        "idle_timeout_seconds": first.idle_timeout if math.isfinite(first.idle_timeout) else None,
         "public": route.public,
     }
 
@@ -164,22 +164,22 @@ def health(check: Health) -> str:
 class StartMetrics(TypedDict):
     """The starts of a backend that led to its being ready."""
 
-    averageDurationMs: int | None
-    lastDurationMs: int | None
-    lastStartedAt: str | None
-    startCount: int
+    average_duration_ms: int | None
+    last_duration_ms: int | None
+    last_started_at: str | None
+    start_count: int
 
 
 @shape
 class StatsAnswer(TypedDict):
     """The numbers for dashboards."""
 
-    serverTime: str
-    runningContainers: list[str]
+    server_time: str
+    running_containers: list[str]
     """Containers that occupy their needs; programs by their backend's name."""
-    lastHits: dict[str, str | None]
+    last_hits: dict[str, str | None]
     """Route → when a request for it came in."""
-    startMetrics: dict[str, StartMetrics]
+    start_metrics: dict[str, StartMetrics]
     """By backend."""
     capacity: dict[str, int]
     used: dict[str, int]
@@ -194,14 +194,14 @@ async def get_stats(context: Context, request: Request) -> web.Response:
     forecasts, names = context.control.forecasts(), context.once(_container_names)
     return json_answer(
         StatsAnswer(
-            serverTime=timestamp(wall),
-            runningContainers=[
+            server_time=timestamp(wall),
+            running_containers=[
                 names.get(one.id, one.id)
                 for one in snapshot.backends.values()
                 if one.state in RESIDENT
             ],
-            lastHits={route: timestamp(at) for route, at in context.history.last_hits.items()},
-            startMetrics={
+            last_hits={route: timestamp(at) for route, at in context.history.last_hits.items()},
+            start_metrics={
                 backend: start_metrics(starts) for backend, starts in context.history.starts.items()
             },
             capacity=dict(snapshot.capacity),
@@ -225,10 +225,10 @@ def _container_names(context: Context) -> dict[BackendId, str]:
 def start_metrics(starts: Starts) -> StartMetrics:
     """A backend's start counters, as `/stats` shows them."""
     return {
-        "averageDurationMs": milliseconds(starts.average),
-        "lastDurationMs": milliseconds(starts.last_duration),
-        "lastStartedAt": timestamp(starts.last_started_at),
-        "startCount": starts.count,
+        "average_duration_ms": milliseconds(starts.average),
+        "last_duration_ms": milliseconds(starts.last_duration),
+        "last_started_at": timestamp(starts.last_started_at),
+        "start_count": starts.count,
     }
 
 
@@ -261,8 +261,8 @@ class BackendStatus(Held, Described):
     routes: list[str]
     endpoint: str | None
     """Where it answers, while it is ready."""
-    startMetrics: StartMetrics
-    lastError: LastError | None
+    start_metrics: StartMetrics
+    last_error: LastError | None
     """What failed last, also where it runs again; null: nothing since the launcher is up."""
 
 
@@ -273,7 +273,7 @@ class RouteStatus(TypedDict):
     route: str
     backends: list[str]
     models: list[str]
-    lastHitAt: str | None
+    last_hit_at: str | None
 
 
 @shape
@@ -281,8 +281,8 @@ class StatusAnswer(TypedDict):
     """Everything at a glance."""
 
     version: str
-    serverTime: str
-    startedAt: str
+    server_time: str
+    started_at: str
     ready: bool
     """It can do its work; else `problems` says why not."""
     problems: list[Problem]
@@ -300,7 +300,7 @@ class StatusAnswer(TypedDict):
     home: HomeStatus | None
     drained: list[str]
     """Routes whose new requests are refused."""
-    stateKept: bool
+    state_kept: bool
     """Leases, drains and what was measured outlive this run; else the log says why not."""
 
 
@@ -319,8 +319,8 @@ def status(context: Context, *, details: bool) -> StatusAnswer:
     wrong = problems(control, snapshot)
     return StatusAnswer(
         version=__version__,
-        serverTime=timestamp(wall),
-        startedAt=timestamp(context.history.since),
+        server_time=timestamp(wall),
+        started_at=timestamp(context.history.since),
         ready=not wrong,
         problems=wrong,
         drivers=control.driver_health(),
@@ -336,7 +336,7 @@ def status(context: Context, *, details: bool) -> StatusAnswer:
                 route=route.name,
                 backends=list(route.backends),
                 models=[model.id for model in route.models],
-                lastHitAt=timestamp(context.history.last_hits.get(route.name)),
+                last_hit_at=timestamp(context.history.last_hits.get(route.name)),
             )
             for route in config.routes
         ],
@@ -347,7 +347,7 @@ def status(context: Context, *, details: bool) -> StatusAnswer:
         mode=None if mode is None else mode.mode,
         home=_home(context, details),
         drained=list(plane.drains.routes),
-        stateKept=plane.kept,
+        state_kept=plane.kept,
     )
 
 
@@ -363,10 +363,10 @@ def _backend(
         **held(config, context.redact),
         **describe(one, snapshot.now, wall, forecast),
         "failure": failure(one.failure, detail=details),
-        "stopFailure": failure(one.stop_failure, detail=details),
+        "stop_failure": failure(one.stop_failure, detail=details),
         "endpoint": None if endpoint is None else str(endpoint),
-        "startMetrics": start_metrics(context.history.starts.get(config.id, Starts())),
-        "lastError": _last_error(context, config.id, details),
+        "start_metrics": start_metrics(context.history.starts.get(config.id, Starts())),
+        "last_error": _last_error(context, config.id, details),
     }
 
 

@@ -42,17 +42,17 @@ def test_moments_of_the_core_become_times_of_day() -> None:
     shown = describe(one, now=100.0, wall=1_800_000_000.0, forecast=None)
 
     assert shown["since"] == "2027-01-15T07:59:50.000Z"
-    assert shown["lastUsedAt"] == "2027-01-15T07:59:59.500Z"
-    assert shown["idleStopAt"] == "2027-01-15T08:01:00.000Z"
-    assert shown["retryAt"] is None
-    assert (shown["inFlight"], shown["queued"], shown["oldestWaitMs"]) == (2, 1, 250)
-    assert (shown["expectedStartMs"], shown["expectedStopMs"]) == (38_000, None)
+    assert shown["last_used_at"] == "2027-01-15T07:59:59.500Z"
+    assert shown["idle_stop_at"] == "2027-01-15T08:01:00.000Z"
+    assert shown["retry_at"] is None
+    assert (shown["in_flight"], shown["queued"], shown["oldest_wait_ms"]) == (2, 1, 250)
+    assert (shown["expected_start_ms"], shown["expected_stop_ms"]) == (38_000, None)
 
 
 def test_a_stop_that_never_comes_has_no_time() -> None:
     one = replace(backend(CODER, BackendState.READY), idle_stop_at=float("inf"))
 
-    assert describe(one, now=100.0, wall=0.0, forecast=None)["idleStopAt"] is None
+    assert describe(one, now=100.0, wall=0.0, forecast=None)["idle_stop_at"] is None
 
 
 def test_details_are_shown_where_they_may_be() -> None:

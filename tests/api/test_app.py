@@ -285,7 +285,7 @@ async def test_a_failures_details_are_for_admins_where_keys_are_set() -> None:
         assert "retry-after" in stop.headers
         for key, shown in (("root", True), ("api", False)):
             status = await here.get("/api/status", x_api_key=key)
-            assert ("detail" in status.json["backends"][0]["stopFailure"]) is shown
+            assert ("detail" in status.json["backends"][0]["stop_failure"]) is shown
 
 
 async def test_a_reload_changes_the_keys_of_the_requests_to_come(here: Asking) -> None:

@@ -79,7 +79,7 @@ class TestStart:
 
         assert answer.status == 200
         told = answer.json
-        assert (told["state"], told["coldStart"], told["waitedMs"]) == ("ready", False, 0)
+        assert (told["state"], told["cold_start"], told["waited_ms"]) == ("ready", False, 0)
         assert control.admissions[0].left
 
     @pytest.mark.parametrize("query", ["", "?wait=1"])
@@ -108,7 +108,7 @@ class TestStart:
         answer = await waiting
 
         assert (answer.status, answer.json["backend"]) == (200, "coder")
-        assert answer.json["waitedMs"] == 12_500
+        assert answer.json["waited_ms"] == 12_500
         assert control.admissions[0].left
 
     async def test_an_operator_who_leaves_gives_up_the_place(

@@ -42,7 +42,7 @@ class TestDecisions:
     async def test_everything_that_is_known(self, decisions: DecisionLog) -> None:
         body = (await self.got(decisions, "")).json
 
-        assert body["serverTime"] == "2027-01-15T08:00:00.000Z"
+        assert body["server_time"] == "2027-01-15T08:00:00.000Z"
         assert [one["number"] for one in body["decisions"]] == [2, 1]
         assert body["decisions"][1] == {
             "number": 1,
@@ -51,11 +51,11 @@ class TestDecisions:
             "deed": "stop",
             "backend": "chat",
             "why": "evicted",
-            "wantedBy": "coder",
+            "wanted_by": "coder",
             "pays": [],
-            "costMs": 41_000,
+            "cost_ms": 41_000,
             "waiting": 3,
-            "waitedMs": 61_000,
+            "waited_ms": 61_000,
             "text": "stops chat: coder waits for its place (3 requests, the oldest for 61 s); "
             "expected to cost 41 s",
         }
@@ -90,7 +90,7 @@ class TestPlan:
             "route": "coder",
             "outcome": "served",
             "backend": "tiny",
-            "predictedWait": None,
+            "predicted_wait": None,
             "rejection": None,
             "decisions": [],
         }
@@ -115,8 +115,8 @@ class TestPlan:
         body = await self.got(control)
 
         assert (body["outcome"], body["backend"]) == ("waits", "tiny")
-        assert body["predictedWait"] == {"place": 3, "waitMs": 40_000, "spreadMs": 12_000}
-        assert [(one["afterMs"], one["costMs"]) for one in body["decisions"]] == [
+        assert body["predicted_wait"] == {"place": 3, "wait_ms": 40_000, "spread_ms": 12_000}
+        assert [(one["after_ms"], one["cost_ms"]) for one in body["decisions"]] == [
             (0, 41_000),
             (4000, None),
         ]
@@ -129,7 +129,7 @@ class TestPlan:
         body = await self.got(control)
 
         assert (body["outcome"], body["backend"]) == ("waits", "coder")
-        assert body["predictedWait"] == {"place": 1, "waitMs": 34_000, "spreadMs": 0}
+        assert body["predicted_wait"] == {"place": 1, "wait_ms": 34_000, "spread_ms": 0}
 
     async def test_nobody_can_tell_what_comes_of_it(self) -> None:
         control = FakeControl()
@@ -137,7 +137,7 @@ class TestPlan:
         body = await self.got(control)
 
         assert (body["outcome"], body["backend"]) == ("waits", "coder")
-        assert (body["predictedWait"], body["decisions"]) == (None, [])
+        assert (body["predicted_wait"], body["decisions"]) == (None, [])
 
     async def test_who_would_be_rejected(self) -> None:
         control = FakeControl()
@@ -148,7 +148,7 @@ class TestPlan:
 
         body = await self.got(control, "chat")
 
-        assert (body["outcome"], body["backend"], body["predictedWait"]) == (
+        assert (body["outcome"], body["backend"], body["predicted_wait"]) == (
             "rejected",
             "chat",
             None,
@@ -156,7 +156,7 @@ class TestPlan:
         assert body["rejection"] == {
             "code": "not_resident",
             "message": "chat is stopped.",
-            "retryAfterMs": 7000,
+            "retry_after_ms": 7000,
         }
 
     async def test_an_unknown_route_names_those_known(self) -> None:

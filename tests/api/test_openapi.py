@@ -222,6 +222,25 @@ def test_every_summary_is_a_sentence() -> None:
     assert [one.path for one in ENDPOINTS if not one.summary.endswith(".")] == []
 
 
+def names_of(schema: Any) -> set[str]:
+    """The names of all properties and parameters in it."""
+    if isinstance(schema, list):
+        return set().union(*(names_of(one) for one in schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    if "in" in schema and "name" in schema:
+        own.add(schema["name"])
+    return own.union(*(names_of(one) for one in schema.values()))
+
+
+def test_names_in_json_are_snake_case_everywhere() -> None:
+    listed = [one for one in ENDPOINTS if one.tag in ("status", "control", "models")]
+    names = names_of(document(listed, frozenset()))
+    assert len(names) > 100
+    assert [name for name in sorted(names) if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", name)] == []
+
+
 def test_no_two_endpoints_are_at_one_place() -> None:
     places = [(one.method, one.path) for one in ENDPOINTS]
     assert len(set(places)) == len(places)

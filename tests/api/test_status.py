@@ -59,13 +59,13 @@ class TestRoutes:
             "wake": "always",
             "backends": ["coder"],
             "needs": {"gpu": 1},
-            "maxInFlight": None,
-            "idleTimeoutSeconds": 1800.0,
+            "max_in_flight": None,
+            "idle_timeout_seconds": 1800.0,
             "public": False,
         }
         assert (chat["health"], chat["auth"]) == ("docker", "passthrough")
         assert tiny["needs"] == {}
-        assert tiny["idleTimeoutSeconds"] is None
+        assert tiny["idle_timeout_seconds"] is None
         assert tiny["port"] is None
         assert tiny["public"] is True
 
@@ -113,25 +113,29 @@ class TestStats:
 
         body = await got("/stats", a_context(control, history=history))
 
-        assert body["serverTime"] == "2027-01-15T08:00:00.000Z"
-        assert body["runningContainers"] == ["coder-fast", "tiny"]
-        assert body["lastHits"] == {"coder": "2027-01-15T08:00:00.000Z", "chat": None, "tiny": None}
-        assert body["startMetrics"]["coder"] == {
-            "averageDurationMs": 20_000,
-            "lastDurationMs": 30_000,
-            "lastStartedAt": "2027-01-15T08:00:00.000Z",
-            "startCount": 2,
+        assert body["server_time"] == "2027-01-15T08:00:00.000Z"
+        assert body["running_containers"] == ["coder-fast", "tiny"]
+        assert body["last_hits"] == {
+            "coder": "2027-01-15T08:00:00.000Z",
+            "chat": None,
+            "tiny": None,
         }
-        assert body["startMetrics"]["chat"]["startCount"] == 0
+        assert body["start_metrics"]["coder"] == {
+            "average_duration_ms": 20_000,
+            "last_duration_ms": 30_000,
+            "last_started_at": "2027-01-15T08:00:00.000Z",
+            "start_count": 2,
+        }
+        assert body["start_metrics"]["chat"]["start_count"] == 0
         assert body["capacity"] == {"gpu": 1}
-        assert body["backends"]["coder"]["inFlight"] == 2
-        assert body["backends"]["coder"]["predictedWait"] is None
-        assert body["backends"]["tiny"]["predictedWait"] == {
+        assert body["backends"]["coder"]["in_flight"] == 2
+        assert body["backends"]["coder"]["predicted_wait"] is None
+        assert body["backends"]["tiny"]["predicted_wait"] == {
             "place": 3,
-            "waitMs": 40_260,
-            "spreadMs": 12_000,
+            "wait_ms": 40_260,
+            "spread_ms": 12_000,
         }
-        assert body["backends"]["coder"]["idleStopAt"] == "2027-01-15T08:00:30.000Z"
+        assert body["backends"]["coder"]["idle_stop_at"] == "2027-01-15T08:00:30.000Z"
         assert control.admissions == []
 
 
@@ -152,13 +156,13 @@ class TestStatus:
         assert coder["routes"] == ["coder"]
         assert coder["state"] == "ready"
         assert coder["endpoint"] == "http://172.18.0.2:8000"
-        assert coder["startMetrics"]["startCount"] == 0
+        assert coder["start_metrics"]["start_count"] == 0
         assert body["backends"][1]["endpoint"] is None
         assert body["routes"][1] == {
             "route": "chat",
             "backends": ["chat"],
             "models": ["chat"],
-            "lastHitAt": None,
+            "last_hit_at": None,
         }
         assert control.admissions == []
 
@@ -199,11 +203,11 @@ class TestStatus:
         assert [(one["id"], one["state"]) for one in body["leases"]] == [(lease.id, "pending")]
         assert [one["switch_id"] for one in body["switches"]] == [switch.id]
         assert (body["drained"], body["mode"], body["home"]) == (["chat"], None, None)
-        assert body["stateKept"] is False
+        assert body["state_kept"] is False
         coder, chat, _ = body["backends"]
-        assert coder["lastError"]["code"] == "backend_start_failed"
-        assert coder["lastError"]["at"] == "2027-01-15T08:00:00.000Z"
-        assert (chat["drained"], chat["lastError"], chat["leased"]) == (True, None, False)
+        assert coder["last_error"]["code"] == "backend_start_failed"
+        assert coder["last_error"]["at"] == "2027-01-15T08:00:00.000Z"
+        assert (chat["drained"], chat["last_error"], chat["leased"]) == (True, None, False)
         await held.close()
 
     async def test_a_reload_is_no_start(self) -> None:
@@ -212,7 +216,10 @@ class TestStatus:
 
         body = await got("/api/status", a_context(control, history=history))
 
-        assert (body["startedAt"], body["serverTime"]) == (timestamp(WALL - 60.0), timestamp(WALL))
+        assert (body["started_at"], body["server_time"]) == (
+            timestamp(WALL - 60.0),
+            timestamp(WALL),
+        )
 
 
 @virtual
@@ -235,7 +242,7 @@ async def test_who_waits_and_for_how_long_yet() -> None:
                 assert [one["kind"] for one in waiting] == ["request", "lease", "request"]
                 assert (waiting[0]["backends"], waiting[0]["phase"]) == (["b"], "starting")
                 assert waiting[0]["waited_ms"] == pytest.approx(11_000, abs=50)
-                assert waiting[0]["predicted"]["waitMs"] > 0
+                assert waiting[0]["predicted"]["wait_ms"] > 0
                 assert waiting[0]["priority"] == "normal"
                 few = (await here.get("/api/queue?limit=1")).json
                 assert (await here.get(f"/api/queue?limit={10**30}")).json["waiting"]

@@ -94,7 +94,7 @@ class TestPagesFromElsewhere:
         assert (
             refused(launcher.base, head.replace("{host}", host).replace("{type}", type)) == answer
         )
-        assert launcher.backend("cold")["startMetrics"]["startCount"] == 0
+        assert launcher.backend("cold")["start_metrics"]["start_count"] == 0
         assert launcher.state("cold") == "stopped"
         assert record.text() == ""
 
