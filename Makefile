@@ -10,20 +10,21 @@ JOBS ?= 3
 DEMO_ARGS ?=
 BENCH ?= datapath
 BENCH_ARGS ?=
+MUTANTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine proxies demo demo-check test lint format bench clean browser
+.PHONY: help setup engine proxies demo demo-check test lint format bench mutants clean browser
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-setup: ## make .venv with everything needed (PYTHON=… chooses the interpreter)
-	@PYTHON="$(PYTHON)" scripts/bootstrap.sh
+setup: ## make .venv with everything needed, and say which Python it has (PYTHON=… chooses it)
+	@PYTHON="$(PYTHON)" scripts/bootstrap.sh $(if $(filter setup,$(MAKECMDGOALS)),--describe)
 
 engine: ## see to it that a Docker Engine answers (installs it as root on Debian)
 	@scripts/engine.sh
 
-proxies: setup ## see to it that wrk, nginx and Caddy are there (installs them as root on Debian)
+proxies: setup ## see to it that wrk, nginx, Caddy and valgrind are there (installs them as root on Debian)
 	@$(BIN)/python -m bench.datapath.machine
 
 browser: ## see to it that there is a Chromium (installs it as root on Debian)
@@ -50,6 +51,9 @@ format: setup ## let ruff put the code in order
 bench: setup engine ## the launcher beside nginx, Caddy and others; BENCH=scheduling, … (BENCH_ARGS=…)
 	@$(BIN)/python -m bench.$(BENCH) $(BENCH_ARGS)
 
+mutants: setup ## change the core bit by bit: which changes does no test notice? (MUTANTS="queue policy")
+	@nice $(BIN)/python -m bench.mutants $(MUTANTS)
+
 clean: ## remove .venv and everything generated
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build mutants *.egg-info
 	find launcher tests bench -name __pycache__ -prune -exec rm -rf {} +

@@ -31,8 +31,8 @@ from typing import Literal
 import aiohttp
 
 from bench.scheduling.common import ALL, columns, number
-from launcher.simulate.generate import draw_model, zipf
 from launcher.simulate.measure import Waits, waits
+from launcher.simulate.workload import draw_model, zipf
 from tests.drivers import images
 from tests.e2e.chatting import chat, words
 from tests.e2e.engine_log import Following, most_at_once

@@ -12,6 +12,7 @@ import asyncio
 import os
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -21,11 +22,12 @@ from launcher.api.history import History
 from launcher.api.server import ApiServer
 from launcher.auth.meters import Meters
 from launcher.config import LauncherConfig
+from launcher.config.redact import Redactor, secrets_of
+from launcher.config.reload import Load, Reloader
 from launcher.control import records
 from launcher.control.plane import ControlPlane
 from launcher.core.events import Closed
 from launcher.core.policy import POLICIES
-from launcher.core.routing import RouteTable
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, Driver, DriverSpec
@@ -33,28 +35,26 @@ from launcher.drivers.container import ContainerDriver
 from launcher.drivers.process import ProcessDriver
 from launcher.errors import ConfigError
 from launcher.http.endpoint import Endpoint
+from launcher.http.listener import Server
+from launcher.http.pool import UpstreamPool
 from launcher.proxy.body import Budget
-from launcher.proxy.front import Front
-from launcher.proxy.handler import ProxyHandler
+from launcher.proxy.exchange import Exchange
+from launcher.proxy.fields import field_table
+from launcher.proxy.handler import Proxy
 from launcher.proxy.own import Own
-from launcher.proxy.pool import UpstreamPool
 from launcher.proxy.waiting import WaitingRoom
-from launcher.redact import Redactor, secrets_of
-from launcher.reloading.reloader import Load, Reloader
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober
-from launcher.state.decided import DECISIONS, DecisionKeeper
-from launcher.state.measured import ESTIMATES, STARTS, Keeper
-from launcher.state.store import StateStore
-from launcher.state.where import path_for
+from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionKeeper, Keeper
+from launcher.state.store import StateStore, path_for
 from launcher.tasks import Group
-from launcher.telemetry import logs
 from launcher.telemetry.decisions import DecisionLog
+from launcher.telemetry.exchanges import Exchanges
 from launcher.telemetry.facts import Fact, Narrator, StartEnded, StopBegan
 from launcher.telemetry.journal import Journal
+from launcher.telemetry.log import log_fact
 from launcher.telemetry.metrics import Metrics
-from launcher.telemetry.record import ExchangeRecord
 from launcher.telemetry.timeline import Timeline
 
 #: What is read of the state file.
@@ -81,9 +81,14 @@ class App:
         scheduler = Scheduler(config.capacity, POLICIES[config.policy]())
         loop = asyncio.get_running_loop()
         self.config = config
-        self.metrics = Metrics(config, lambda: scheduler.snapshot(loop.time()))
+        self.exchanges = Exchanges(config, self._in_flight)
+        self.metrics = Metrics(
+            config, lambda: scheduler.snapshot(loop.time()), self.exchanges.by_route
+        )
         self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
-        self.history = History(config, self.keeper.starts, self.keeper.count)
+        self.history = History(
+            config, self.keeper.starts, self.keeper.count, self.exchanges.last_hits
+        )
         decided = DecisionKeeper(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
@@ -95,11 +100,11 @@ class App:
             self.history.fact,
             self.keeper.fact,
             self.decisions.fact,
-            logs.log_fact,
+            log_fact,
             self.outputs.fact,
             self._forget,
             self._steer,
-            of_grants=(self.metrics.fact, logs.log_fact),
+            of_grants=(self.metrics.fact, log_fact),
         )
         self.journal = Journal()
         self.timeline = Timeline(lambda: scheduler.snapshot(loop.time()))
@@ -137,25 +142,22 @@ class App:
                 redact=redactor.text,
             ),
             self.meters,
-            on_start=self._exchange_started,
-            on_done=self._exchange_ended,
+            on_done=self.exchanges.add,
         )
         self._own = Own(OwnPaths(), self.api)
         self.handler = self._handler(config)
-        self.front = Front(self.handler)
+        self.server = Server(self.handler, fields=field_table())
         self._endpoints: dict[BackendId, Endpoint] = {}
 
-    def _handler(self, config: LauncherConfig) -> ProxyHandler:
+    def _handler(self, config: LauncherConfig) -> Proxy:
         """Everything that only reads a configuration."""
-        return ProxyHandler(
+        return Proxy(
             config,
-            RouteTable(config.routes),
             self.dispatcher,
             self.pool,
             self.budget,
             self._own,
-            on_start=self._exchange_started,
-            on_done=self._exchange_ended,
+            on_done=self.exchanges.add,
             meters=self.meters,
             waiting=self.waiting,
             latest=lambda: self.handler,
@@ -183,21 +185,18 @@ class App:
         )
         self.plane.reconfigure(config)
         self.meters.keep({key.name for key in config.keys})
+        self.exchanges.reconfigure(config)
         self.metrics.reconfigure(config)
         self.history.reconfigure(config)
         self.budget.limit = config.max_buffered
-        self.front.handler = self.handler = handler
+        self.server.on_request = self.handler = handler
         self.api.take(config)
         self.outputs.look_again()
         self.config = config
 
-    def _exchange_started(self, record: ExchangeRecord) -> None:
-        self.metrics.exchange_started(record)
-        self.history.exchange_started(record)
-
-    def _exchange_ended(self, record: ExchangeRecord) -> None:
-        self.metrics.exchange_ended(record)
-        logs.log_exchange(record)
+    def _in_flight(self) -> Counter[str]:
+        carriers = (request.carrier for request in self.server.requests)
+        return Counter(one.route for one in carriers if isinstance(one, Exchange) and one.route)
 
     def _steer(self, fact: Fact) -> None:
         self.plane.fact(fact)
@@ -278,11 +277,12 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         app = App(config, store, load, redactor, tls)
+        stack.callback(app.exchanges.flush)
         stack.push_async_callback(app.pool.close)
         # Before anything is listed, cleaned up or started: a second launcher that can't have
         # its address must not touch what belongs to the first.
-        await app.front.bind(config.listen, config.admin_listen)
-        stack.push_async_callback(app.front.close, 0.0)
+        await app.server.bind(config.listen, config.admin_listen)
+        stack.push_async_callback(app.server.close, 0.0)
         await app.dispatcher.open()
         # At the end, what the latest configuration says.
         stack.push_async_callback(lambda: app.dispatcher.close(app.config.stop_on_exit))
@@ -291,8 +291,8 @@ async def running(
         stack.callback(app.keeper.save_all)
         await app.api.start()
         stack.push_async_callback(lambda: app.api.close(app.config.drain_timeout))
-        await app.front.open(tls)
-        stack.push_async_callback(lambda: app.front.close(app.config.drain_timeout))
+        await app.server.open(tls)
+        stack.push_async_callback(lambda: app.server.close(app.config.drain_timeout))
         stack.push_async_callback(app.starts.cancel)
         stack.callback(app.api.end_streams)
         stack.callback(app.journal.close)

@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from launcher import settings
 from launcher.api.openapi import ENDPOINTS
 from launcher.auth.access import Need
+from launcher.config.schema import KEYS, Key, Scope, names
+from launcher.config.sources import FILLS_IN, MAP_FIELDS, PREFIX
 from launcher.errors import ERROR_KINDS
-from launcher.loading.keys import KEYS, Key, Scope
-from launcher.loading.read import MAP_FIELDS
 from launcher.telemetry.metrics_table import METRICS
 
 PAGE = Path("docs/reference.md")
@@ -85,9 +84,7 @@ def _inherits(key: Key[Any], of: Scope) -> str:
 
 def _variables() -> str:
     rows = [
-        (f"`{settings.PREFIX}{name.upper()}`", f"`{name}` of `[launcher]`.")
-        for name in settings.Settings.model_fields
-        if name != "config"
+        (f"`{PREFIX}{name.upper()}`", f"`{name}` of `[launcher]`.") for name in names("launcher")
     ]
     return table(
         ("variable", "what it does"),
@@ -97,8 +94,8 @@ def _variables() -> str:
 
 def _inherited() -> str:
     rows = [
-        (", ".join(f"`{name}`" for name in names), f"`{key}` of `[launcher]`")
-        for key, names in settings.FILLS_IN.items()
+        (", ".join(f"`{variable}`" for variable in variables), f"`{key}` of `[launcher]`")
+        for key, variables in FILLS_IN.items()
     ]
     rows += [(f"`MAP__<route>__{name}`", f"`{name}` of `[routes.<route>]`") for name in MAP_FIELDS]
     return table(("variable", "stands for"), rows)

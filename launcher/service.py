@@ -12,13 +12,12 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from launcher import __version__, exposure
+from launcher import __version__
 from launcher.app import App, running
-from launcher.config import LauncherConfig, Listen
+from launcher.config import LauncherConfig, Listen, exposure
+from launcher.config.redact import Redactor
+from launcher.config.reload import Files, Load, changes
 from launcher.errors import ConfigError
-from launcher.redact import Redactor
-from launcher.reloading.reloader import Load
-from launcher.reloading.watching import Files, changes
 from launcher.tasks import Group
 
 log = logging.getLogger(__name__)
@@ -110,11 +109,11 @@ async def serve(
         loop.add_signal_handler(signal.SIGHUP, told.set)
     try:
         async with running(config, load, redactor) as app:
-            where = _listed(app.front.addresses)
+            where = _listed(app.server.addresses)
             routes = len(config.routes)
             log.info("launcher %s serves %d routes at %s", __version__, routes, where)
             if config.admin_listen:
-                log.info("operators' endpoints are at %s", _listed(app.front.operators))
+                log.info("operators' endpoints are at %s", _listed(app.server.operators))
             for warning in exposure.warnings(config):
                 log.warning("%s", warning)
             reloads.spawn(_reload_when_told(app, told), name="reload when told")
@@ -123,7 +122,7 @@ async def serve(
             try:
                 with _collecting_seldom():
                     if ready is not None:
-                        ready(app.front.addresses)
+                        ready(app.server.addresses)
                     await ended.wait()
             finally:
                 await reloads.cancel()

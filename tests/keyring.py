@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from launcher.config import KeyConfig, KeyScope, Secret
-from launcher.loading.access import digest
+from launcher.config.api_keys import digest
 
 
 def a_key(value: str, *scopes: KeyScope, name: str | None = None, **fields: Any) -> KeyConfig:

@@ -8,15 +8,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from launcher.telemetry.log_lines import Redact
-from launcher.telemetry.logs import LogFormat, LogLevel, configured
+from launcher.config.redact import Redactor
+from launcher.telemetry.log import LogFormat, LogLevel, configured
 
 
 def written(
     speak: Callable[[], None],
     log_format: LogFormat = "json",
     level: LogLevel = "info",
-    redact: Redact | None = None,
+    redactor: Redactor | None = None,
 ) -> str:
     """All that is logged while `speak` runs."""
     reader, writer = os.pipe()
@@ -29,7 +29,7 @@ def written(
     thread = threading.Thread(target=drain)
     thread.start()
     try:
-        with configured(log_format=log_format, level=level, redact=redact, fd=writer):
+        with configured(log_format=log_format, level=level, redactor=redactor, fd=writer):
             speak()
     finally:
         os.close(writer)

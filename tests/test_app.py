@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from launcher.core.routing import RouteTable
 
 from launcher import app, tasks
 from launcher.api.endpoint import Context
@@ -28,7 +29,6 @@ from launcher.config import (
     RouteConfig,
 )
 from launcher.core.backend import Backend
-from launcher.core.routing import RouteTable
 from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError

@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from launcher.cli import app
+from launcher.config.load import load_config
 from launcher.errors import ERROR_KINDS
-from launcher.loading import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

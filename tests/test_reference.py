@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher.api.openapi import ENDPOINTS
+from launcher.config.schema import KEYS
 from launcher.errors import ERROR_KINDS
-from launcher.loading.keys import KEYS
 from launcher.reference import NEEDS, main, rendered, table
 from launcher.telemetry.metrics_table import METRICS
 

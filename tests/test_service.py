@@ -22,7 +22,6 @@ from launcher.app import App
 from launcher.config import LauncherConfig, Listen
 from launcher.core.types import BackendId
 from launcher.errors import ConfigError
-from launcher.reloading import watching
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.telemetry import logs
 from launcher.telemetry.record import ExchangeRecord
@@ -150,7 +149,7 @@ class Told(logging.Handler):
 
 @pytest.fixture
 def told() -> Iterator[Told]:
-    handler, log = Told(), logging.getLogger("launcher.reloading.reloader")
+    handler, log = Told(), logging.getLogger("launcher.config.reload")
     before, level = log.handlers[:], log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -227,7 +226,7 @@ async def test_a_fault_of_a_reload_is_not_the_end_of_reloads(
 async def test_a_watched_file_that_changes_is_read_again(
     tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "EVERY", 0.01)
+    monkeypatch.setattr("launcher.config.reload.POLL_INTERVAL", 0.01)
     watched = tmp_path / "routes.toml"
     watched.write_text("one")
     file = File(config(tmp_path))

@@ -56,7 +56,7 @@ PIECE = bytes(256 * 1024)
 
 
 class Pace:
-    """Writes events to all streams in turn, so many a second: a timer of the kernel's, since
+    """Writes events to all streams in turn, so many a second: by a timer of the kernel's, since
     those of the loop go by milliseconds."""
 
     def __init__(self) -> None:
@@ -67,15 +67,15 @@ class Pace:
         asyncio.get_running_loop().add_reader(self._timer, self._due)
 
     def add(self, stream: Backend) -> None:
-        """It takes part from the next turn on."""
+        """Send events to this stream from the next turn on."""
         self._streams[stream] = 0
 
     def remove(self, stream: Backend) -> None:
-        """It has ended."""
+        """Send no more events to this stream."""
         self._streams.pop(stream, None)
 
     def set(self, rate: int) -> None:
-        """So many events a second over all streams; 0: none."""
+        """Write so many events a second over all streams; 0: none."""
         nanoseconds = 1_000_000_000 // rate if rate else 0
         spec = (ctypes.c_long * 4)(*divmod(nanoseconds, 1_000_000_000) * 2)
         self._libc.timerfd_settime(self._timer, 0, ctypes.byref(spec), None)
@@ -131,7 +131,7 @@ class Backend(asyncio.Protocol):
             self._rest = self._request(self._rest + data if self._rest else data)
 
     def _request(self, data: bytes) -> bytes:
-        """Answer it, if it is whole; what is still to be looked at."""
+        """Answer the request, if it is whole; return what is still to be looked at."""
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             return data
@@ -190,7 +190,7 @@ class Backend(asyncio.Protocol):
 
 
 def length(head: bytes) -> int:
-    """Of the body that this head (in lower case) announces; -1 where it is chunked."""
+    """Return the length of the body that this head (in lower case) announces; -1: chunked."""
     at = head.find(b"\r\ncontent-length:")
     if at < 0:
         return -1 if b"\r\ntransfer-encoding: chunked\r\n" in head else 0
@@ -198,7 +198,7 @@ def length(head: bytes) -> int:
 
 
 async def serve(port: int) -> None:
-    """Until it is ended."""
+    """Serve until the process is ended."""
     pace = Pace()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Backend(pace), "127.0.0.1", port, backlog=4096)

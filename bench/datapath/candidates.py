@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from bench.datapath import machine
 from bench.datapath.machine import Cores
+from bench.datapath.requests import CHAT, KEY, chat_body
+from bench.datapath.results import Results
 
-KEY = "a-key-for-the-benchmark-0123456789"
 #: Connections that each proxy may keep to the backend.
 KEPT = 16384
 BACKEND = "bench.datapath.backend"
+#: The backend without a proxy, among the candidates.
+DIRECT = "direct"
+T = TypeVar("T")
 
 NGINX = """\
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr warn; {user}
@@ -61,16 +67,27 @@ http://127.0.0.1:{port} {{
   }}
 }}
 """
+#: Everything on: keys with limits that are counted and never reached, metrics, an access log that
+#: goes to a file, models by id. No state file: nothing of an earlier run counts.
 LAUNCHER = """\
 [launcher]
 listen = ["127.0.0.1:{port}"]
 state_file = "none"
-api_keys = [{key}, "another-key-0123456789"]
+api_keys = ["another-key-0123456789"]
 admin_keys = ["an-admin-key-0123456789"]
 backend_key = "the-backends-own-key-0123456789"
 prewarm = ["bench"]
 idle_timeout = "never"
 drain_timeout = "1s"
+
+[keys.bench]
+value = {key}
+scopes = ["infer", "observe"]
+max_in_flight = 100000
+requests_per_minute = 100000000
+
+[keys.other]
+value = "yet-another-key-0123456789"
 
 [routes.bench]
 command = {command}
@@ -85,17 +102,16 @@ class Running:
     name: str
     port: int
     host: str = "127.0.0.1"
-    child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     pid: int | None = None
     started_in: float = 0.0
     """Seconds until it accepted connections."""
-    rest: int = 0
+    rest: float = 0.0
     """Bytes of memory it held when it had just started: later it keeps what it once needed."""
 
     @property
-    def base(self) -> str:
-        """Its address."""
-        return f"http://{self.host}:{self.port}"
+    def netloc(self) -> str:
+        """Its host and port."""
+        return f"{self.host}:{self.port}"
 
     @property
     def pids(self) -> list[int]:
@@ -106,7 +122,7 @@ class Running:
 
 
 def _ours(pid: int) -> bool:
-    """The backend that the launcher has started doesn't count."""
+    """Return whether this process is the candidate's own, not the backend that it started."""
     try:
         return BACKEND.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -114,7 +130,41 @@ def _ours(pid: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Place:
+class Bench:
+    """What every workload is given."""
+
+    options: argparse.Namespace
+    results: Results
+    backend: int
+    """The backend's port."""
+    cores: Cores
+    folder: Path
+
+    @property
+    def turns(self) -> range:
+        """The rounds."""
+        return range(self.options.rounds)
+
+    def running(self, name: str, command: Command | None = None) -> AbstractContextManager[Running]:
+        """Return one candidate, running for as long as the block lasts."""
+        return running(name, command or ALL[name], self.backend, self.cores, self.folder)
+
+    @contextmanager
+    def everybody(self) -> Iterator[list[Running]]:
+        """Yield the direct way first, then the candidates that are asked for, then the peers."""
+        with ExitStack() as stack:
+            chosen = [stack.enter_context(self.running(name)) for name in self.options.only]
+            yield [Running(DIRECT, self.backend), *chosen, *self.options.peer]
+
+
+def rotated(items: Sequence[T], turn: int) -> list[T]:
+    """Return the items in the order of this round: each begins with another."""
+    at = turn % len(items)
+    return [*items[at:], *items[:at]]
+
+
+@dataclass(frozen=True)
+class Launch:
     """What a candidate has to know to start."""
 
     folder: Path
@@ -123,22 +173,18 @@ class Place:
     cores: Cores
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One that can be started: writes its configuration, says its command."""
-
-    name: str
-    command: Callable[[Place], Sequence[str]]
+#: Writes a candidate's configuration and returns its command.
+Command = Callable[[Launch], Sequence[str]]
 
 
-def nginx(place: Place) -> Sequence[str]:
-    """As a proxy for language models is configured: nothing buffered, everything kept alive."""
-    file = place.folder / "nginx.conf"
+def nginx(launch: Launch) -> Sequence[str]:
+    """Return nginx's command, configured for language models: no buffering, all kept alive."""
+    file = launch.folder / "nginx.conf"
     file.write_text(
         NGINX.format(
-            folder=place.folder,
-            port=place.port,
-            backend=place.backend,
+            folder=launch.folder,
+            port=launch.port,
+            backend=launch.backend,
             kept=KEPT,
             files=min(machine.raise_limits(), 65536),
             user="user root;" if os.geteuid() == 0 else "",
@@ -147,36 +193,31 @@ def nginx(place: Place) -> Sequence[str]:
     return [machine.program("nginx") or "nginx", "-e", "stderr", "-c", str(file)]
 
 
-def caddy(place: Place) -> Sequence[str]:
-    """Likewise."""
-    file = place.folder / "Caddyfile"
-    file.write_text(CADDY.format(port=place.port, backend=place.backend, kept=KEPT))
+def caddy(launch: Launch) -> Sequence[str]:
+    """Return Caddy's command, configured likewise."""
+    file = launch.folder / "Caddyfile"
+    file.write_text(CADDY.format(port=launch.port, backend=launch.backend, kept=KEPT))
     return [
         machine.program("caddy") or "caddy",
         *("run", "--adapter", "caddyfile", "--config", str(file)),
     ]
 
 
-def plain(place: Place) -> Sequence[str]:
-    """aiohttp and its ClientSession."""
-    return [sys.executable, "-m", "bench.datapath.plain", str(place.port), str(place.backend)]
+def plain(launch: Launch) -> Sequence[str]:
+    """Return the command of the naive proxy."""
+    return [sys.executable, "-m", "bench.datapath.plain", str(launch.port), str(launch.backend)]
 
 
-def plain_on_uvloop(place: Place) -> Sequence[str]:
-    """The same on the launcher's event loop."""
-    return [*plain(place), "--uvloop"]
-
-
-def launcher_with(ids: Sequence[str]) -> Callable[[Place], Sequence[str]]:
+def launcher_with(ids: Sequence[str]) -> Command:
     """The launcher with everything on, and these models in its table. It takes no backend that
     runs already, so it starts one of its own, of the same kind."""
 
-    def command(place: Place) -> Sequence[str]:
-        file = place.folder / "routes.toml"
+    def command(launch: Launch) -> Sequence[str]:
+        file = launch.folder / "routes.toml"
         file.write_text(
             LAUNCHER.format(
-                port=place.port,
-                command=json.dumps(backend_command("{port}", place.cores)),
+                port=launch.port,
+                command=json.dumps(backend_command("{port}", launch.cores)),
                 key=json.dumps(KEY),
                 models=json.dumps(list(ids)),
             )
@@ -189,19 +230,16 @@ def launcher_with(ids: Sequence[str]) -> Callable[[Place], Sequence[str]]:
 
 MODELS = ("chat", "coder", "vision")
 LAUNCHER_NAME = "launcher"
-ALL = {
-    "nginx": Candidate("nginx", nginx),
-    "caddy": Candidate("caddy", caddy),
-    "aiohttp": Candidate("aiohttp", plain),
-    "aiohttp-uvloop": Candidate("aiohttp-uvloop", plain_on_uvloop),
-    LAUNCHER_NAME: Candidate(LAUNCHER_NAME, launcher_with(MODELS)),
+ALL: dict[str, Command] = {
+    "nginx": nginx,
+    "caddy": caddy,
+    "aiohttp": plain,
+    LAUNCHER_NAME: launcher_with(MODELS),
 }
-#: Those that run where nobody chooses.
-USUAL = ("nginx", "caddy", "aiohttp", LAUNCHER_NAME)
 
 
 def peer(text: str) -> Running:
-    """`NAME=URL`, or `NAME=URL@PID` where its processor time is to be counted."""
+    """Parse `NAME=URL`, or `NAME=URL@PID` where its processor time is to be counted."""
     name, _, where = text.partition("=")
     address, _, pid = where.partition("@")
     url = urlsplit(address)
@@ -213,14 +251,14 @@ def peer(text: str) -> Running:
 
 
 def backend_command(port: str, cores: Cores) -> list[str]:
-    """The backend at this port; it goes to its core by itself."""
+    """Return the command of a backend at this port; it goes to its core by itself."""
     core = [] if cores.load is None else [str(cores.load)]
     return [sys.executable, "-m", BACKEND, port, *core]
 
 
 @contextmanager
 def backend(port: int, cores: Cores, folder: Path) -> Iterator[int]:
-    """The backend, for as long as the block lasts; its port."""
+    """Run the backend for as long as the block lasts; yield its port."""
     log = folder / "backend.log"
     child = machine.start(backend_command(str(port), cores), cores.load, log)
     try:
@@ -232,20 +270,20 @@ def backend(port: int, cores: Cores, folder: Path) -> Iterator[int]:
 
 @contextmanager
 def running(
-    candidate: Candidate, backend_port: int, cores: Cores, folder: Path
+    name: str, command: Command, backend_port: int, cores: Cores, folder: Path
 ) -> Iterator[Running]:
-    """The candidate in front of the backend, warm."""
-    own = Path(tempfile.mkdtemp(prefix=f"{candidate.name}-", dir=folder))
-    place = Place(own, backend_port, machine.free_port(), cores)
+    """Run a candidate in front of the backend, warm, for as long as the block lasts."""
+    own = Path(tempfile.mkdtemp(prefix=f"{name}-".replace(" ", "-"), dir=folder))
+    launch = Launch(own, backend_port, machine.free_port(), cores)
     log = own / "log"
     # Everybody has a home of their own, and nobody hears of this machine's settings.
     env = {"HOME": str(own), "XDG_DATA_HOME": str(own), "XDG_CONFIG_HOME": str(own)}
-    command = candidate.command(place)
+    line = command(launch)
     began = time.monotonic()
-    child = machine.start(command, cores.proxy, log, env)
+    child = machine.start(line, cores.proxy, log, env)
     try:
-        machine.wait_for_port(place.port, child, log)
-        one = Running(candidate.name, place.port, child=child, pid=child.pid)
+        machine.wait_for_port(launch.port, child, log)
+        one = Running(name, launch.port, pid=child.pid)
         one.started_in = time.monotonic() - began
         check(one)
         one.rest = machine.memory(one.pids)
@@ -255,9 +293,9 @@ def running(
 
 
 def check(one: Running) -> None:
-    """It carries a chat request. Raises RuntimeError where it doesn't."""
+    """Send one chat request through it. Raises RuntimeError where the answer is wrong."""
     request = urllib.request.Request(
-        f"{one.base}/openai/v1/chat/completions",
+        f"http://{one.netloc}{CHAT}",
         chat_body(),
         {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
     )
@@ -265,27 +303,7 @@ def check(one: Running) -> None:
         with urllib.request.urlopen(request, timeout=machine.PATIENCE) as answer:
             if answer.status != 200 or b"quick brown fox" not in answer.read():
                 raise RuntimeError(f"{one.name} doesn't answer as the backend does")
+    except urllib.error.HTTPError as error:
+        raise RuntimeError(f"{one.name}: {error.read().decode(errors='replace')}") from error
     except OSError as error:
-        raise RuntimeError(f"{one.name} at {one.base}: {error}") from error
-
-
-def chat_body(model: str = "chat", *, stream: bool = False) -> bytes:
-    """What a client asks."""
-    messages = [
-        {"role": "system", "content": "You are a helpful assistant."},
-        {"role": "user", "content": "Write a sentence that has every letter in it."},
-    ]
-    body = {"model": model, "messages": messages, "temperature": 0.7, "stream": stream}
-    return json.dumps(body).encode()
-
-
-@contextmanager
-def all_running(
-    names: Sequence[str], peers: Sequence[Running], backend_port: int, cores: Cores, folder: Path
-) -> Iterator[list[Running]]:
-    """The direct way first, then the candidates by these names, then the peers."""
-    with ExitStack() as stack:
-        found = [Running("direct", backend_port)]
-        for name in names:
-            found.append(stack.enter_context(running(ALL[name], backend_port, cores, folder)))
-        yield [*found, *peers]
+        raise RuntimeError(f"{one.name} at http://{one.netloc}: {error}") from error

@@ -12,26 +12,26 @@ MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def accept_key(head: bytes) -> bytes:
-    """What the answer to a handshake has to say (RFC 6455, 4.2.2)."""
+    """Return the key of the answer to a handshake (RFC 6455, 4.2.2)."""
     found = KEY.search(head)
     return base64.b64encode(hashlib.sha1((found[1] if found else b"") + MAGIC).digest())
 
 
 def frame(payload: bytes, *, masked: bool = False) -> bytes:
-    """A message of at most 125 bytes. A client's mask is zero: allowed, and free."""
+    """Return a message of at most 125 bytes. A client's mask is zero: allowed, and free."""
     if masked:
         return b"\x82%c\0\0\0\0%b" % (0x80 | len(payload), payload)
     return b"\x82%c%b" % (len(payload), payload)
 
 
 class Frames:
-    """Messages out of bytes that come in any pieces."""
+    """Parses messages from bytes that come in any pieces."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The payloads that are whole by now; pings and the like are taken for messages."""
+        """Yield the payloads that are whole by now; pings are taken for messages."""
         data = self._rest + data
         while len(data) >= 2:
             masked, size = data[1] & 0x80, data[1] & 0x7F
@@ -47,7 +47,7 @@ class Frames:
 
 
 def unmasked(payload: bytes, mask: bytes) -> bytes:
-    """RFC 6455, 5.3, on the whole message at once."""
+    """Return the message without its mask (RFC 6455, 5.3), all of it at once."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")

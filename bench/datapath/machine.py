@@ -2,12 +2,13 @@
 
     python -m bench.datapath.machine
 
-installs what is missing where it may, and says what still is.
+installs wrk, nginx, Caddy and valgrind from Debian where it may, and prints what is still missing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,25 +24,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 60.0
-#: Settings of the launcher's that whoever runs this may have.
-OTHERS = ("LAUNCHER_", "MAP__", "PREWARM_", "IDLE_", "START_TIMEOUT_", "VLLM_")
-#: Nor may Python be kept from keeping what it has compiled: whatever is installed has it.
-OTHERS += ("PYTHONDONTWRITEBYTECODE",)
+#: Seconds for whatever may take long on a busy machine, under valgrind too.
+PATIENCE = 180.0
+#: Settings of the launcher's that whoever runs this may have; `LAUNCHER_PURE` is theirs to choose.
+OTHERS = (
+    *("LAUNCHER_", "MAP__", "PREWARM_", "IDLE_", "START_TIMEOUT_", "VLLM_"),
+    # Nor may Python be kept from keeping what it has compiled: whatever is installed has it.
+    "PYTHONDONTWRITEBYTECODE",
+)
+#: Of everything that is started; only root may set it.
+PRIORITY = -10
 TICK = os.sysconf("SC_CLK_TCK")
 #: What each program is called in Debian.
-PACKAGES = {"wrk": "wrk", "nginx": "nginx", "caddy": "caddy"}
+PACKAGES = {"wrk": "wrk", "nginx": "nginx", "caddy": "caddy", "valgrind": "valgrind"}
 #: Where programs for root are, which not every shell looks through.
 PLACES = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def program(name: str) -> str | None:
-    """Where a program is; None where it isn't installed."""
+    """Return where a program is; None where it isn't installed."""
     return shutil.which(name, path=PLACES)
 
 
 def install(names: Sequence[str]) -> list[str]:
-    """See to it that these programs are there; those that still are missing."""
+    """Install these programs where they are missing; return those that still are."""
     missing = [name for name in names if program(name) is None]
     apt = program("apt-get")
     if missing and apt is not None and os.geteuid() == 0:
@@ -59,7 +66,7 @@ def install(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _no_services() -> Iterator[None]:
-    """Debian starts what it installs, unless this file forbids it."""
+    """Keep Debian from starting what it installs."""
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
     if ours:
@@ -73,12 +80,12 @@ def _no_services() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """For whoever watches: to stderr."""
+    """Print progress to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def raise_limits() -> int:
-    """As many open files as the system allows; how many."""
+    """Allow as many open files as the system does; return how many."""
     import resource  # not everywhere
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -102,7 +109,7 @@ class Cores:
 
 
 def cores() -> Cores:
-    """The last one for the proxy, the first for everything else."""
+    """Return the last core for the proxy, and the first for everything else."""
     if not hasattr(os, "sched_setaffinity"):
         return Cores(None, None)
     allowed = sorted(os.sched_getaffinity(0))
@@ -110,7 +117,7 @@ def cores() -> Cores:
 
 
 def describe() -> dict[str, object]:
-    """What the numbers were measured on."""
+    """Return what the numbers are measured on."""
     model = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -120,17 +127,18 @@ def describe() -> dict[str, object]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "pgo": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
         "load_average": load(),
     }
 
 
 def load() -> list[float]:
-    """The load averages of 1, 5 and 15 minutes."""
+    """Return the load averages of 1, 5 and 15 minutes."""
     return [round(one, 2) for one in os.getloadavg()]
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -138,7 +146,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, child: subprocess.Popen[bytes], log: Path) -> None:
-    """Until somebody accepts connections. Raises RuntimeError with the log where nobody does."""
+    """Wait until the child accepts connections. Raises RuntimeError with its log otherwise."""
     until = time.monotonic() + PATIENCE
     while not accepts(port):
         if child.poll() is not None or time.monotonic() > until:
@@ -147,7 +155,7 @@ def wait_for_port(port: int, child: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens."""
+    """Return whether somebody listens."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0):
             return True
@@ -161,12 +169,12 @@ def start(
     log: Path,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A process on a core, in a group of its own; what it prints goes to the log."""
+    """Start a process on a core, in a session of its own; what it prints goes to the log."""
     with log.open("ab") as written:
         return subprocess.Popen(
             command,
             cwd=ROOT,
-            env={k: v for k, v in os.environ.items() if not k.startswith(OTHERS)} | dict(env or {}),
+            env=environment() | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=written,
@@ -175,15 +183,47 @@ def start(
         )
 
 
-def pinned(core: int | None) -> Callable[[], None] | None:
-    """What a child does first, so that it and all its threads stay on the core."""
-    if core is None:
-        return None
-    return lambda: os.sched_setaffinity(0, {core})
+def run(command: Sequence[str], core: int | None, timeout: float) -> str:
+    """Run a process on a core until it ends; return what it printed. Raises RuntimeError where it
+    fails, subprocess.TimeoutExpired after so many seconds."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        start_new_session=True,
+        preexec_fn=pinned(core),
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command[:3]}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment without settings of the launcher."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(OTHERS)}
+    return {**kept, **{k: v for k, v in os.environ.items() if k == "LAUNCHER_PURE"}}
+
+
+def pinned(core: int | None) -> Callable[[], None]:
+    """Return what a child does first, in a session of its own, so that it and all its threads stay
+    on the core, and go before whatever else the machine does, where they may."""
+
+    def first() -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+            # Where sessions are scheduled as groups, that counts within the session alone.
+            Path("/proc/self/autogroup").write_text(str(PRIORITY))
+
+    return first
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL to it and all its descendants where that doesn't help."""
+    """End a child by SIGTERM, or it and all its descendants by SIGKILL 10 s later."""
     others = family(child.pid)[1:]
     if child.poll() is None:
         child.terminate()
@@ -199,7 +239,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its descendants, so far as they run."""
+    """Return a process and all its descendants, so far as they run."""
     found = [pid]
     for one in found:
         with contextlib.suppress(OSError):
@@ -209,8 +249,9 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """User and system time of these processes since their starts, as the kernel counts it."""
-    ticks = 0
+    """Return user and system time of these processes since their starts, as the kernel counts it;
+    nan of none."""
+    ticks = 0 if pids else math.nan
     for pid in pids:
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -218,9 +259,9 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return ticks / TICK
 
 
-def memory(pids: Sequence[int]) -> int:
-    """Resident bytes, shared pages by their share (Pss)."""
-    total = 0
+def memory(pids: Sequence[int]) -> float:
+    """Return resident bytes, shared pages by their share (Pss); nan of no processes."""
+    total = 0 if pids else math.nan
     for pid in pids:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

@@ -1,6 +1,6 @@
 """The proxy that one would write first: aiohttp in front, its ClientSession behind.
 
-    python -m bench.datapath.plain PORT BACKEND_PORT [--uvloop]
+    python -m bench.datapath.plain PORT BACKEND_PORT
 
 Written for the comparison, as its documentation suggests and with care: one session, no limits,
 hop-by-hop headers dropped, bodies streamed both ways, WebSockets carried. It looks at nothing.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import uvloop
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, WSMsgType, web
 
 DROPPED = frozenset(
@@ -28,7 +27,7 @@ class Plain:
         self._base = base
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One exchange."""
+        """Forward one request, and its answer."""
         url = self._base + request.raw_path
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._websocket(request, url)
@@ -68,7 +67,7 @@ class Plain:
 
 
 async def serve(port: int, backend: int) -> None:
-    """Until it is ended."""
+    """Serve until the process is ended."""
     async with ClientSession(
         connector=TCPConnector(limit=0, keepalive_timeout=60),
         timeout=ClientTimeout(total=None),
@@ -84,5 +83,4 @@ async def serve(port: int, backend: int) -> None:
 
 
 if __name__ == "__main__":
-    runner = uvloop.run if "--uvloop" in sys.argv else asyncio.run
-    runner(serve(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))

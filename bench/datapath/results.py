@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 REFERENCE = "nginx"
@@ -28,28 +28,37 @@ class Results:
     values: dict[Place, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, place: Place, candidate: str, value: float) -> None:
-        """One run's."""
+        """Add one run's number."""
         self.values.setdefault(place, {}).setdefault(candidate, []).append(value)
 
+    def add_all(
+        self, workload: str, column: str, candidate: str, numbers: Mapping[str, float]
+    ) -> None:
+        """Add one run's numbers, by metric."""
+        for metric, value in numbers.items():
+            self.add(Place(workload, metric, column), candidate, value)
+
     def of(self, place: Place, candidate: str) -> list[float]:
-        """All runs' of one candidate; those that are known."""
+        """Return the numbers of all runs of one candidate that are known."""
         found = self.values.get(place, {}).get(candidate, [])
         return [value for value in found if not math.isnan(value)]
 
     def median(self, place: Place, candidate: str) -> float:
-        """nan where there is none."""
+        """Return the median of one candidate's runs; nan where there are none."""
         found = self.of(place, candidate)
         return statistics.median(found) if found else math.nan
 
     def ratio(self, place: Place, one: str, other: str) -> float:
-        """The median over the rounds of one's number by the other's in the same round, so that
-        whatever else the machine did then counts for both."""
-        pairs = zip(self.of(place, one), self.of(place, other), strict=False)
-        found = [mine / theirs for mine, theirs in pairs if theirs]
+        """Return the median over the rounds of one's number by the other's in the same round, so
+        that whatever else the machine did then counts for both; nan where the other's is never
+        above 0, as an added delay may be."""
+        runs = (self.values.get(place, {}).get(name, []) for name in (one, other))
+        found = [mine / theirs for mine, theirs in zip(*runs, strict=False) if theirs > 0]
+        found = [value for value in found if not math.isnan(value)]
         return statistics.median(found) if found else math.nan
 
     def plain(self) -> list[dict[str, object]]:
-        """For --json."""
+        """Return everything, for --json."""
         return [
             {"workload": place.workload, "metric": place.metric, "column": place.column}
             | {
@@ -66,7 +75,7 @@ class Results:
         ]
 
     def text(self) -> str:
-        """Tables for people: medians, in brackets the ratio to nginx."""
+        """Return tables of medians, in brackets the ratio to nginx."""
         return "\n\n".join("\n".join(self._table(one)) for one in self._workloads())
 
     def _workloads(self) -> list[str]:
@@ -89,45 +98,12 @@ class Results:
 
 
 def none(value: float) -> float | None:
-    """JSON knows no nan."""
+    """Return None for nan, which JSON doesn't know."""
     return None if math.isnan(value) else value
 
 
 def short(value: float) -> str:
-    """Three digits, or all that stand before the point."""
+    """Return a number with three digits, or all that stand before the point."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-@dataclass(frozen=True)
-class Check:
-    """A target, and what came of it."""
-
-    what: str
-    value: float
-    bound: float
-    at_least: bool
-
-    @property
-    def met(self) -> bool | None:
-        """None where it wasn't measured."""
-        if math.isnan(self.value):
-            return None
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-    def __str__(self) -> str:
-        word = {True: "met", False: "NOT MET", None: "not measured"}[self.met]
-        sign = "at least" if self.at_least else "at most"
-        seen = "" if self.met is None else f"{short(self.value)}, "
-        return f"{word:13}{self.what}: {seen}{sign} {short(self.bound)}"
-
-    def plain(self) -> dict[str, object]:
-        """For --json."""
-        return {
-            "what": self.what,
-            "value": none(self.value),
-            "bound": self.bound,
-            "at_least": self.at_least,
-            "met": self.met,
-        }

@@ -19,9 +19,8 @@ from bench.scheduling.common import (
     run,
     spread,
 )
-from launcher.simulate.generate import agents, together, trickle
 from launcher.simulate.measure import measure
-from launcher.simulate.workload import Model, Requests, Workload, fixed
+from launcher.simulate.workload import Model, Requests, Workload, agents, fixed, together, trickle
 
 HOURS = 6.0
 START = 18.0

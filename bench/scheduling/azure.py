@@ -29,9 +29,8 @@ from bench.scheduling.common import (
     spread,
 )
 from bench.scheduling.open import models
-from launcher.simulate.generate import draw_model, zipf
 from launcher.simulate.measure import Report
-from launcher.simulate.workload import Requests, Workload
+from launcher.simulate.workload import Requests, Workload, draw_model, zipf
 
 MODELS = 6
 #: How much slower than it was; 1 is the hour as it is.

@@ -17,8 +17,7 @@ from bench.scheduling.common import (
     run,
     spread,
 )
-from launcher.simulate.generate import agents, open_traffic
-from launcher.simulate.workload import Model, Workload, fixed
+from launcher.simulate.workload import Model, Workload, agents, fixed, open_traffic
 
 HOURS = 4.0
 

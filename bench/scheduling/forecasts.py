@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from bench.scheduling import agents, open, trickle
 from bench.scheduling.common import OURS, SERVICE, Bench, Check, number, run, spread
-from launcher.simulate.accuracy import AGES, Compared, accuracy, compared, left_out, p90
-from launcher.simulate.generate import open_traffic, zipf
-from launcher.simulate.workload import Workload, fixed
+from launcher.simulate.measure import AGES, Compared, accuracy, compared, left_out, p90
+from launcher.simulate.workload import Workload, fixed, open_traffic, zipf
 
 RATES = (0.1, 0.4, 0.8)
 VARIATION = 3.0

@@ -21,9 +21,8 @@ from bench.scheduling.common import (
     reports,
     spread,
 )
-from launcher.simulate.generate import open_traffic, zipf
 from launcher.simulate.measure import Report
-from launcher.simulate.workload import Model, Workload, fixed
+from launcher.simulate.workload import Model, Workload, fixed, open_traffic, zipf
 
 RATES = (0.04, 0.1, 0.2, 0.4, 0.8, 1.1, 1.4)
 VARIATIONS = (3.0, 8.0)

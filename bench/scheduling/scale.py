@@ -18,9 +18,8 @@ from bench.scheduling.common import OURS, Bench, Check, make, number, run
 from launcher.core import events as ev
 from launcher.core.effects import Decided, Effect, Grant, Start, Stop, WakeAt
 from launcher.core.types import BackendId, BackendSpec, Placement, Ticket, TicketId
-from launcher.simulate.generate import open_traffic, zipf
 from launcher.simulate.measure import quantile
-from launcher.simulate.workload import Model, Workload, fixed
+from launcher.simulate.workload import Model, Workload, fixed, open_traffic, zipf
 
 BACKENDS, GPUS = 1_000, 64
 #: Enough for all that are not up to be waited for at each size: only the tickets grow.

@@ -19,9 +19,8 @@ from bench.scheduling.common import (
     run,
     spread,
 )
-from launcher.simulate.generate import clients, trickle
 from launcher.simulate.measure import measure
-from launcher.simulate.workload import Model, Workload, between
+from launcher.simulate.workload import Model, Workload, between, clients, trickle
 
 CLIENTS = 12
 EVERY = 600.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -25,7 +26,8 @@ from launcher.auth.meters import Meters
 from launcher.config import MIB, LauncherConfig
 from launcher.errors import LauncherError, render
 from launcher.printable import printable
-from launcher.telemetry.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
+from launcher.telemetry.metrics_table import OWN_ROUTE
+from launcher.telemetry.record import ExchangeRecord, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +118,13 @@ class _Visit:
     state: _State
     head: Head
     caller: Caller
-    record: ExchangeRecord
+    path: str
+    """Printable, without its query."""
+    status: int = 0
+    code: str = ""
+    outcome: Outcome = "ok"
+    request_bytes: int = 0
+    response_bytes: int = 0
     request: Request | None = None
     """Once it is checked."""
     stream: web.StreamResponse | None = None
@@ -129,7 +137,7 @@ _VISIT: Final = web.RequestKey("visit", _Visit)
 class Api:
     """The application.
 
-    `head_of` reads a request's head, `on_start` and `on_done` are told of each request.
+    `head_of` reads a request's head, `on_done` is told of each request when it has ended.
     """
 
     def __init__(
@@ -137,13 +145,10 @@ class Api:
         context: Context,
         meters: Meters,
         head_of: Callable[[web.Request], Head],
-        *,
-        on_start: ExchangeStarted,
-        on_done: ExchangeObserver,
+        on_done: Callable[[ExchangeRecord], None],
     ) -> None:
         self._meters = meters
         self._head_of = head_of
-        self._on_start = on_start
         self._on_done = on_done
         self._state = self._state_of(context)
         self._paths = OwnPaths()
@@ -192,12 +197,12 @@ class Api:
         answer = await endpoint.handler(visit.state.context, visit.request)
         if not isinstance(answer, Stream):
             if isinstance(answer.body, bytes):
-                visit.record.response_bytes = len(answer.body)
+                visit.response_bytes = len(answer.body)
             return answer
         headers = {"Content-Type": answer.content_type, **answer.headers}
         visit.stream = response = web.StreamResponse(headers=headers)
         right = Right(visit.head, endpoint.need, visit.request.details)
-        visit.record.response_bytes = await self.streams.send(request, response, answer, right)
+        visit.response_bytes = await self.streams.send(request, response, answer, right)
         return response
 
     # -- what becomes of errors
@@ -207,29 +212,24 @@ class Api:
         """Answer errors in the OpenAI envelope, and record how the request ended."""
         state, head = self._state, self._head_of(request)
         path = printable(request.raw_path.partition("?")[0][:512])
-        record = ExchangeRecord(request.method, path, head.peer, route="-")
-        request[_VISIT] = visit = _Visit(state, head, state.access.caller(head), record)
+        visit = request[_VISIT] = _Visit(state, head, state.access.caller(head), path)
         began = asyncio.get_running_loop().time()
         task = asyncio.current_task()
         assert task is not None
         self.running.add(task)
-        self._on_start(record)
         try:
             response = await self._caught(request, handler, visit)
-            record.status = record.status or response.status
+            visit.status = visit.status or response.status
             return response
         except asyncio.CancelledError:
             if request.transport is None:
-                record.status, record.outcome = CLIENT_GONE, "client_gone"
+                visit.status, visit.outcome = CLIENT_GONE, "client_gone"
             else:
-                record.status, record.code, record.outcome = 503, "draining", "cut"
+                visit.status, visit.code, visit.outcome = 503, "draining", "cut"
             raise
         finally:
             self.running.discard(task)
-            if visit.caller.key is not None:
-                record.key = visit.caller.key.name
-            record.duration = asyncio.get_running_loop().time() - began
-            self._on_done(record)
+            self._on_done(_record(visit, asyncio.get_running_loop().time() - began))
 
     async def _caught(
         self, request: web.Request, handler: Handler, visit: _Visit
@@ -255,21 +255,21 @@ class Api:
         except web.RequestPayloadError:
             problem = LauncherError("bad_request", "The body breaks HTTP's rules.")
         except ConnectionError:
-            visit.record.status, visit.record.outcome = CLIENT_GONE, "client_gone"
+            visit.status, visit.outcome = CLIENT_GONE, "client_gone"
             return _aborted(request, visit)
         except Exception:
-            log.exception("a bug while %s %s was answered", visit.record.method, visit.record.path)
+            log.exception("a bug while %s %s was answered", visit.head.method, visit.path)
             problem = LauncherError(
                 "internal_error", "The launcher failed; its log has the details."
             )
-        visit.record.code = problem.code
+        visit.code = problem.code
         if visit.stream is not None and visit.stream.prepared:
             # Half an answer can't be taken back: the client must be able to tell.
-            visit.record.status, visit.record.outcome = visit.stream.status, "cut"
+            visit.status, visit.outcome = visit.stream.status, "cut"
             return _aborted(request, visit)
-        visit.record.outcome = "error"
+        visit.outcome = "error"
         status, _, headers, body = render(problem, show_detail=visit.caller.sees_details())
-        visit.record.response_bytes = len(body)
+        visit.response_bytes = len(body)
         return web.Response(
             status=status,
             headers={name.decode(): value.decode() for name, value in headers},
@@ -309,7 +309,7 @@ class Api:
         raw_query = request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape")
         query = from_query(endpoint.query, raw_query)
         body = await _read(request) if request.body_exists else b""
-        visit.record.request_bytes = len(body)
+        visit.request_bytes = len(body)
         visit.request = Request(
             args=args,
             query=query,
@@ -321,6 +321,31 @@ class Api:
             last_event_id=(visit.head.get(b"last-event-id") or b"").decode("latin-1"),
         )
         return await handler(request)
+
+
+def _record(visit: _Visit, duration: float) -> ExchangeRecord:
+    key = visit.caller.key
+    return ExchangeRecord(
+        at=time.time(),
+        method=visit.head.method,
+        path=visit.path,
+        peer=visit.head.peer,
+        route=OWN_ROUTE,
+        backend="",
+        model="",
+        status=visit.status,
+        code=visit.code,
+        outcome=visit.outcome,
+        cold=False,
+        queued=0.0,
+        starting=0.0,
+        first_byte=-1.0,
+        duration=duration,
+        request_bytes=visit.request_bytes,
+        response_bytes=visit.response_bytes,
+        retried=False,
+        key="" if key is None else key.name,
+    )
 
 
 async def _expect(request: web.Request) -> None:
@@ -348,7 +373,7 @@ async def _set_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 def _not_found(visit: _Visit) -> LauncherError:
-    return LauncherError("unknown_route", f"The launcher has no {visit.record.path}.")
+    return LauncherError("unknown_route", f"The launcher has no {visit.path}.")
 
 
 def _method_not_allowed(error: web.HTTPMethodNotAllowed) -> LauncherError:

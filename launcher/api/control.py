@@ -26,7 +26,8 @@ from launcher.api.answers import (
 from launcher.api.endpoint import Context, EndpointTable, Request
 from launcher.api.shapes import ErrorAnswer, Flag, shape
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.finding import find_route
+from launcher.config.difference import Names
+from launcher.control.base import find_route
 from launcher.control.records import Step, SwitchRecord, SwitchState
 from launcher.control.switches import Switchboard, outcome
 from launcher.core.types import (
@@ -38,7 +39,6 @@ from launcher.core.types import (
     Wake,
 )
 from launcher.errors import ConfigError, LauncherError
-from launcher.reloading.difference import Names
 from launcher.runtime.admission import Ask, Grant
 from launcher.runtime.asking import ask_for
 

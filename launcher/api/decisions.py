@@ -22,7 +22,7 @@ from launcher.api.answers import (
 from launcher.api.endpoint import Context, EndpointTable, Request
 from launcher.api.shapes import Limits, shape
 from launcher.config import LauncherConfig
-from launcher.control.finding import find_route
+from launcher.control.base import find_route
 from launcher.core.effects import Decided, Grant, Reject
 from launcher.core.types import BackendId, BackendState, Forecast
 from launcher.errors import LauncherError

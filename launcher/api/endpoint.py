@@ -23,13 +23,13 @@ from launcher import tasks
 from launcher.api.history import History
 from launcher.auth.access import Need
 from launcher.config import LauncherConfig
-from launcher.control.gate import Gate
+from launcher.config.reload import Reloaded
+from launcher.control.base import OperatorGate
 from launcher.control.plane import ControlPlane
 from launcher.core.rehearsal import Step
 from launcher.core.types import BackendId, Forecast, Ticket
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint as Address
-from launcher.reloading.reloader import Reloaded
 from launcher.runtime.admission import Ask, Progress
 from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.journal import Journal
@@ -46,7 +46,7 @@ out, since a tool server's clients would offer them as tools."""
 # -- what endpoints use
 
 
-class Control(Gate, Protocol):
+class Control(OperatorGate, Protocol):
     """What the endpoints use of the dispatcher."""
 
     def waiting(self, most: int) -> list[tuple[Ticket, Progress]]:

@@ -24,7 +24,7 @@ from launcher.api.answers import milliseconds, timestamp
 from launcher.api.endpoint import Context, Control, EndpointTable, Request, Stream
 from launcher.api.shapes import Flag, Limits, shape
 from launcher.core.effects import Decided, Grant, Reject
-from launcher.core.events import Abandoned, Arrived, Released, SpecsChanged
+from launcher.core.events import Abandoned, Arrived, PermitUsed, Released, SpecsChanged
 from launcher.core.types import BackendId, TicketId
 from launcher.errors import LauncherError
 from launcher.telemetry.decisions import sentence
@@ -176,6 +176,8 @@ DURATIONS: Final = frozenset(
 TABLES: Final = frozenset({"needs", "capacity"})
 #: For operators only: exit codes, a backend's last lines.
 PRIVATE: Final = frozenset({"detail"})
+#: Fields that are only counted.
+COUNTED: Final = frozenset({"log"})
 
 
 def describe(entry: Entry, shift: float, *, details: bool) -> dict[str, object]:
@@ -197,8 +199,10 @@ def plain(what: object, shift: float, *, details: bool) -> dict[str, object]:
 
 def _fields(what: object, shift: float, details: bool) -> dict[str, object]:
     told: dict[str, object] = {}
+    if isinstance(what, PermitUsed):
+        told |= {"entered": what.entered, "left": len(what.log) - what.entered}
     for name in _shape(what)[1]:
-        if name in PRIVATE and not details:
+        if name in COUNTED or (name in PRIVATE and not details):
             continue
         value = getattr(what, name)
         if name in MOMENTS:

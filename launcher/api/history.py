@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 
 from launcher.config import LauncherConfig
 from launcher.core.types import BackendId, Failure
-from launcher.state.measured import Starts
+from launcher.state.records import Starts
 from launcher.telemetry.facts import Fact, StartEnded, StopStuck
-from launcher.telemetry.record import ExchangeRecord
 
 #: Of so many backends that are no longer configured the starts are remembered.
 REMEMBERED = 100
@@ -18,8 +17,8 @@ REMEMBERED = 100
 class History:
     """When each route was last asked for, and the starts of each backend.
 
-    `exchange_started` listens to the proxy's handler, `fact` to `Narrator`.
-    `starts` is what an earlier run counted; `save` is told of each new count.
+    `fact` listens to `Narrator`. `starts` is what an earlier run counted; `save` is told of each
+    new count. `last_hits` is asked when each route last had a request (seconds since 1970).
     """
 
     def __init__(
@@ -27,11 +26,13 @@ class History:
         config: LauncherConfig,
         starts: Mapping[BackendId, Starts] | None = None,
         save: Callable[[BackendId, Starts], None] | None = None,
+        last_hits: Callable[[], Mapping[str, float]] = dict,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.since = wall()
         """When the launcher came up, in seconds since 1970."""
-        self.last_hits: dict[str, float | None] = {}
+        self._last_hits = last_hits
+        self._routes: tuple[str, ...] = ()
         self.starts: dict[BackendId, Starts] = {}
         self._counted = dict(starts or {})
         self.errors: dict[BackendId, tuple[Failure, float]] = {}
@@ -42,7 +43,7 @@ class History:
 
     def reconfigure(self, config: LauncherConfig) -> None:
         """Keep to these routes and backends from now on."""
-        self.last_hits = {route.name: self.last_hits.get(route.name) for route in config.routes}
+        self._routes = tuple(route.name for route in config.routes)
         # What comes back counts on; the latest stand last.
         for id, starts in self.starts.items():
             self._counted.pop(id, None)
@@ -52,10 +53,11 @@ class History:
         self.starts = {one.id: self._counted.get(one.id, Starts()) for one in config.backends}
         self.errors = {id: told for id, told in self.errors.items() if id in self.starts}
 
-    def exchange_started(self, record: ExchangeRecord) -> None:
-        """A request for a route came in."""
-        if record.route in self.last_hits:
-            self.last_hits[record.route] = self._wall()
+    @property
+    def last_hits(self) -> dict[str, float | None]:
+        """When each route was last asked for, in seconds since 1970; None: not in this run."""
+        found = self._last_hits()
+        return {name: found.get(name) for name in self._routes}
 
     def fact(self, fact: Fact) -> None:
         """Counts the starts that led to a ready backend; adoptions aren't starts."""

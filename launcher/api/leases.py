@@ -16,8 +16,7 @@ from launcher.api.answers import Failed, error_answer, failure, json_answer, tim
 from launcher.api.control import settle
 from launcher.api.endpoint import Context, EndpointTable, Request
 from launcher.api.shapes import ErrorAnswer, Limits, shape
-from launcher.control.holders import why
-from launcher.control.leases import Leases
+from launcher.control.leases import Leases, why
 from launcher.control.records import LeaseRecord, LeaseState
 from launcher.core.types import Needs
 from launcher.errors import LauncherError
@@ -198,34 +197,34 @@ async def asked(
 def seconds_of(ttl: float | str) -> float:
     """Return a duration as it was sent, in seconds. Raise `invalid_request`."""
     # With it comes what reads settings, and pydantic: not before somebody asks.
-    from launcher.loading import units
+    from launcher.config import values
 
     try:
-        return units.seconds(ttl)
+        return values.seconds(ttl)
     except ValueError as error:
         raise LauncherError("invalid_request", f"`ttl`: {error}.", param="ttl") from None
 
 
 def needs_of(needs: Mapping[str, int | str]) -> Needs:
     """Return what is to be reserved, as it was sent. Raise `invalid_request`."""
-    from launcher.loading import units
+    from launcher.config import values
 
     try:
-        return units.needs(needs)
+        return values.needs(needs)
     except ValueError as error:
         raise LauncherError("invalid_request", f"`needs`: {error}.", param="needs") from None
 
 
 def lease_view(leases: Leases, record: LeaseRecord, *, details: bool) -> LeaseView:
     """Return a lease as it stands; `details` (log lines, exit codes) are for operators."""
-    remaining = leases.holders.remaining(record)
+    remaining = leases.remaining(record)
     return LeaseView(
         id=record.id,
         state=record.state,
         state_text=why(record),
         route=record.routes[0] if len(record.routes) == 1 else None,
         routes=list(record.routes),
-        backends=list(leases.holders.backends_of(record)),
+        backends=list(leases.backends_of(record)),
         needs=dict(record.needs),
         mode=record.mode,
         note=record.note,

@@ -22,7 +22,7 @@ from launcher.api.models import ModelList, list_models
 from launcher.api.shapes import Limits, shape
 from launcher.api.status import StatusAnswer, status
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.finding import check_there, find_mode, find_route
+from launcher.control.base import check_there, find_mode, find_route
 from launcher.control.plane import ControlPlane
 from launcher.control.records import LeaseRecord, SwitchRecord, SwitchState
 from launcher.control.switches import outcome

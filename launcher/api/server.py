@@ -14,7 +14,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -25,7 +25,7 @@ from launcher.api.app import Api, Head
 from launcher.api.endpoint import Context
 from launcher.auth.meters import Meters
 from launcher.config import LauncherConfig
-from launcher.telemetry.record import ExchangeObserver, ExchangeStarted
+from launcher.telemetry.record import ExchangeRecord
 
 PEER_HEADER: Final = "X-Launcher-Peer"
 
@@ -52,13 +52,11 @@ class ApiServer:
         self,
         context: Context,
         meters: Meters,
-        *,
-        on_start: ExchangeStarted,
-        on_done: ExchangeObserver,
+        on_done: Callable[[ExchangeRecord], None],
     ) -> None:
-        """`on_start` and `on_done` are told of each request, wherever it came in."""
+        """`on_done` is told of each request when it has ended, wherever it came in."""
         self._token = secrets.token_hex(16)
-        self._api = Api(context, meters, self._head, on_start=on_start, on_done=on_done)
+        self._api = Api(context, meters, self._head, on_done)
         self._runner = web.AppRunner(
             self._api.application,
             handle_signals=False,

@@ -31,7 +31,7 @@ from launcher.api.shapes import Limits, shape
 from launcher.config import BackendConfig, Health, RouteConfig
 from launcher.core.types import RESIDENT, BackendId, BackendState, Snapshot, Ticket
 from launcher.drivers.base import ContainerSpec, ProcessSpec, ReservedSpec
-from launcher.state.measured import Starts
+from launcher.state.records import Starts
 
 ENDPOINTS = EndpointTable()
 
@@ -178,7 +178,7 @@ class StatsAnswer(TypedDict):
     running_containers: list[str]
     """Containers that occupy their needs; programs by their backend's name."""
     last_hits: dict[str, str | None]
-    """Route → when a request for it came in."""
+    """Route → when a request for it last came in; now, while one is under way."""
     start_metrics: dict[str, StartMetrics]
     """By backend."""
     capacity: dict[str, int]

@@ -15,8 +15,8 @@ from typing import Final, Literal
 from launcher.auth.browsers import same_origin
 from launcher.auth.head import Head
 from launcher.auth.meters import Meter, Meters
-from launcher.config import KeyConfig, KeyScope, RouteConfig, Secret
-from launcher.errors import Fields, LauncherError
+from launcher.config import KeyConfig, KeyScope, RouteConfig
+from launcher.errors import LauncherError
 
 Need = Literal["open", "known", "observe", "admin"]
 """`open`: anybody; `known`: any key, where one is needed for routes or for looking; `observe`: then
@@ -25,7 +25,8 @@ one with the scope `observe` or `admin`; `admin`: a key with that scope. While n
 
 #: Where clients put a key; names in lower case.
 _IN_ORDER: Final = (b"authorization", b"x-api-key", b"api-key")
-CREDENTIALS: Final = frozenset(_IN_ORDER)
+#: Header lines with keys that are remembered; the table is emptied when full.
+_MOST_REMEMBERED: Final = 1024
 
 _INFER: Final = frozenset[KeyScope]({"infer"})
 _ADMIN: Final = frozenset[KeyScope]({"admin"})
@@ -51,6 +52,9 @@ class Access:
         self._keys = tuple((key.digest, key) for key in keys)
         self._meters = {key.name: meters.of(key.name) for _, key in self._keys}
         scopes = frozenset(scope for _, key in self._keys for scope in key.scopes)
+        self.remembered: dict[bytes, KeyConfig] = {}
+        """Keys for the use of routes, by the whole header line that one came in: valid ones only,
+        so that the table can't be filled, or timed, by guesses."""
         self.asks_users = "infer" in scopes
         self.asks_observers = not scopes.isdisjoint(("infer", "observe"))
         self.asks_operators = "admin" in scopes
@@ -77,6 +81,12 @@ class Access:
         """A key's use of its limits."""
         return self._meters[key.name]
 
+    def remember(self, line: bytes, key: KeyConfig) -> None:
+        """This header line, alone, holds that key."""
+        if len(self.remembered) >= _MOST_REMEMBERED:
+            self.remembered.clear()
+        self.remembered[line] = key
+
     def known(self, candidate: bytes) -> KeyConfig | None:
         """The key that this is. Compared with every key, in a time that tells nothing of any."""
         digest = hashlib.sha256(candidate).digest()
@@ -88,7 +98,7 @@ class Access:
 class Caller:
     """Who sent one request, as far as its head tells. Looked up once, asked on all of its way."""
 
-    __slots__ = ("_access", "_entered", "_head", "_known", "_presented", "key")
+    __slots__ = ("_access", "_head", "_known", "_presented", "key")
 
     def __init__(self, access: Access, head: Head) -> None:
         self._access = access
@@ -99,34 +109,25 @@ class Caller:
             for name, value in self._presented
             if (key := access.known(value)) is not None
         ]
-        self._entered: float | None = None
         self.key: KeyConfig | None = None
         """The key that it was asked with and that opens it, its limits aside; None: none was
         needed."""
+
+    @property
+    def own_keys(self) -> frozenset[bytes]:
+        """Lower-case names of the headers that hold keys of the launcher's own."""
+        return frozenset(name for name, _ in self._known)
 
     @property
     def routes(self) -> frozenset[str] | None:
         """Names of the routes that it may use; None: all."""
         return None if self.key is None else self.key.routes
 
-    def use(self, route: RouteConfig | None, now: float) -> None:
-        """For the use of a route, or of any, where only the body will tell which (None).
-        Raises `missing_key`, `wrong_key`, `rate_limited` or `too_many_in_flight`.
-
-        What it takes of the key's limits is given back with `leave`; `now` is in seconds on
-        the loop's clock.
-        """
-        if not self._access.asks_users or (route is not None and route.public):
-            return
+    def pick(self, route: RouteConfig | None) -> KeyConfig:
+        """Return the key for the use of a route, or of any, where only the body will tell which
+        (None). Raises `missing_key` or `wrong_key`. Its limits are the meter's business."""
         self.key = self._pick(_INFER, None if route is None else route.name)
-        self._access.meter(self.key).enter(self.key, now)
-        self._entered = now
-
-    def leave(self, now: float) -> None:
-        """The request is over."""
-        if self.key is not None and self._entered is not None:
-            self._access.meter(self.key).leave(now - self._entered)
-            self._entered = None
+        return self.key
 
     def may_use(self, route: str) -> bool:
         """Whether the key that opened the door opens this route's, too."""
@@ -165,21 +166,6 @@ class Caller:
     def sees_details(self) -> bool:
         """Operators' details in errors: for admins, and for all where no keys are set."""
         return not self._access.asks or self.is_admin()
-
-    def drop_and_set(
-        self, *, inject: bool, backend_key: Secret | None
-    ) -> tuple[frozenset[bytes], Fields]:
-        """Headers that must not reach the backend (lower-case names), and those to add.
-
-        A header with one of the launcher's own keys never travels. With `inject` none of
-        the client's credentials does and `backend_key` goes in their place; only where routes
-        are open to everybody and there is no backend's key is the client's header left alone.
-        """
-        if inject and (self._access.asks_users or backend_key is not None):
-            if backend_key is None:
-                return CREDENTIALS, ()
-            return CREDENTIALS, ((b"Authorization", b"Bearer " + backend_key.value.encode()),)
-        return frozenset(name for name, _ in self._known), ()
 
     def _pick(self, scopes: frozenset[KeyScope], route: str | None = None) -> KeyConfig:
         """The first of the keys sent that is good for one of these scopes, and for the route."""

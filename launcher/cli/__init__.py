@@ -1,4 +1,4 @@
-"""The command line: words and exit codes only, one file per concern.
+"""The command line, one file per concern.
 
 0 done, 1 it didn't work, 2 the command line or the configuration is wrong, 130 interrupted.
 What a command needs is imported when it runs, so that `status` and `--help` don't wait for the
@@ -12,19 +12,11 @@ from typing import Annotated
 
 import typer
 
-from launcher.cli.check import check
-from launcher.cli.demo import demo
-from launcher.cli.drain import drain, resume
+from launcher.cli.control import drain, mode, reload, resume, start, stop, switch
 from launcher.cli.key import app as key
 from launcher.cli.lease import app as lease
-from launcher.cli.logs import logs
-from launcher.cli.look import plan, status
-from launcher.cli.mode import mode
-from launcher.cli.power import start, stop
-from launcher.cli.reload import reload
-from launcher.cli.serve import serve
-from launcher.cli.switch import switch
-from launcher.cli.top import top
+from launcher.cli.serve import check, demo, serve
+from launcher.cli.status import logs, plan, status, top
 from launcher.simulate.command import simulate
 
 app = typer.Typer(

@@ -40,7 +40,7 @@ def new(
       launcher key new --name alice
       launcher key new --name ops --scope admin --scope infer > ops.toml
     """
-    from launcher.loading.routes import NAME
+    from launcher.config.routes import NAME
 
     if not NAME.fullmatch(name):
         raise typer.BadParameter("lower-case words joined by dashes", param_hint="--name")

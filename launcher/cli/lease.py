@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
-from launcher.cli.attending import WRONG, attend, connect, explained, say, table
-from launcher.cli.options import JsonOption, KeyOption, TtlOption, UrlOption
+from launcher.cli.common import (
+    WRONG,
+    JsonOption,
+    KeyOption,
+    TtlOption,
+    UrlOption,
+    attend,
+    connect,
+    explained,
+    say,
+    table,
+)
 from launcher.client.transport import DEFAULT_URL
 from launcher.printable import printable
 
@@ -77,7 +87,7 @@ def take(
     if json:
         sys.stdout.buffer.write(call.result())
         return
-    from launcher.cli.lease_view import ending
+    from launcher.cli.views import ending
     from launcher.client import reading
 
     with explained():
@@ -103,7 +113,7 @@ def show(url: UrlOption = DEFAULT_URL, key: KeyOption = None, json: JsonOption =
             sys.stdout.buffer.write(client.transport.call("GET", "/api/leases").result())
             return
         leases = client.leases()
-    from launcher.cli.lease_view import leases_table
+    from launcher.cli.views import leases_table
 
     if leases:
         table(leases_table(leases))
@@ -125,7 +135,7 @@ def renew(
     """
     with explained():
         renewed = connect(url, key).renew_lease(id, ttl)
-    from launcher.cli.lease_view import ending
+    from launcher.cli.views import ending
 
     typer.echo(f"lease {renewed.id} on {printable(renewed.what)} goes on, {ending(renewed)}")
 

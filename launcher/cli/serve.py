@@ -1,4 +1,4 @@
-"""`launcher serve`."""
+"""`launcher serve`, `check` and `demo`: what runs with a configuration of its own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from launcher.cli.attending import FAILED, INTERRUPTED
-from launcher.cli.configuration import load
-from launcher.cli.options import ConfigOption
+from launcher.cli.common import FAILED, INTERRUPTED, ConfigOption, load, say
 
 if TYPE_CHECKING:
     from launcher.config import LauncherConfig
-    from launcher.redact import Redactor
+    from launcher.config.redact import Redactor
 
 
 def serve(
@@ -62,32 +60,32 @@ def serve(
         loaded = _listening(load(config), listen or [])
 
         import launcher.service  # noqa: F401 - `_serve` uses it
-        from launcher.redact import Redactor, secrets_of
-        from launcher.telemetry import logs
+        from launcher.config.redact import Redactor, secrets_of
+        from launcher.telemetry import log
 
     redactor = Redactor(secrets_of(loaded))
-    with logs.configured(log_format=log_format, level=log_level, redact=redactor.text):
+    with log.configured(log_format=log_format, level=log_level, redactor=redactor):
         code = _serve(loaded, _Source(config, listen or []), redactor, watch=watch)
     raise typer.Exit(code)
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the configuration was read from, to be read again."""
+    """Where the configuration was read from, for reloads."""
 
     config: Path | None
     listen: list[str]
 
     def load(self) -> LauncherConfig:
-        """Raises ConfigError."""
-        from launcher.loading import load_config
+        """Read it again. Raises ConfigError."""
+        from launcher.config.load import load_config
 
         return _listening(load_config(self._path, os.environ), self.listen)
 
     def files(self) -> tuple[str, ...]:
-        """What it is made of."""
-        from launcher.loading.read import find_file
-        from launcher.reloading.watching import files_of
+        """Return the files to watch."""
+        from launcher.config.reload import files_of
+        from launcher.config.sources import find_file
 
         return files_of(find_file(self._path, os.environ), os.environ)
 
@@ -98,8 +96,7 @@ class _Source:
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """While modules are loaded nearly nothing is garbage, and looking for it takes a tenth of
-    the time to start."""
+    """Turn the garbage collector off while modules are loaded: it takes a tenth of the start."""
     gc.disable()
     try:
         yield
@@ -112,7 +109,7 @@ def _listening(config: LauncherConfig, listen: list[str]) -> LauncherConfig:
         return config
     from dataclasses import replace
 
-    from launcher.loading.addresses import listens
+    from launcher.config.values import listens
 
     try:
         return replace(config, listen=listens(list(listen)))
@@ -141,10 +138,69 @@ def _serve(config: LauncherConfig, source: _Source, redactor: Redactor, *, watch
             watched = source.files if watch else None
             runner.run(run(config, load=source.load, watched=watched, redactor=redactor))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        # A second signal, while running exchanges were waited for.
+        # A second signal, during the wait for running exchanges.
         return INTERRUPTED
     except (ConfigError, LauncherError, OSError) as error:
         # An address that is taken, a socket path that isn't allowed, a certificate not found.
         log.error("can't serve: %s", error)
         return FAILED
     return 0
+
+
+def check(config: ConfigOption = None) -> None:
+    """Read the configuration, look at what it names, and print all that is wrong at once.
+
+    Starts and stops nothing. Exit code 0: good, warnings aside; 1: problems;
+    2: it can't be read as a configuration.
+
+    \b
+      launcher check
+      launcher check --config /etc/launcher/routes.toml
+    """
+    loaded = load(config)
+    import asyncio
+
+    from launcher.cli.preflight import check as look
+
+    report = asyncio.run(look(loaded))
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    for problem in report.problems:
+        say(f"problem: {problem}")
+    if report.problems:
+        raise typer.Exit(FAILED)
+    routes = len(loaded.routes)
+    typer.echo(f"{loaded.source}: {routes} {'route' if routes == 1 else 'routes'}, all good")
+
+
+def demo(
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="FILE.gguf",
+            exists=True,
+            dir_okay=False,
+            help="Serve this model instead of the tiny ones. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option("--listen", "-l", metavar="HOST:PORT", help="Where to listen.")
+    ] = "127.0.0.1:8000",
+    check: Annotated[bool, typer.Option("--check", help="Ask every model once, and end.")] = False,
+) -> None:
+    """Serve two real language models, of which only one is up at a time.
+
+    Needs no Docker and no GPU, only `pip install 'lazy-launcher\\[demo]'`:
+    llama.cpp as local processes, and tiny models of random weights that are
+    written on the spot.
+
+    \b
+      launcher demo
+      launcher demo --model qwen2.5-0.5b-instruct-q4_k_m.gguf
+    """
+    from launcher.demo import run
+
+    raise typer.Exit(run(listen=listen, models=model or [], check=check))

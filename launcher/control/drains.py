@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from launcher.config import LauncherConfig
-from launcher.control.book import Store
-from launcher.control.finding import find_route
-from launcher.control.gate import Gate
-from launcher.control.records import DRAINS
+from launcher.control.base import OperatorGate, find_route
+from launcher.control.records import DRAINS, Store
 from launcher.core.types import BackendId
 
-#: Stands for everything; no route can be named so.
+#: Stands for everything; no route can have this name.
 _ALL = "*"
 
 
 class Drains:
-    """What is drained, until somebody resumes it: over restarts as well."""
+    """What is drained until it is resumed, over restarts as well."""
 
-    def __init__(self, config: LauncherConfig, gate: Gate, store: Store) -> None:
+    def __init__(self, config: LauncherConfig, gate: OperatorGate, store: Store) -> None:
         self._config = config
         self._gate = gate
         self._store = store
@@ -27,7 +25,7 @@ class Drains:
 
     @property
     def all(self) -> bool:
-        """Everything is drained, what a reload adds as well."""
+        """Whether everything is drained, routes that a reload adds as well."""
         return _ALL in self._drained
 
     @property
@@ -38,12 +36,12 @@ class Drains:
         )
 
     def open(self) -> None:
-        """Go on with what an earlier run drained."""
+        """Continue the drains of an earlier run."""
         if self._drained:
             self._apply()
 
     def reconfigure(self, config: LauncherConfig) -> None:
-        """Another configuration holds from now on; called when the gate knows it."""
+        """Use another configuration from now on; called after the dispatcher's."""
         self._config = config
         if self._drained:
             self._apply()
@@ -65,7 +63,7 @@ class Drains:
             self._change(set(), {find_route(self._config, route).name})
 
     async def durable(self) -> None:
-        """Wait until what was changed is on the disk, as far as that is to be had."""
+        """Wait until all changes are on the disk, if it can be written."""
         await self._store.durable()
 
     def _change(self, more: set[str], fewer: set[str]) -> None:

@@ -1,7 +1,7 @@
-"""Home: the route whose backend becomes resident again when the last lease has ended.
+"""The home route, whose backend becomes resident again when the last lease has ended.
 
-Owed until it is done, over a restart as well; asked for like by an operator who has time: busy
-backends aren't made to drain for it, and it waits behind leases and switches.
+That is pending until it is done, over a restart as well. It has no hurry: no busy backend drains
+for it, and leases and switches go first.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import math
 
 from launcher import tasks
 from launcher.config import LauncherConfig
-from launcher.control.book import Store
-from launcher.control.clock import Clocks
-from launcher.control.gate import Gate
-from launcher.control.records import HOME
+from launcher.control.base import Clocks, OperatorGate
+from launcher.control.records import HOME, Store
 from launcher.core.types import Failure
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Ask
 
 log = logging.getLogger(__name__)
 
-#: Errors that pass: the debt remains.
+#: Errors that pass: it is tried again.
 _PASSING = frozenset({"docker_unavailable", "queue_full", "queue_timeout", "draining"})
 
 
 class Home:
-    """What is owed to the home route."""
+    """Makes the home route resident again."""
 
-    def __init__(self, config: LauncherConfig, gate: Gate, store: Store, clocks: Clocks) -> None:
+    def __init__(
+        self, config: LauncherConfig, gate: OperatorGate, store: Store, clocks: Clocks
+    ) -> None:
         self._route = config.home
         self._config = config
         self._gate = gate
@@ -37,14 +37,14 @@ class Home:
         self._clocks = clocks
         self._going: asyncio.Task[None] | None = None
         self.error: Failure | None = None
-        """Why it didn't become resident the last time."""
+        """Why the last attempt failed."""
 
     def __repr__(self) -> str:
         return f"<Home {self._route}{' owed' if self.owed else ''}>"
 
     @property
     def route(self) -> str | None:
-        """The home route; None: there is none."""
+        """The home route, None where there is none."""
         return self._route
 
     @property
@@ -53,7 +53,7 @@ class Home:
         return self._going is not None
 
     def open(self) -> None:
-        """Go on with what an earlier run owed."""
+        """Continue what was pending in an earlier run."""
         for route in self._store.loaded(HOME):
             if route == self._route:
                 self.owe()
@@ -61,17 +61,17 @@ class Home:
                 self._store.drop(HOME, route)
 
     async def close(self) -> None:
-        """The debt remains for the next run."""
+        """Leave it pending for the next run."""
         await tasks.cancel(self._going)
 
     def reconfigure(self, config: LauncherConfig) -> None:
-        """Another configuration holds from now on."""
+        """Use another configuration from now on."""
         if config.home != self._route:
             self.forgive()
         self._config, self._route = config, config.home
 
     def owe(self) -> None:
-        """The last lease has ended."""
+        """Make it resident: the last lease has ended."""
         if self._route is None or self.owed:
             return
         self._store.put(HOME, self._route, self._clocks.wall())
@@ -79,7 +79,7 @@ class Home:
         self._going = tasks.spawn(self._go(self._route), name="home")
 
     def forgive(self) -> None:
-        """Somebody wants something else resident now."""
+        """Give it up: something else is to be resident."""
         if self._going is not None and self._route is not None:
             self._going.cancel()
             self._going = None
@@ -91,9 +91,9 @@ class Home:
                 await self._resident(name)
             except LauncherError as error:
                 if self._gate.snapshot().closed:
-                    return  # the next run owes it
+                    return  # it stays pending for the next run
                 self.error = Failure(error.code, error.message, error.detail)
-                log.warning("%s is home and does not come up: %s", name, error.message)
+                log.warning("the home route %s does not start: %s", name, error.message)
                 if error.code in _PASSING:
                     await asyncio.sleep(error.retry_after or LauncherError.default_retry_after)
                     continue

@@ -1,7 +1,8 @@
 """Leases: who holds which backends, for how long, and what remains of that over a restart.
 
-A lease is tickets at the gate that hold their backends (`Hold`); when one ends by time is the
-core's to say. This room gives it a number, remembers it, and asks again after a restart.
+A lease is tickets that hold their backends (`Hold`); the core ends them when their time is up.
+Here a lease gets a number, is written down, and asks again after a restart. Which leases leave
+no room for something is computed here too, to name them, and to find what `force` must break.
 """
 
 from __future__ import annotations
@@ -9,27 +10,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from launcher import tasks
 from launcher.config import LauncherConfig
-from launcher.control.book import Book, Store
-from launcher.control.clock import Clocks
-from launcher.control.finding import check_there, find_route
-from launcher.control.gate import Gate
-from launcher.control.holders import Holders, reserved, why
-from launcher.control.records import LEASES, LeaseRecord, LeaseState
-from launcher.control.terms import check_needs, check_term
+from launcher.control.base import Clocks, OperatorGate, check_there, find_route
+from launcher.control.records import LEASES, Book, LeaseRecord, LeaseState, Store
 from launcher.core.types import BackendId, Failure, Hold, Needs
 from launcher.errors import LauncherError
+from launcher.printable import seconds, timestamp
 from launcher.runtime.admission import Admission, Ask
 
 log = logging.getLogger(__name__)
 
+#: Seconds after which to ask again where nobody knows when a lease ends.
+ASK_AGAIN = 60.0
+
+Claim = Mapping[BackendId, Needs]
+"""Backends that are to be resident together, and what each occupies."""
+
 Ended = Callable[[LeaseRecord], None]
-"""Told of each lease that has ended."""
+"""Called with each lease that has ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,25 +41,25 @@ class _Live:
 
     record: LeaseRecord
     places: dict[BackendId, Admission] = field(default_factory=dict)
-    """Its tickets, by the first backend that each may have."""
+    """Its tickets, by the first backend of each."""
     asking: asyncio.Task[None] | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """It was granted or has ended."""
+    """Set when it was granted or has ended."""
     borrowed: set[BackendId] = field(default_factory=set)
-    """Of those, what the lease that it replaces gave it."""
+    """The tickets among them that come from the lease that it replaces."""
     reserves: bool = False
-    """The backend that stands for what it reserves is there."""
+    """The backend that stands for what it reserves exists."""
     lent: bool = False
-    """Another lease is about to take its place: it holds nothing meanwhile."""
+    """Another lease is about to replace it: it holds nothing meanwhile."""
 
 
 class Leases:
-    """Every lease there is. Methods return at once, but for `settled` and `durable`."""
+    """Every lease. Methods return at once, except `settled` and `durable`."""
 
     def __init__(
         self,
         config: LauncherConfig,
-        gate: Gate,
+        gate: OperatorGate,
         store: Store,
         clocks: Clocks,
         on_end: Ended = lambda record: None,
@@ -68,7 +71,6 @@ class Leases:
         self._book: Book[LeaseRecord] = Book(LEASES, store, clocks.wall)
         self._live: dict[int, _Live] = {}
         self._closing = False
-        self.holders = Holders(config, gate, clocks, self._book.open, self._granted_to)
 
     def __repr__(self) -> str:
         return f"<Leases {sorted(self._live)}>"
@@ -76,19 +78,19 @@ class Leases:
     # -- life
 
     def open(self) -> None:
-        """Go on with what an earlier run left: those in force keep their end, those that were
-        waited for on a connection are gone with it."""
+        """Continue the leases of an earlier run: those in force keep their end, those that
+        somebody waited for on a connection are gone with it."""
         for record in self._book.open():
             live = self._live[record.id] = _Live(record)
             if record.state is LeaseState.PENDING and record.waited_for:
                 self._end(live, LeaseState.RELEASED, by="a restart of the launcher")
-            elif record.state is LeaseState.ACTIVE and self.holders.remaining(record) == 0:
+            elif record.state is LeaseState.ACTIVE and self.remaining(record) == 0:
                 self._end(live, LeaseState.EXPIRED, at=record.expires_at)
             else:
                 self._begin(live)
 
     async def close(self) -> None:
-        """Let go of the tickets. The leases stay in force: the next run goes on with them."""
+        """Release the tickets. The leases stay in force: the next run continues them."""
         self._closing = True
         await tasks.cancel(*(live.asking for live in self._live.values()))
         for live in self._live.values():
@@ -96,8 +98,8 @@ class Leases:
             live.settled.set()
 
     def reconfigure(self, config: LauncherConfig) -> None:
-        """Another configuration holds from now on. What is held stays held."""
-        self._config = self.holders.config = config
+        """Use another configuration from now on. What is held stays held."""
+        self._config = config
 
     # -- asking
 
@@ -113,11 +115,11 @@ class Leases:
         waited_for: bool = False,
         replaces: LeaseRecord | None = None,
     ) -> LeaseRecord:
-        """Ask for the backends of `routes`, or for `needs` to be reserved; `ttl` in seconds,
-        None for ever. What comes of it is seen when it has `settled`.
+        """Ask for the backends of `routes`, or for `needs` to be reserved. `ttl` is in seconds,
+        None without an end. `settled` waits for the outcome.
 
         Raises `unknown_route`, `invalid_request`; and `leased` where it would replace a lease,
-        but others than that one are in its way.
+        but others than that one leave it no room.
         """
         for name in routes:
             find_route(self._config, name)
@@ -131,29 +133,29 @@ class Leases:
             replaces=None if replaces is None else replaces.id,
         )  # fmt: skip
         if replaces is not None:
-            others = self.holders.in_the_way_of_lease(record)
+            others = self.in_the_way_of_lease(record)
             others = [one for one in others if one.id != replaces.id]
             if others:
-                raise self.holders.leased(others)
+                raise self.leased(others)
         record = self._book.put(replace(record, id=self._book.next_id()))
         live = self._live[record.id] = _Live(record)
         self._begin(live)
         return record
 
     async def check_there(self, routes: Iterable[str]) -> None:
-        """Before they are taken: see `finding.check_there`. Raises `unknown_route` as well."""
+        """See `base.check_there`. Raises `unknown_route` as well."""
         for name in routes:
             await check_there(self._gate, find_route(self._config, name))
 
     def refusal(self, record: LeaseRecord) -> LauncherError:
-        """Why one that wasn't granted wasn't, as it is answered."""
+        """Return the error for a lease that wasn't granted."""
         if record.error is None:
             return LauncherError("stale_lease", f"Lease {record.id} has ended: {why(record)}.")
-        return self.holders.refusal(record.error, self.holders.in_the_way_of_lease(record))
+        return self.error_of(record.error, self.in_the_way_of_lease(record))
 
     async def settled(self, id: int) -> LeaseRecord:
-        """The record, when the lease was granted or has ended. Raises `draining` where the
-        launcher ends before."""
+        """Wait until the lease is granted or has ended; return its record. Raises `draining` where
+        the launcher ends before."""
         live = self._live.get(id)
         if live is not None:
             await live.settled.wait()
@@ -163,27 +165,27 @@ class Leases:
         return record
 
     async def durable(self) -> None:
-        """Wait until all that was changed is on the disk, as far as that is to be had."""
+        """Wait until all changes are on the disk, if it can be written."""
         await self._book.durable()
 
-    # -- what is
+    # -- reading
 
     def get(self, id: int) -> LeaseRecord:
-        """A lease. Raises `unknown_lease` for a number that was never given out (or so long
-        ago that nothing is known of it)."""
+        """Return a lease. Raises `unknown_lease` for a number that was never given out, or whose
+        record isn't kept any more."""
         record = self._book.get(id)
         if record is None:
             raise LauncherError("unknown_lease", f"There is no lease {id}.")
         return record
 
     def open_ones(self) -> list[LeaseRecord]:
-        """Those that are pending or in force, the oldest first."""
+        """Return the leases that are pending or in force, the oldest first."""
         return self._book.open()
 
     # -- changing
 
     def renew(self, id: int, ttl: float | None) -> LeaseRecord:
-        """It ends `ttl` seconds from now (None: as long as it was taken for).
+        """Make it end `ttl` seconds from now (None: as many as it was taken for).
 
         Raises `unknown_lease`, `stale_lease` and `invalid_request`; and `lease_pending` before
         it is granted.
@@ -207,25 +209,25 @@ class Leases:
         )
         for place in list(live.places.values()):
             if id not in self._live:
-                break  # so short a time has passed already
+                break  # it has expired already
             place.renew(until)
         return live.record
 
     def release(self, id: int, by: str | None = None) -> LeaseRecord:
-        """It ends now. One that has ended stays as it ended. Raises `unknown_lease`."""
+        """End it now; one that has ended is left as it is. Raises `unknown_lease`."""
         live = self._live.get(id)
         if live is not None:
             self._end(live, LeaseState.RELEASED, by=by)
         return self.get(id)
 
     def break_one(self, id: int, by: str) -> None:
-        """It ends now, against its holder's will."""
+        """End it now, against its holder's will."""
         live = self._live.get(id)
         if live is not None:
             log.warning("lease %d is broken by %s", id, by)
             self._end(live, LeaseState.BROKEN, by=by)
 
-    # -- from asking to holding
+    # -- from the request to the grant
 
     def _begin(self, live: _Live) -> None:
         """Ask for the tickets that it doesn't have."""
@@ -261,7 +263,7 @@ class Leases:
         ]
 
     async def _granted(self, live: _Live) -> None:
-        """Wait for all the tickets; it is in force then."""
+        """Wait for all tickets, then put the lease in force."""
         try:
             for place in list(live.places.values()):
                 await place.granted()
@@ -287,28 +289,28 @@ class Leases:
         )
         for place in list(live.places.values()):
             place.renew(until)
-        log.info("%s is granted", self.holders.named(live.record))
+        log.info("%s is granted", self.named(live.record))
         replaced = self._live.get(live.record.replaces or 0)
         if replaced is not None:
             self._end(replaced, LeaseState.RELEASED, by=f"lease {live.record.id}")
 
     def _refused(self, live: _Live, error: LauncherError) -> None:
         if error.code == "leased":
-            error = self.holders.leased(self.holders.in_the_way_of_lease(live.record))
+            error = self.leased(self.in_the_way_of_lease(live.record))
         failure = Failure(error.code, error.message, error.detail)
         pending = live.record.state is LeaseState.PENDING
         self._end(live, LeaseState.FAILED if pending else LeaseState.BROKEN, error=failure)
 
     @property
     def _ending(self) -> bool:
-        """What fails from now on fails because the launcher ends."""
+        """Whether the launcher ends: failures from now on say nothing about the lease."""
         return self._closing or self._gate.snapshot().closed
 
     # -- replacing another, and giving back
 
     def _borrow(self, live: _Live, wanted: set[BackendId]) -> None:
-        """Take the place of the lease that it replaces. Of the backends that both hold the
-        tickets go over; of the others they are let go, and asked for again if this one fails."""
+        """Take over the tickets of the lease that it replaces for backends that both hold; its
+        other tickets are released, and asked for again if this one fails."""
         old = self._live.get(live.record.replaces or 0)
         if old is None or live.record.state is not LeaseState.PENDING:
             return
@@ -322,7 +324,7 @@ class Leases:
         self._let_go(old)
 
     def _give_back(self, live: _Live) -> None:
-        """The lease that it was to replace goes on, with the end that it had."""
+        """Continue the lease that it was to replace, with the end that it had."""
         old = self._live.get(live.record.replaces or 0)
         if old is None or not old.lent:
             return
@@ -341,8 +343,8 @@ class Leases:
     # -- ending
 
     def _expired(self, live: _Live, id: BackendId) -> None:
-        """The core ended a ticket of it: with it, the lease is over; so is the one that the
-        ticket was borrowed from, which would have no way back."""
+        """End the lease, a ticket of which the core has ended; and the one that this ticket was
+        borrowed from, which could not get it back."""
         if not live.places[id].broken:
             self._end(live, LeaseState.EXPIRED)
             return
@@ -388,7 +390,88 @@ class Leases:
             place.on_expired = None
             place.__exit__(None, None, None)
 
-    # -- looking
+    # -- conflicts
+
+    def backends_of(self, record: LeaseRecord) -> tuple[BackendId, ...]:
+        """Return the backends that it holds, or would."""
+        granted = self._granted_to(record.id)
+        return tuple(granted.get(id, id) for id in self._wanted(record))
+
+    def in_the_way_of(self, backends: Iterable[BackendId]) -> list[LeaseRecord]:
+        """Return the leases that leave no room for all of these backends together."""
+        known = self._gate.snapshot().backends
+        return self._in_the_way({id: known[id].needs for id in backends if id in known})
+
+    def in_the_way_of_lease(self, record: LeaseRecord) -> list[LeaseRecord]:
+        """Return the other leases that leave no room for this one."""
+        found = self._in_the_way(self._claim(record))
+        return [one for one in found if one.id != record.id]
+
+    def leased(self, holders: list[LeaseRecord]) -> LauncherError:
+        """Return the error `leased`, which names these leases and says when they end."""
+        named = "; ".join(self.named(one) for one in holders) or "Another lease"
+        return LauncherError(
+            "leased",
+            f"{named} holds the place. Wait for its end, release it, or switch with `force`.",
+            retry_after=self._free_in(holders),
+        )
+
+    def error_of(
+        self, failure: Failure, holders: Iterable[LeaseRecord], message: str | None = None
+    ) -> LauncherError:
+        """Return the failure as an error, `message` in place of its own; where these leases are
+        the reason, with the time after which to ask again."""
+        retry_after = self._free_in(holders) if failure.code == "leased" else None
+        return LauncherError(
+            failure.code,
+            message or failure.message,
+            detail=failure.detail,
+            retry_after=retry_after,
+        )
+
+    def remaining(self, record: LeaseRecord) -> float | None:
+        """Return the seconds until it ends; None for a pin and for one that isn't in force."""
+        if record.state is not LeaseState.ACTIVE or record.expires_at is None:
+            return None
+        return max(0.0, record.expires_at - self._clocks.wall())
+
+    def named(self, record: LeaseRecord) -> str:
+        """Return a description for people: number, routes, holder, end."""
+        what = ", ".join(record.routes) or "reserved capacity"
+        whose = "".join(f", {word}" for word in (record.by, record.note) if word)
+        if record.state is not LeaseState.ACTIVE:
+            until = "not granted yet"
+        elif record.expires_at is None:
+            until = "pinned"
+        else:
+            until = f"until {timestamp(record.expires_at)}"
+        return f"Lease {record.id} ({what}{whose}, {until})"
+
+    def _free_in(self, holders: Iterable[LeaseRecord]) -> float:
+        """Return the seconds until the first of them ends, or ASK_AGAIN where none has a known
+        end (pins, and leases that aren't granted yet)."""
+        ends = (self.remaining(one) for one in holders)
+        return min((end for end in ends if end is not None), default=ASK_AGAIN)
+
+    def _in_the_way(self, wanted: Claim) -> list[LeaseRecord]:
+        records = {record.id: record for record in self._book.open()}
+        held = [
+            Claimed(record.id, self._claim(record), record.expires_at or math.inf)
+            for record in records.values()
+        ]
+        return [records[id] for id in in_the_way(self._gate.snapshot().capacity, wanted, held)]
+
+    def _claim(self, record: LeaseRecord) -> Claim:
+        if record.needs:
+            return {reserved(record.id): record.needs}
+        known = self._gate.snapshot().backends
+        return {id: known[id].needs for id in self.backends_of(record) if id in known}
+
+    def _wanted(self, record: LeaseRecord) -> list[BackendId]:
+        if record.needs:
+            return [reserved(record.id)]
+        first = {route.name: route.backends[0] for route in self._config.routes}
+        return [first[name] for name in record.routes if name in first]
 
     def _granted_to(self, id: int) -> dict[BackendId, BackendId]:
         live = self._live.get(id)
@@ -397,3 +480,88 @@ class Leases:
 
     def _until(self, ttl: float | None) -> float:
         return math.inf if ttl is None else self._clocks.now() + ttl
+
+
+def reserved(lease: int) -> BackendId:
+    """Return the id of the backend that stands for what a lease reserves."""
+    return BackendId(f"reserved-{lease}")
+
+
+def why(record: LeaseRecord) -> str:
+    """Return how a lease stands, or why it ended."""
+    text = record.state.value
+    if record.ended_by is not None:
+        text += f" by {record.ended_by}"
+    if record.error is not None:
+        text += f" ({record.error.message.rstrip('.')})"
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a lease holds."""
+
+    lease: int
+    claim: Claim
+    until: float
+    """Seconds, on any clock; `inf` for a pin."""
+
+
+def fits(capacity: Needs, claims: Sequence[Claim]) -> bool:
+    """Whether all claims can be resident together; a backend in several of them counts once."""
+    free = dict(capacity)
+    together: dict[BackendId, Needs] = {}
+    for claim in claims:
+        together.update(claim)
+    for needs in together.values():
+        for name, units in needs:
+            free[name] = free.get(name, 0) - units
+    return all(units >= 0 for units in free.values())
+
+
+def in_the_way(capacity: Needs, wanted: Claim, leases: Sequence[Claimed]) -> list[int]:
+    """Return the leases that must end for `wanted` to fit: as few as possible, those first that
+    end first anyway. Empty also where nothing would help."""
+    if fits(capacity, [wanted, *(one.claim for one in leases)]):
+        return []
+    order = sorted(leases, key=lambda one: (one.until, one.lease))
+    gone: list[Claimed] = []
+    for one in order:
+        gone.append(one)
+        if fits(capacity, [wanted, *(rest.claim for rest in order if rest not in gone)]):
+            break
+    else:
+        return []
+    for one in list(gone):
+        staying = [rest.claim for rest in order if rest is one or rest not in gone]
+        if fits(capacity, [wanted, *staying]):
+            gone.remove(one)
+    return [one.lease for one in gone]
+
+
+def check_term(config: LauncherConfig, ttl: float) -> None:
+    """Raise `invalid_request` where a lease may not last for so many seconds."""
+    if not 0 < ttl <= config.max_lease:
+        raise LauncherError(
+            "invalid_request",
+            f"A lease lasts longer than 0 s and at most {seconds(config.max_lease)} "
+            "(`max_lease`); it can be renewed, and admins may pin.",
+            param="ttl",
+        )
+
+
+def check_needs(config: LauncherConfig, wanted: Needs) -> None:
+    """Raise `invalid_request` for needs that can never be reserved."""
+    capacity = dict(config.capacity)
+    told = ", ".join(f"{name} = {units}" for name, units in config.capacity) or "nothing"
+    if not wanted:
+        raise LauncherError(
+            "invalid_request", f"Say what is needed; the capacity is {told}.", param="needs"
+        )
+    for name, units in wanted:
+        if not 0 < units <= capacity.get(name, 0):
+            raise LauncherError(
+                "invalid_request",
+                f"{name} = {units} can never be had: the capacity is {told}.",
+                param="needs",
+            )

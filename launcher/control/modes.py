@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from launcher.config import LauncherConfig, ModeConfig
-from launcher.control.finding import find_mode
-from launcher.control.leases import Leases
+from launcher.control.base import find_mode
+from launcher.control.leases import Leases, check_term
 from launcher.control.records import LeaseRecord, LeaseState
-from launcher.control.terms import check_term
 
 
 class Modes:
-    """The mode that is, and the change to another: the old one's lease ends when the new one's
-    is granted, and goes on where that fails."""
+    """The current mode, and the change to another: the old mode's lease ends when the new one is
+    granted, and continues if that fails."""
 
     def __init__(self, config: LauncherConfig, leases: Leases) -> None:
         self._config = config
         self._leases = leases
 
     def reconfigure(self, config: LauncherConfig) -> None:
-        """Another configuration holds from now on. A mode that it no longer has lasts on."""
+        """Use another configuration from now on. A current mode that it lacks continues."""
         self._config = config
 
     @property
     def known(self) -> tuple[ModeConfig, ...]:
-        """Those that may be asked for."""
+        """The configured modes."""
         return self._config.modes
 
     def check(self, name: str, ttl: float | None) -> ModeConfig:
-        """Whether it may be asked for, for so many seconds; it. Raises `unknown_mode` and
+        """Return a mode that may be set for `ttl` seconds. Raises `unknown_mode` and
         `invalid_request`."""
         mode = find_mode(self._config, name)
         if ttl is not None:
@@ -35,22 +34,22 @@ class Modes:
         return mode
 
     def active(self) -> LeaseRecord | None:
-        """The lease of the mode that is in force."""
+        """Return the lease of the mode that is in force."""
         return self._newest(LeaseState.ACTIVE)
 
     def pending(self) -> LeaseRecord | None:
-        """The lease of the mode that is asked for and not granted yet."""
+        """Return the lease of the mode that is pending."""
         return self._newest(LeaseState.PENDING)
 
     def set(
         self, name: str, ttl: float | None = None, *, by: str | None = None, waited_for: bool
     ) -> LeaseRecord:
-        """Ask for a mode, for `ttl` seconds or as long as the configuration says. One that is
-        asked for already is given up.
+        """Ask for a mode, for `ttl` seconds or as long as the configuration says. A pending one is
+        released.
 
-        Raises `unknown_mode`, `invalid_request`, and `leased` where other leases are in its way.
+        Raises `unknown_mode`, `invalid_request`, and `leased` where other leases leave it no room.
         """
-        # Before anything is given up for it.
+        # Before anything is released for it.
         mode = self.check(name, ttl)
         before = self.pending()
         if before is not None:
@@ -65,7 +64,7 @@ class Modes:
         )
 
     def leave(self, by: str | None = None) -> LeaseRecord | None:
-        """No mode from now on; the lease that ended, None where there was none."""
+        """End the mode; return the lease that ended, None where there was none."""
         ended = None
         for record in (self.pending(), self.active()):
             if record is not None:

@@ -1,35 +1,33 @@
-"""The control plane: all that operators do over time, put together."""
+"""The control plane: switches, leases, modes, drains and the home route, put together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from launcher.config import LauncherConfig
-from launcher.control.book import Store
-from launcher.control.clock import Clocks
+from launcher.control.base import Clocks, OperatorGate
 from launcher.control.drains import Drains
-from launcher.control.gate import Gate
 from launcher.control.home import Home
 from launcher.control.leases import Leases
 from launcher.control.modes import Modes
-from launcher.control.records import LeaseRecord, LeaseState
+from launcher.control.records import LeaseRecord, LeaseState, Store
 from launcher.control.switches import Switchboard
 from launcher.telemetry.facts import Fact
 
 
 class ControlPlane:
-    """Switches, leases, modes, drains and home, and how they know of each other."""
+    """Builds the parts and connects them."""
 
     def __init__(
         self,
         config: LauncherConfig,
-        gate: Gate,
+        gate: OperatorGate,
         store: Store,
         *,
         now: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        """`now` is the gate's clock, `wall` the time since 1970; in seconds."""
+        """`now` is the dispatcher's clock, `wall` the time since 1970; in seconds."""
         clocks = Clocks(now, wall)
         self._store = store
         self.home = Home(config, gate, store, clocks)
@@ -41,20 +39,20 @@ class ControlPlane:
         )
 
     def open(self) -> None:
-        """Go on with what an earlier run left; called when the gate is open."""
+        """Continue what an earlier run left; called when the dispatcher is open."""
         self.drains.open()
         self.home.open()
         self.leases.open()
         self.switches.open()
 
     async def close(self) -> None:
-        """Leave everything as it stands: the next run goes on with it."""
+        """Leave everything as it stands: the next run continues it."""
         await self.switches.close()
         await self.leases.close()
         await self.home.close()
 
     def reconfigure(self, config: LauncherConfig) -> None:
-        """Another configuration holds from now on; called when the gate knows it."""
+        """Use another configuration from now on; called after the dispatcher's."""
         self.home.reconfigure(config)
         self.leases.reconfigure(config)
         self.modes.reconfigure(config)
@@ -62,17 +60,17 @@ class ControlPlane:
         self.switches.reconfigure(config)
 
     def fact(self, fact: Fact) -> None:
-        """Something happened: listens to `launcher.telemetry.facts.Narrator`."""
+        """Pass on a fact of `launcher.telemetry.facts.Narrator`."""
         self.switches.fact(fact)
 
     @property
     def kept(self) -> bool:
-        """Whether all this would outlive the launcher now."""
+        """Whether the state outlives a restart."""
         return self._store.kept
 
     def _lease_ended(self, record: LeaseRecord) -> None:
-        """Home is owed when the last lease ends, if it ever held its place; not where a switch
-        broke it, which says what is to be resident."""
+        """Return to the home route when the last lease ends, if it was ever granted; not where a
+        switch broke it, which says what is to be resident."""
         held = record.granted_at is not None or record.error is not None
         broken = record.state is LeaseState.BROKEN and record.error is None
         if held and not broken and not self.leases.open_ones():

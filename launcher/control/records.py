@@ -1,23 +1,23 @@
-"""What is remembered of switches and leases, and how it stands in the state file.
+"""The records of switches and leases, and how they are kept in the state file.
 
-Plain data. Times are seconds since 1970: a record outlives the clock that the core runs on.
+Times are seconds since 1970: a record outlives the clock that the core runs on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 
 from launcher.core.types import BackendId, Failure, Needs
-from launcher.state.tables import Table
+from launcher.state.store import Table
 
 
 class SwitchState(Enum):
-    """Where a switch stands."""
+    """The state of a switch."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,7 +27,7 @@ class SwitchState(Enum):
 
 
 class LeaseState(Enum):
-    """Where a lease stands; after `active`, why it ended."""
+    """The state of a lease; those after `active` say why it ended."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -39,7 +39,7 @@ class LeaseState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was done for a switch."""
+    """One step of a switch."""
 
     name: str
     """`drain a`, `stop a`, `start b`, `restore a`."""
@@ -52,7 +52,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class SwitchRecord:
-    """One switch, from the asking to its end."""
+    """One switch, from its request to its end."""
 
     id: int
     route: str
@@ -60,10 +60,10 @@ class SwitchRecord:
     by: str | None = None
     """Who asked, where that is known."""
     force: bool = False
-    """Leases in its way are broken."""
+    """Break the leases that leave no room for it."""
     state: SwitchState = SwitchState.QUEUED
     backend: BackendId | None = None
-    """Of the route's, the one that became resident."""
+    """The backend of the route that became resident."""
     before: tuple[BackendId, ...] = ()
     """What was resident when its turn came, the last used first."""
     stopped: tuple[BackendId, ...] = ()
@@ -78,20 +78,20 @@ class SwitchRecord:
     error: Failure | None = None
     """Why the target isn't resident."""
     restore_error: Failure | None = None
-    """Why what was before isn't resident again, either."""
+    """Why what was resident before isn't resident again."""
 
     @property
     def over(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether it has ended."""
         return self.state not in (SwitchState.QUEUED, SwitchState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """One lease, from the asking to its end."""
+    """One lease, from its request to its end."""
 
     id: int
-    """The fencing token: counts up for ever."""
+    """The fencing token: it only counts up."""
     routes: tuple[str, ...]
     """Whose backends are held; empty for capacity that is reserved."""
     asked_at: float
@@ -104,7 +104,7 @@ class LeaseRecord:
     """Who holds it, where that is known."""
     mode: str | None = None
     waited_for: bool = False
-    """While it is pending it is its asker's, who waits on a connection, and ends with that."""
+    """Somebody waits for it on a connection: while it is pending it ends with that."""
     replaces: int | None = None
     """The lease that ends when this one is granted, and not before."""
     state: LeaseState = LeaseState.PENDING
@@ -118,7 +118,7 @@ class LeaseRecord:
 
     @property
     def over(self) -> bool:
-        """Whether it holds nothing and never will again."""
+        """Whether it has ended."""
         return self.state not in (LeaseState.PENDING, LeaseState.ACTIVE)
 
 
@@ -168,5 +168,109 @@ HOME: Table[str, float] = Table(
     "home", ("route", "since"), lambda since: (since,), lambda _, since: float(since)
 )
 
-#: What is read of the state file.
+#: The tables of the state file that are read here.
 TABLES = (SWITCHES, LEASES, COUNTERS, DRAINS, HOME)
+
+
+K = TypeVar("K", str, int)
+V = TypeVar("V")
+
+
+class Store(Protocol):
+    """What is needed of `launcher.state.store.StateStore`."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether records of earlier runs may be unreadable."""
+        ...
+
+    @property
+    def kept(self) -> bool:
+        """Whether what is put now outlives this run."""
+        ...
+
+    def loaded(self, table: Table[K, V]) -> dict[K, V]:
+        """Return the records of earlier runs, in the order of the keys."""
+        ...
+
+    def put(self, table: Table[K, V], key: K, record: V) -> None:
+        """Save a record under a key; returns at once."""
+        ...
+
+    def drop(self, table: Table[K, V], key: K) -> None:
+        """Delete a record; returns at once."""
+        ...
+
+    async def durable(self) -> bool:
+        """Wait until what was put before is on the disk. False where it can't be written."""
+        ...
+
+
+#: How many records that are over are kept.
+MOST_OVER = 100
+
+
+class Numbered(Protocol):
+    """What is needed of a record."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def over(self) -> bool: ...
+
+
+R = TypeVar("R", bound=Numbered)
+
+
+class Book(Generic[R]):
+    """Records by number, of which every change is kept, and the last MOST_OVER that are over.
+
+    Numbers are never reused: where an earlier file may have been lost, they continue from the
+    clock's seconds, which are beyond any number that was given out.
+    """
+
+    def __init__(self, table: Table[int, R], store: Store, wall: Callable[[], float]) -> None:
+        self._table = table
+        self._store = store
+        self._records = store.loaded(table)
+        last = store.loaded(COUNTERS).get(table.name, 0)
+        self._last = max(last, *self._records, int(wall()) if store.lost else 0, 0)
+
+    def __repr__(self) -> str:
+        return f"<Book {self._table.name} last={self._last}>"
+
+    def next_id(self) -> int:
+        """Return a new number."""
+        self._last += 1
+        self._store.put(COUNTERS, self._table.name, self._last)
+        return self._last
+
+    def was_issued(self, id: int) -> bool:
+        """Whether a record has, or had, that number."""
+        return 0 < id <= self._last
+
+    def put(self, record: R) -> R:
+        """Save a record, new or changed; return it."""
+        self._records[record.id] = record
+        self._store.put(self._table, record.id, record)
+        if record.over:
+            for id in [one.id for one in self._records.values() if one.over][:-MOST_OVER]:
+                del self._records[id]
+                self._store.drop(self._table, id)
+        return record
+
+    def get(self, id: int) -> R | None:
+        """Return a record, None where it isn't kept."""
+        return self._records.get(id)
+
+    def all(self) -> list[R]:
+        """Return all records, the oldest first."""
+        return [self._records[id] for id in sorted(self._records)]
+
+    def open(self) -> list[R]:
+        """Return those that aren't over, the oldest first."""
+        return [one for one in self.all() if not one.over]
+
+    async def durable(self) -> None:
+        """Wait until all changes are on the disk, if it can be written."""
+        await self._store.durable()

@@ -2,7 +2,7 @@
 
 One runs at a time, the others wait in the order in which they were asked for: a rollback must
 not meet another switch. A switch is written down before it is answered and before each of its
-turns, so that one that a kill interrupted is gone on with under its number.
+phases, so that one that a kill interrupted continues under its number.
 """
 
 from __future__ import annotations
@@ -16,44 +16,49 @@ from typing import Any
 
 from launcher import tasks
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.book import Book, Store
-from launcher.control.clock import Clocks
-from launcher.control.finding import check_there, find_route
-from launcher.control.gate import Gate
+from launcher.control.base import Clocks, OperatorGate, check_there, find_route
 from launcher.control.leases import Leases
-from launcher.control.records import SWITCHES, SwitchRecord, SwitchState
-from launcher.control.story import Story
-from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure
+from launcher.control.records import SWITCHES, Book, Step, Store, SwitchRecord, SwitchState
+from launcher.core.effects import Decided, Deed
+from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure, StopReason
 from launcher.errors import LauncherError
+from launcher.printable import seconds
 from launcher.runtime.admission import Admission, Ask
-from launcher.telemetry.facts import Fact
+from launcher.telemetry.facts import (
+    Fact,
+    Loading,
+    StartBegan,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
 
 log = logging.getLogger(__name__)
 
-#: What is there, or will be.
+#: States of a backend that is resident and not on its way out.
 _STAYING = RESIDENT - {BackendState.STOPPING}
 
-#: Seconds that what was there before may take to be up again, its queue included.
+#: Seconds that a restore may take, its queue included.
 RESTORE_TIMEOUT = 1800.0
 
 
 class Switchboard:
-    """Every switch there is."""
+    """Every switch, and the task that carries them out one after the other."""
 
     def __init__(
         self,
         config: LauncherConfig,
-        gate: Gate,
+        gate: OperatorGate,
         leases: Leases,
         store: Store,
         clocks: Clocks,
         on_begin: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_begin`: told when a switch has its turn."""
+        """`on_begin` is called when a switch begins to run."""
         self._config = config
         self._gate = gate
         self._leases = leases
-        self._holders = leases.holders
         self._clocks = clocks
         self._on_begin = on_begin
         self._book: Book[SwitchRecord] = Book(SWITCHES, store, clocks.wall)
@@ -70,7 +75,7 @@ class Switchboard:
     # -- life
 
     def open(self) -> None:
-        """Go on with what an earlier run left."""
+        """Continue the switches of an earlier run."""
         for record in self._book.open():
             self._over[record.id] = asyncio.Event()
             if record.state is SwitchState.RUNNING:
@@ -78,30 +83,30 @@ class Switchboard:
         self._run()
 
     async def close(self) -> None:
-        """Leave what runs as it stands: the next run goes on with it."""
+        """Leave the one that runs as it stands: the next run continues it."""
         self._closing = True
         await tasks.cancel(self._runner)
 
     def reconfigure(self, config: LauncherConfig) -> None:
-        """Another configuration holds from now on."""
+        """Use another configuration from now on."""
         self._config = config
 
     def fact(self, fact: Fact) -> None:
-        """Something happened: listens to `launcher.telemetry.facts.Narrator`."""
+        """Note what belongs to the switch that runs."""
         story, id = self._story, self._current
         if story is not None and id is not None and story.fact(fact):
             record = self.get(id)
-            # What an earlier run stopped for it was stopped for it all the same.
+            # Those that an earlier run stopped for this switch count too.
             gone = story.stopped.union(record.stopped)
             stopped = tuple(one for one in record.before if one in gone)
             self._put(
                 record, steps=story.steps, stopped=record.stopped if story.restoring else stopped
             )
 
-    # -- for whoever asks
+    # -- requests
 
     def begin(self, route: str, *, force: bool = False, by: str | None = None) -> SwitchRecord:
-        """Put a switch in the line. Raises `unknown_route`."""
+        """Queue a switch. Raises `unknown_route`."""
         find_route(self._config, route)
         record = self._book.put(
             SwitchRecord(self._book.next_id(), route, self._clocks.wall(), by=by, force=force)
@@ -111,8 +116,8 @@ class Switchboard:
         return record
 
     async def over(self, id: int) -> SwitchRecord:
-        """The record, when the switch is over. Raises `draining` where the launcher ends before,
-        and `unknown_switch`."""
+        """Wait for the end of a switch; return its record. Raises `unknown_switch`, and `draining`
+        where the launcher ends before."""
         event = self._over.get(id)
         if event is not None:
             await event.wait()
@@ -125,33 +130,33 @@ class Switchboard:
         return record
 
     async def durable(self) -> None:
-        """Wait until all that was changed is on the disk, as far as that is to be had."""
+        """Wait until all changes are on the disk, if it can be written."""
         await self._book.durable()
 
     def get(self, id: int) -> SwitchRecord:
-        """A switch. Raises `unknown_switch`; the last hundred that are over are kept."""
+        """Return a switch. Raises `unknown_switch`; the last hundred that are over are kept."""
         record = self._book.get(id)
         if record is None:
             raise LauncherError("unknown_switch", f"There is no switch {id}, or not any more.")
         return record
 
     def all(self) -> list[SwitchRecord]:
-        """The oldest first."""
+        """Return all switches, the oldest first."""
         return self._book.all()
 
     def open_ones(self) -> list[SwitchRecord]:
-        """What runs or waits for its turn, the oldest first."""
+        """Return the switches that run or are queued, the oldest first."""
         return self._book.open()
 
     def refusal(self, record: SwitchRecord, message: str | None = None) -> LauncherError:
-        """Why the target of a switch that failed isn't resident, as it is answered."""
+        """Return the error for a switch whose target isn't resident."""
         failure = record.error or Failure("internal_error", f"The switch {outcome(record)}.")
         targets = self._targets(record.route)[:1]
-        return self._holders.refusal(failure, self._holders.in_the_way_of(targets), message)
+        return self._leases.error_of(failure, self._leases.in_the_way_of(targets), message)
 
     def remaining(self, id: int) -> float | None:
-        """Seconds that a switch will probably take yet, those before it included; None where
-        nobody can tell, and when it is over."""
+        """Return the predicted seconds until the end of a switch, those before it included; None
+        where that is unknown or it is over."""
         ahead: float | None = None
         for record in self.open_ones():
             if record.id == self._current:
@@ -163,12 +168,12 @@ class Switchboard:
         return None
 
     def _rest(self) -> float | None:
-        """Of the switch that runs."""
+        """Return the predicted seconds until the end of the switch that runs."""
         waits = [one.progress().forecast for one in self._waiting if one.grant is None]
         return max((one.seconds for one in waits if one is not None), default=None)
 
     def _usual(self, name: str) -> float:
-        """Of one that has to start its target, after what makes room for it has stopped."""
+        """Return the usual duration of a switch that stops others and starts its target."""
         known = self._gate.snapshot().backends
         starts, stops = [0.0], [0.0]
         for one in self._config.backends:
@@ -180,7 +185,7 @@ class Switchboard:
         return max(starts) + max(stops)
 
     def wall(self) -> float:
-        """Seconds since 1970, on the clock that the records' times are on."""
+        """Return the time on the records' clock, in seconds since 1970."""
         return self._clocks.wall()
 
     # -- one after the other
@@ -196,7 +201,7 @@ class Switchboard:
                 try:
                     await self._turn(found)
                 except Exception as error:
-                    # A bug: those who wait, and the next in line, must not wait for ever.
+                    # A bug: those who wait must get an answer, and the next switch its turn.
                     log.error("switch %d failed", found.id, exc_info=error)
                     failure = Failure("internal_error", "The launcher failed; its log says how.")
                     self._finish(self.get(found.id), SwitchState.FAILED, error=failure)
@@ -212,7 +217,7 @@ class Switchboard:
 
     @property
     def _ending(self) -> bool:
-        """What fails from now on fails because the launcher ends."""
+        """Whether the launcher ends: failures from now on say nothing about the switch."""
         return self._closing or self._gate.snapshot().closed
 
     async def _turn(self, record: SwitchRecord) -> None:
@@ -230,14 +235,14 @@ class Switchboard:
                 before=self._resident(targets),
             )
         if not record.restoring:
-            # Before anything is stopped: the next run has to know what was there.
+            # Before anything is stopped: the next run must know what to restore.
             await self._book.durable()
             error = await self._go(record)
             record = self.get(record.id)
             if record.over or error is None or self._ending:
                 return
             up = self._resident(())
-            # What an earlier run stopped, it may not have come to write down.
+            # An earlier run may have stopped some without writing it down.
             gone = [
                 one for one in record.before if one in record.stopped or (again and one not in up)
             ]
@@ -245,13 +250,13 @@ class Switchboard:
                 self._finish(record, SwitchState.FAILED, error=_failure(error))
                 return
             record = self._put(record, restoring=True, stopped=tuple(gone), error=_failure(error))
-            # Those who wait for it may bring it back before this switch does.
+            # Requests that wait for it may start it before this switch does.
             self._story.restore(gone)
             await self._book.durable()
         await self._restore(record)
 
     async def _go(self, record: SwitchRecord) -> LauncherError | None:
-        """Make the target resident; why it isn't."""
+        """Make the target resident; return the error where that fails."""
         try:
             route = find_route(self._config, record.route)
             await check_there(self._gate, route)
@@ -261,13 +266,13 @@ class Switchboard:
                 grant = await admission.granted()
         except LauncherError as error:
             if error.code == "leased":
-                return self._holders.leased(self._holders.in_the_way_of(route.backends[:1]))
+                return self._leases.leased(self._leases.in_the_way_of(route.backends[:1]))
             return error
         self._finish(self.get(record.id), SwitchState.SUCCEEDED, backend=grant.backend)
         return None
 
     def _break_leases(self, record: SwitchRecord, route: RouteConfig) -> None:
-        holders = self._holders.in_the_way_of(route.backends[:1])
+        holders = self._leases.in_the_way_of(route.backends[:1])
         for one in holders:
             self._leases.break_one(one.id, by=f"switch {record.id}")
         self._put(record, broke=(*record.broke, *(one.id for one in holders)))
@@ -293,8 +298,8 @@ class Switchboard:
 
     @asynccontextmanager
     async def _asking(self, asks: Sequence[Ask]) -> AsyncIterator[list[Admission]]:
-        """Tickets for backends that are to be up. They are let go of at once when they are: the
-        backends then stay for their idle time, like any other."""
+        """Hold tickets for backends until the block ends. After that the backends stay for their
+        idle time, like any other."""
         with ExitStack() as held:
             self._waiting = [held.enter_context(self._gate.admit(ask)) for ask in asks]
             try:
@@ -318,8 +323,8 @@ class Switchboard:
         return next((one.backends for one in self._config.routes if one.name == name), ())
 
     def _resident(self, targets: tuple[BackendId, ...]) -> tuple[BackendId, ...]:
-        """What is up or coming up beside the targets, the last used first. What a lease keeps
-        free for others isn't ours to bring back."""
+        """Return what is resident beside the targets, the last used first; without reservations,
+        which a switch can't restore."""
         known = self._gate.snapshot().backends
         ours = (one.id for one in self._config.backends if one.id not in targets)
         shots = [known[id] for id in ours if id in known and known[id].state in _STAYING]
@@ -328,7 +333,7 @@ class Switchboard:
 
 
 def outcome(record: SwitchRecord) -> str:
-    """How it stands, in words."""
+    """Return how it stands, as the end of a sentence."""
     match record.state:
         case SwitchState.QUEUED:
             return "waits for its turn"
@@ -364,3 +369,121 @@ def _message(failure: Failure | None) -> str:
 
 def _failure(error: LauncherError) -> Failure:
     return Failure(error.code, error.message, error.detail)
+
+
+class Story:
+    """The steps of a switch to one of `targets`, or (`restoring`) back to all of them."""
+
+    def __init__(
+        self,
+        targets: Iterable[BackendId],
+        wall: Callable[[], float],
+        steps: Iterable[Step] = (),
+    ) -> None:
+        """`steps` are those of an earlier run; one that was open then has ended with it."""
+        self._targets = frozenset(targets)
+        self._wall = wall
+        self._steps = [_cut_short(step, wall) for step in steps]
+        self._open: dict[str, int] = {}
+        self._going: set[BackendId] = set()
+        self.restoring = False
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """In the order in which they began."""
+        return tuple(self._steps)
+
+    @property
+    def stopped(self) -> frozenset[BackendId]:
+        """Backends that were stopped for the targets."""
+        return frozenset(self._going)
+
+    def restore(self, targets: Iterable[BackendId]) -> None:
+        """Record the restart of these backends from now on."""
+        self._targets, self.restoring = frozenset(targets), True
+
+    def close(self) -> None:
+        """End the open steps: they are no longer waited for."""
+        for name in list(self._open):
+            self._end(name, ok=False, detail="it was not waited for to its end")
+
+    def fact(self, fact: Fact) -> bool:
+        """Record a fact; return whether it belongs to this switch."""
+        before = len(self._steps), tuple(self._open)
+        match fact:
+            case Decided() if fact.wanted_by in self._targets:
+                self._decided(fact)
+            case Decided(deed=Deed.UNDRAIN, backend=id):
+                self._end(f"drain {id}", ok=False, detail="its place is no longer wanted")
+            case StopBegan(backend=id, reason=reason):
+                if id in self._going:
+                    self._begin(f"stop {id}")
+                elif id in self._targets and reason is not StopReason.EVICTED:
+                    self._begin(f"stop {id}", _WHY.get(reason))
+            case StopStuck(backend=id, failure=failure):
+                self._note(f"stop {id}", f"{failure.message} It is tried again.")
+            case StopEnded(backend=id):
+                self._end(f"stop {id}", ok=True)
+            case StartBegan(backend=id, adopted=adopted) if id in self._targets:
+                self._begin(self._start_of(id), "found running" if adopted else None)
+            case Loading(backend=id) if id in self._targets:
+                self._end(self._start_of(id), ok=True)
+                self._begin(f"wait until {id} is healthy")
+            case StartEnded() if fact.backend in self._targets:
+                self._start_ended(fact)
+            case _:
+                pass
+        return before != (len(self._steps), tuple(self._open))
+
+    def _decided(self, what: Decided) -> None:
+        name = f"drain {what.backend}"
+        match what.deed:
+            case Deed.DRAIN:
+                self._begin(name)
+            case Deed.STOP:
+                self._end(name, ok=True)
+                self._going.add(what.backend)
+            case _:
+                pass
+
+    def _start_of(self, id: BackendId) -> str:
+        return f"restore {id}" if self.restoring else f"start {id}"
+
+    def _start_ended(self, fact: StartEnded) -> None:
+        ok = fact.outcome == "ready"
+        failure = None if fact.failure is None else fact.failure.message
+        detail = f"ready after {seconds(fact.seconds)}" if ok else failure or fact.outcome
+        for name in (f"wait until {fact.backend} is healthy", self._start_of(fact.backend)):
+            if name in self._open:
+                self._end(name, ok=ok, detail=detail)
+
+    def _begin(self, name: str, detail: str | None = None) -> None:
+        self._open[name] = len(self._steps)
+        self._steps.append(Step(name, self._wall(), detail=detail))
+
+    def _note(self, name: str, detail: str) -> None:
+        at = self._open.get(name)
+        if at is not None:
+            self._steps[at] = replace(self._steps[at], detail=detail)
+
+    def _end(self, name: str, *, ok: bool, detail: str | None = None) -> None:
+        at = self._open.pop(name, None)
+        if at is not None:
+            step = self._steps[at]
+            self._steps[at] = replace(
+                step, ended_at=self._wall(), ok=ok, detail=detail or step.detail
+            )
+
+
+def _cut_short(step: Step, wall: Callable[[], float]) -> Step:
+    if step.ended_at is not None:
+        return step
+    return replace(step, ended_at=wall(), ok=False, detail="the launcher ended meanwhile")
+
+
+_WHY = {
+    StopReason.FAILED_START: "what may be left of the start that failed",
+    StopReason.OPERATOR: "an operator asked",
+    StopReason.HUNG: "it hung",
+    StopReason.REMOVED: "the configuration no longer has it",
+}

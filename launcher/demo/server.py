@@ -1,7 +1,7 @@
 """One llama.cpp server as a program of its own: `python -m launcher.demo.server --help`.
 
-What the `process` driver starts in the demo. It knows nothing of the launcher; it ends on
-SIGTERM, and by itself once the process that started it is gone.
+The `process` driver starts it in the demo. It ends on SIGTERM, and by itself once the process
+that started it is gone.
 
 Needs the `demo` extra (xllamacpp).
 """

@@ -1,14 +1,13 @@
-"""What every driver does, and the words it is told and answers in.
+"""What every driver does, and the data that goes in and out.
 
-A driver holds backends: it starts, stops and looks at them. It never decides. Each
+A driver holds backends: it starts, stops and inspects them. It never decides. Each
 instance has a name (`docker@local`, `process@local`) and serves many backends.
-Drivers import `core.types` and `errors` and nothing else of the launcher.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from launcher.core.types import BackendId
@@ -46,13 +45,19 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class ReservedSpec:
-    """A place that is kept for work outside the launcher; nothing is started in it."""
+    """Capacity that is kept for work outside the launcher; nothing is started."""
 
     port: None = None
     stop_grace: float = 0.0
 
 
 DriverSpec = ContainerSpec | ProcessSpec | ReservedSpec
+
+
+def same_start(one: DriverSpec, other: DriverSpec) -> bool:
+    """Whether both start the same thing and reach it in the same way, whatever their
+    `stop_grace`."""
+    return replace(one, stop_grace=0.0) == replace(other, stop_grace=0.0)
 
 
 @dataclass(frozen=True, slots=True)

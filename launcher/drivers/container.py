@@ -24,16 +24,9 @@ from launcher.drivers.base import (
     Observation,
 )
 from launcher.drivers.endpoints import candidates, own_container_ids
-from launcher.drivers.engine import Engine, EngineRefused, Listed
-from launcher.drivers.inspected import (
-    COMPOSE_ONEOFF,
-    COMPOSE_PROJECT,
-    COMPOSE_SERVICE,
-    Container,
-)
+from launcher.drivers.engine import Engine, EngineEvent, EngineRefused, Listed
+from launcher.drivers.inspected import COMPOSE_ONEOFF, COMPOSE_PROJECT, COMPOSE_SERVICE, Container
 from launcher.drivers.output import Frames, Lines, demultiplex, last_lines
-from launcher.drivers.refusals import absent, ambiguous, runs_again, start_failed
-from launcher.drivers.stream import EngineEvent
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
 
@@ -87,7 +80,7 @@ class ContainerDriver:
             del self._printing_since[backend]
 
     async def open(self) -> None:
-        """Connect. An engine that is away is no error here; `watch` tells."""
+        """Connect. An engine that doesn't answer is no error here: `watch` reports it."""
         self._closed.clear()
         await self._engine.open()
         self._own_ids = await asyncio.to_thread(own_container_ids, hostname=socket.gethostname())
@@ -388,3 +381,64 @@ def _check(name: str) -> None:
             "backend_missing",
             f"{name!r} can't be a container's name: letters, digits, `_`, `.` and `-` only.",
         )
+
+
+_ADVICE = (
+    ("port is already allocated", "Stop what holds that port, or drop the container's `ports`."),
+    ("address already in use", "Stop what holds that port, or drop the container's `ports`."),
+    ("could not select device driver", "Install the NVIDIA Container Toolkit on Docker's host."),
+    ("unknown or invalid runtime", "Install that runtime, or recreate the container without it."),
+    ("nvidia-container-cli", "Check the GPU driver on Docker's host (nvidia-smi)."),
+    ("No such image", "Pull or build the image, then recreate the container."),
+    (
+        r"network \S+ not found",
+        "Recreate the container (docker compose up --no-start --force-recreate).",
+    ),
+)
+
+
+def start_failed(name: str, refused: EngineRefused) -> LauncherError:
+    """The error for a start that was refused: the engine's own words, and advice where known."""
+    said = refused.message.strip()[:1000]
+    if refused.status == 404 and "no such container" in said.lower():
+        return LauncherError("backend_missing", f"Container {name!r} was removed just now.")
+    advice = next((text for sign, text in _ADVICE if re.search(sign, said)), "")
+    return LauncherError(
+        "backend_start_failed",
+        f"Docker could not start container {name!r}: {said} {advice}".strip(),
+    )
+
+
+def runs_again(container: Container, times: int) -> str:
+    """Return the message for a container that is started again after each stop."""
+    text = f"Container {container.name!r} was stopped and runs again, {times} times: "
+    if container.restart_policy in ("", "no"):
+        return f"{text}somebody starts it (`docker events` shows when)."
+    return (
+        f"{text}its restart policy is {container.restart_policy!r}, and something starts it. Set "
+        f'the policy to "no" (docker update --restart no {container.name}).'
+    )
+
+
+def absent(name: str) -> LauncherError:
+    """Return the error for a name that no container and no service has."""
+    return LauncherError(
+        "backend_missing",
+        f"There is no container and no compose service named {name!r}: create it "
+        f"(docker compose up --no-start {name}), or correct `container`.",
+    )
+
+
+def ambiguous(name: str, found: Iterable[Listed]) -> LauncherError:
+    them = ", ".join(
+        sorted(
+            f"{one.names[0] if one.names else one.id[:12]} "
+            f"(project {one.labels.get(COMPOSE_PROJECT, '-')})"
+            for one in found
+        )
+    )
+    return LauncherError(
+        "backend_missing",
+        f"More than one container belongs to a compose service {name!r}: {them}. Set "
+        "COMPOSE_PROJECT_NAME, or give the container's own name in `container`.",
+    )

@@ -1,5 +1,5 @@
-"""The connection to one Docker Engine: deadlines, API version, clock, and one translation of
-everything that can go wrong. Knows containers, not backends.
+"""The connection to one Docker Engine: deadlines, API version, clock, event stream, and one
+translation of everything that can go wrong.
 
 aiodocker has no deadlines, keeps to the daemon's newest API version, and its event stream
 ends in silence; so each call here has its own deadline, the version is agreed on at each
@@ -25,7 +25,8 @@ import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
-from launcher.drivers import inspected, stream
+from launcher.drivers import inspected
+from launcher.drivers.inspected import COMPOSE_SERVICE
 from launcher.errors import ConfigError, LauncherError
 
 T = TypeVar("T")
@@ -256,13 +257,13 @@ class Engine:
                 response.close()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[stream.EventStream]:
+    async def events(self) -> AsyncIterator[EventStream]:
         """Connect and follow the container events. Those of the last second before come too:
         the engine answers a moment before it subscribes, and nothing may fall between."""
         await self.connect()
         docker = self._client()
         params = {
-            "filters": json.dumps({"type": ["container"], "event": stream.WANTED}),
+            "filters": json.dumps({"type": ["container"], "event": WANTED}),
             "since": f"{self.now() - 1:.6f}",
         }
         url = f"{docker.docker_host}/{docker.api_version}/events"
@@ -275,7 +276,7 @@ class Engine:
         try:
             if response.status != 200:
                 raise self.away(f"it refuses the event stream ({response.status})")
-            yield stream.EventStream(response.content, ping=self.ping, away=self.away)
+            yield EventStream(response.content, ping=self.ping, away=self.away)
         finally:
             self._followed.discard(response)
             response.close()
@@ -373,3 +374,81 @@ def _tls() -> ssl.SSLContext | None:
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     context.load_cert_chain(str(folder / "cert.pem"), str(folder / "key.pem"))
     return context
+
+
+HEARTBEAT = 10.0
+"""Seconds of silence after which the engine is asked for a sign of life."""
+
+#: The container events that may change the answer to "what runs". Health checks alone
+#: make three `exec_…` events at each interval; those are not asked for.
+WANTED = "create start restart stop die kill oom pause unpause rename destroy health_status".split()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """Something happened to a container."""
+
+    id: str
+    action: str
+    names: frozenset[str]
+    """Its name and, where it was renamed, the old one."""
+    service: str | None
+
+
+class EventStream:
+    """An open  `ping` raises where the engine is away; `away` makes the error for it."""
+
+    def __init__(
+        self,
+        content: aiohttp.StreamReader,
+        *,
+        ping: Callable[[], Awaitable[None]],
+        away: Callable[[str], LauncherError],
+        heartbeat: float | None = None,
+    ) -> None:
+        self._content = content
+        self._ping = ping
+        self._away = away
+        self._heartbeat = HEARTBEAT if heartbeat is None else heartbeat
+        self._buffer = b""
+
+    async def next(self) -> EngineEvent:
+        """The next event. Raises `docker_unavailable` once the stream is broken, or the
+        engine is silent and doesn't answer a ping."""
+        while b"\n" not in self._buffer:
+            self._buffer += await self._more()
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            return parse(json.loads(line))
+        except ValueError as error:
+            raise self._away("the event stream holds something else than events") from error
+
+    async def _more(self) -> bytes:
+        while True:
+            try:
+                # `readany` loses nothing when it is cancelled; `readline` would.
+                async with asyncio.timeout(self._heartbeat):
+                    data = await self._content.readany()
+            except TimeoutError:
+                await self._ping()
+                continue
+            except (aiohttp.ClientError, OSError) as error:
+                raise self._away(f"the event stream broke ({error})") from error
+            if not data:
+                raise self._away("the event stream ended")
+            return data
+
+
+def parse(data: Mapping[str, object]) -> EngineEvent:
+    """One event's JSON; absent fields are fine."""
+    actor = data.get("Actor")
+    actor = actor if isinstance(actor, dict) else {}
+    about = actor.get("Attributes") or {}
+    names = (about.get("name"), about.get("oldName"))
+    return EngineEvent(
+        id=str(actor.get("ID", "")),
+        # `health_status: healthy`, `exec_start: /bin/sh …`
+        action=str(data.get("Action", "")).partition(":")[0],
+        names=frozenset(str(name).removeprefix("/") for name in names if name),
+        service=about.get(COMPOSE_SERVICE),
+    )

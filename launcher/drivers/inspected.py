@@ -1,7 +1,4 @@
-"""The part of the engine's `inspect` answer that the launcher reads, as typed data.
-
-Pure: knows the shape of the Docker Engine API's ContainerInspect and nothing else.
-"""
+"""The part of Docker's ContainerInspect answer that the launcher reads, as typed data."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The driver of reservations: places that nothing of ours runs in.
+"""The driver of reservations: capacity that a lease keeps for work outside the launcher.
 
-A lease on nothing keeps capacity for work outside the launcher. To start it is to have its
-place, to stop it is to give that back, and both are done at once.
+Starting one occupies its needs, stopping it frees them; both are done at once.
 """
 
 from __future__ import annotations

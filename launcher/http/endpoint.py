@@ -1,4 +1,4 @@
-"""Where a backend answers."""
+"""Where a backend answers, and where clients are listened for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a backend answers."""
+    """Where a backend answers, and where clients are listened for."""
 
     host: str = ""
     """Name or address; empty with `unix_path`."""
@@ -31,3 +31,18 @@ class Endpoint:
     def __str__(self) -> str:
         where = f"unix:{self.unix_path}" if self.unix_path else self.authority
         return f"{self.scheme}://{where}{self.base_path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address to listen on."""
+
+    host: str | None = None
+    port: int = 0
+    unix_path: str | None = None
+
+    def __str__(self) -> str:
+        if self.unix_path is not None:
+            return f"unix:{self.unix_path}"
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"

@@ -1,7 +1,8 @@
-"""Requests' bodies on their way to a backend: streamed as they come, or kept.
+"""Requests' bodies on their way to a backend: streamed as they come, or kept; and the model in
+them.
 
-A kept body stands in memory while all kept bodies together fit the budget, else in a
-temporary file without a name. It must not know routes, nor what is looked for in a body.
+A kept body stands in memory while all kept bodies together fit the budget, else in a temporary
+file without a name.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Final, Protocol
 
 import orjson
 
+from launcher.config import MIB
 from launcher.errors import LauncherError
-from launcher.http.exchange import Exchange
-from launcher.proxy.model_scan import JsonScan, Scanner, invalid_json
-from launcher.proxy.plan import RequestBody
+from launcher.http.headers import RequestHead
+from launcher.http.server import Request
+from launcher.proxy.fields import is_json, media_type_of
+from launcher.proxy.json_scan import MOST_KEYS, JsonScan, Scanned, Scanner, invalid_json
+from launcher.proxy.multipart import FormScan, boundary_of
 
 #: What is scanned at once: of the worst JSON that takes two or three milliseconds.
 _SLICE: Final = 4 * 1024
@@ -27,11 +32,47 @@ _BLOCK: Final = 256 * 1024
 #: How long the loop may be held, in seconds, before others get their turn.
 _TURN: Final = 0.002
 #: Up to here a whole parse takes a few milliseconds at most; larger ones are only scanned.
-_PARSED: Final = 256 * 1024
+WHOLE_JSON: Final = 256 * 1024
+#: On a route's own path: JSON up to here is kept, so that it can be looked at and sent again.
+KEPT_JSON: Final = 1 * MIB
+
+#: Bodies that aren't JSON whatever they hold: their model has to stand in the query.
+_NO_JSON: Final = ("audio/", "image/", "video/", "application/octet-stream")
+
+#: Where the one `"model"` of a body has its value.
+_MODEL_VALUE: Final = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
+#: ASCII letters that a key needn't escape: it might spell `model` or `stream` so.
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]", re.IGNORECASE)
 
 
-class Body(RequestBody, Protocol):
-    """A body and what it holds."""
+class Body(Protocol):
+    """A request's body on its way to the backend."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes, where known before it is read; None: chunked."""
+        ...
+
+    @property
+    def replayable(self) -> bool:
+        """At hand from its beginning, as often as needed."""
+        ...
+
+    def rewind(self) -> None:
+        """Begin anew; only where replayable."""
+        ...
+
+    def at_once(self) -> bytes | None:
+        """Return all of it, where it is at hand in memory; else it is for `read`."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end."""
+        ...
+
+    def rename(self, span: tuple[int, int], name: str, *, as_json: bool) -> None:
+        """Send this model name in the place of the bytes at `span`."""
+        ...
 
     def read_up(self) -> None:
         """The response has begun, nothing is sent again: what was read whole is let go."""
@@ -61,13 +102,46 @@ class Budget:
         self.used -= count
 
 
+class NoBody:
+    """The body of a request that has none."""
+
+    length = 0
+    replayable = True
+
+    def rewind(self) -> None:
+        """Nothing to go back over."""
+
+    def at_once(self) -> bytes:
+        """Return nothing."""
+        return b""
+
+    async def read(self) -> bytes:
+        """Return nothing."""
+        return b""
+
+    def rename(self, span: tuple[int, int], name: str, *, as_json: bool) -> None:
+        """There is no model in it."""
+
+    def read_up(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+NO_BODY: Final = NoBody()
+
+
 class StreamedBody:
     """The client's own stream; at hand from its beginning only until the first read."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        head = exchange.head
-        self._length = None if head.chunked else head.content_length or 0
+    def __init__(self, request: Request) -> None:
+        self._exchange = request
+        self._length = None if request.chunked else max(request.content_length, 0)
+
+    def rename(self, span: tuple[int, int], name: str, *, as_json: bool) -> None:
+        """Nobody looks for a model in it."""
+        raise AssertionError("a streamed body holds no known model")
 
     @property
     def length(self) -> int | None:
@@ -98,7 +172,21 @@ class StreamedBody:
 
 
 class KeptBody:
-    """A copy of a body. Filled with `append`, then read, as often as needed."""
+    """A copy of a body. Filled with `take` or `spool`, then read, as often as needed."""
+
+    __slots__ = (
+        "_budget",
+        "_closed",
+        "_file",
+        "_handed",
+        "_held",
+        "_instead",
+        "_next",
+        "_parts",
+        "_pieces",
+        "_span",
+        "_stored",
+    )
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -121,11 +209,6 @@ class KeptBody:
     def __repr__(self) -> str:
         where = "let go" if self._closed else "in a file" if self._file else "in memory"
         return f"<KeptBody {self._stored} bytes {where}>"
-
-    @property
-    def spooled(self) -> bool:
-        """It stands in a temporary file."""
-        return self._file is not None
 
     @property
     def length(self) -> int:
@@ -159,9 +242,11 @@ class KeptBody:
         await asyncio.to_thread(self._file.write, piece)
         self._stored += len(piece)
 
-    def replace(self, span: tuple[int, int], instead: bytes) -> None:
-        """Send other bytes in the place of these; all others stay as they came."""
-        self._span, self._instead = span, instead
+    def rename(self, span: tuple[int, int], name: str, *, as_json: bool) -> None:
+        """Send this model name in the place of the bytes at `span`; all others stay as they
+        came."""
+        self._span = span
+        self._instead = orjson.dumps(name) if as_json else name.encode()
         self._parts = None
 
     def rewind(self) -> None:
@@ -261,14 +346,14 @@ def _read_at(file: IO[bytes], at: int, count: int) -> bytes:
 
 
 async def keep(
-    exchange: Exchange, budget: Budget, limit: int, scanner: Scanner | None = None
+    request: Request, budget: Budget, limit: int, scanner: Scanner | None = None
 ) -> KeptBody:
     """Read the client's body whole, at most `limit` bytes of it, past a scanner.
 
     A declared length over the limit is refused before a byte is read. Raises LauncherError
     `body_too_large` and what the scanner raises. The caller closes the body.
     """
-    length = exchange.head.content_length
+    length = None if request.chunked else request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
     body = KeptBody(budget)
@@ -276,7 +361,7 @@ async def keep(
     turn = loop.time()
     total = 0
     try:
-        while total != length and (piece := await exchange.read()):
+        while total != length and (piece := await request.read()):
             total += len(piece)
             if total > limit:
                 raise _too_large(limit)
@@ -288,7 +373,7 @@ async def keep(
                         turn = loop.time()
             if not body.take(piece):
                 await body.spool(piece)
-        if isinstance(scanner, JsonScan) and total <= _PARSED:
+        if scanner is not None and scanner.is_json and total <= WHOLE_JSON:
             _parse(body.at_once() or await body.whole())
             body.rewind()
     except BaseException:
@@ -298,8 +383,9 @@ async def keep(
     return body
 
 
-async def asks_for_stream(body: KeptBody) -> bool:
-    """Whether a kept JSON body says `"stream": true`; one that can't be read says nothing."""
+async def looks_for_stream(body: KeptBody) -> bool:
+    """Return whether a kept JSON body says `"stream": true`; one that can't be read says
+    nothing."""
     scanner = JsonScan()
     try:
         while piece := await body.read():
@@ -311,6 +397,64 @@ async def asks_for_stream(body: KeptBody) -> bool:
         return False
     finally:
         body.rewind()
+
+
+def media_type(head: RequestHead) -> str:
+    """Return the Content-Type without its parameters, in lower case; empty without one."""
+    return media_type_of(head.get(b"content-type") or b"")
+
+
+def scanner_for(head: RequestHead, *, needed: bool) -> Scanner | None:
+    """Return what finds the model in this request's body; None where it isn't to be read. Raises
+    LauncherError `unsupported_encoding`, `bad_request`."""
+    if not head.has_body:
+        return None
+    media = media_type(head)
+    if media.startswith(_NO_JSON):
+        return None
+    if (head.get(b"content-encoding") or b"identity").strip().lower() != b"identity":
+        if not needed:
+            return None
+        raise LauncherError(
+            "unsupported_encoding",
+            "The body is compressed and its `model` is needed to find the route; send it"
+            " uncompressed, or name the model in the query (`?model=…`), or use the"
+            " route's own path.",
+        )
+    if media != "multipart/form-data":
+        # Whatever it is called: `curl -d` calls JSON a form.
+        return JsonScan() if needed or is_json(media) else None
+    boundary = boundary_of(head.get(b"content-type") or b"")
+    if boundary is None:
+        raise LauncherError("bad_request", "The multipart form's Content-Type has no boundary.")
+    return FormScan(boundary)
+
+
+def model_of(data: bytes, scanner: Scanner) -> Scanned:
+    """Return the model in a whole body. Raises what the scanner raises."""
+    for at in range(0, len(data), _SLICE):
+        scanner.feed(data[at : at + _SLICE])
+    if scanner.is_json:
+        _parse(data)
+    return scanner.finish()
+
+
+def model_of_json(data: bytes) -> Scanned:
+    """Return the model in a whole JSON body of up to WHOLE_JSON bytes, as `model_of` does.
+
+    One parse where `"model"` stands in it just once: a key of the top level then, and no other
+    spelling of it; else the scan decides. Raises LauncherError `invalid_json`.
+    """
+    if data.count(b'"model"') == 1 and not _ESCAPED_LETTER.search(data):
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            document = None
+        if type(document) is dict and len(document) <= MOST_KEYS:
+            model = document.get("model")
+            if type(model) is str and (found := _MODEL_VALUE.search(data)):
+                return Scanned(model, found.span(1), document.get("stream") is True)
+    return model_of(data, JsonScan())
 
 
 def _parse(document: bytes) -> None:

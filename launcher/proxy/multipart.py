@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from launcher.errors import LauncherError
-from launcher.proxy.model_scan import Scanned
+from launcher.proxy.json_scan import Scanned
 
 #: More than any part's head needs, and than any model id has.
 _LONGEST_HEAD: Final = 16 * 1024
@@ -41,6 +41,8 @@ def _broken(why: str) -> LauncherError:
 class FormScan:
     """The state between two pieces. Raises LauncherError `bad_request`."""
 
+    is_json = False
+
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
         # The first delimiter may open the body, without the line end before it.
@@ -67,10 +69,6 @@ class FormScan:
         if not self._over:
             raise _broken("its last delimiter is missing")
         return Scanned(self._model, self._span)
-
-    def encode(self, model: str) -> bytes:
-        """As it is."""
-        return model.encode()
 
     def _advance(self) -> bool:
         """One step; False where more bytes are needed."""

@@ -1,36 +1,42 @@
-"""The launcher's own endpoints, which are asked over a socket pair; and errors.
-
-It must not know routes or backends.
-"""
+"""The launcher's own endpoints, which are asked like a backend that is always up, over socket pairs
+inside of the process."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from typing import Final, Literal, Protocol
 
 from launcher import tasks
-from launcher.errors import LauncherError, render
-from launcher.http.exchange import ClientGone, Exchange, RawHeaders
+from launcher.errors import LauncherError
+from launcher.http.endpoint import Endpoint
+from launcher.http.errors import ClientDisconnected, UpstreamDisconnected
+from launcher.http.headers import STAYS_HERE, RawHeaders
+from launcher.http.server import Request
+from launcher.http.upstream import ResponseHead, Sink, UpstreamConnection
 
-_OWN_HOP: Final = frozenset(
-    b"connection transfer-encoding keep-alive expect x-launcher-peer upgrade".split()
-)
+_ENDPOINT: Final = Endpoint(unix_path="the launcher itself")
+_PEER: Final = b"x-launcher-peer"
 
 
 class OwnPaths(Protocol):
     """Which paths are the launcher's own."""
 
-    def find(self, path: bytes) -> Literal["everywhere", "operators"] | None: ...
+    def find(self, path: bytes) -> Literal["everywhere", "operators"] | None:
+        """Return where it is: at every address, or at operators' alone. None: it isn't."""
+        ...
 
 
 class OwnServer(Protocol):
     """Who answers them."""
 
-    def connect(self) -> socket.socket: ...
+    def connect(self) -> socket.socket:
+        """Return the client's end of a new connection."""
+        ...
 
-    def peer_header(self, peer: str, scheme: str, operators: bool) -> bytes: ...
+    def peer_header(self, peer: str, scheme: str, operators: bool) -> bytes:
+        """Return the value of `X-Launcher-Peer`, which vouches for a client."""
+        ...
 
 
 class Own:
@@ -39,84 +45,142 @@ class Own:
     def __init__(self, paths: OwnPaths, server: OwnServer) -> None:
         self._paths = paths
         self._server = server
+        self._idle: list[UpstreamConnection] = []
 
-    def find(self, exchange: Exchange) -> bool:
-        """Whether the path is one of them, at the address it came in by."""
-        where = self._paths.find(exchange.head.path)
-        return where == "everywhere" or (where == "operators" and exchange.head.operators)
+    def has(self, request: Request) -> bool:
+        """Return whether the path is one of them, at the address it came in by."""
+        where = self._paths.find(request.line.path)
+        return where == "everywhere" or (where == "operators" and request.connection.operators)
 
-    async def answer(self, exchange: Exchange) -> None:
-        """Ask, and send on what is answered."""
-        head = exchange.head
-        reader, writer = await asyncio.open_connection(sock=self._server.connect())
-        pump: asyncio.Task[None] | None = None
+    async def answer(self, request: Request) -> None:
+        """Send a request there, and its response to the client. Raises ClientDisconnected."""
+        connection = await self._connect()
+        relay = _Relay(request, connection)
         try:
-            vouched = self._server.peer_header(head.peer, head.scheme, head.operators)
-            lines = [
-                b"%b %b HTTP/1.1" % (head.method.encode(), _target(exchange)),
-                *(b"%b: %b" % one for one in head.headers if one[0].lower() not in _OWN_HOP),
-                b"X-Launcher-Peer: " + vouched,
-            ]
-            if not head.host:
-                lines.append(b"Host:")
-            if head.chunked:
-                lines.append(b"Transfer-Encoding: chunked")
-            writer.write(b"\r\n".join([*lines, b"", b""]))
-            if head.has_body:
-                pump = tasks.spawn(_pump(exchange, writer), name="body of an own request")
-            await _answer(exchange, reader)
+            connection.begin(relay, request.line.method)
+            connection.send(self._head(request))
+            if request.chunked or request.content_length > 0:
+                connection.sending = True
+                if not request.expects_continue:
+                    relay.upload()
+            await relay.done
+        except BaseException:
+            connection.drop()
+            raise
         finally:
-            await tasks.cancel(pump)
-            writer.close()
+            await tasks.cancel(relay.uploading)
+        if connection.reusable:
+            connection.rest(asyncio.get_running_loop().time())
+            self._idle.append(connection)
+        else:
+            connection.drop()
+
+    async def _connect(self) -> UpstreamConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+        loop = asyncio.get_running_loop()
+        sock = self._server.connect()
+        _, made = await loop.create_connection(lambda: UpstreamConnection(_ENDPOINT), sock=sock)
+        return made
+
+    def _head(self, request: Request) -> bytes:
+        client = request.connection
+        line = request.line
+        target = line.path if line.query is None else b"%b?%b" % (line.path, line.query)
+        vouched = self._server.peer_header(client.peer, client.scheme, client.operators)
+        lines = [
+            b"%b %b HTTP/1.1" % (line.method.encode(), target),
+            b"Host: " + request.host,
+            *(
+                field.line
+                for field in request.fields
+                if not field.flags & STAYS_HERE and field.lower != _PEER
+            ),
+            b"X-Launcher-Peer: " + vouched,
+        ]
+        if request.expects_continue:
+            lines.append(b"Expect: 100-continue")
+        if request.upgrade is not None:
+            lines.append(b"Upgrade: " + request.upgrade)
+        if request.chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif request.content_length >= 0:
+            lines.append(b"Content-Length: %d" % request.content_length)
+        return b"\r\n".join([*lines, b"", b""])
 
 
-def _target(exchange: Exchange) -> bytes:
-    query = exchange.head.query
-    return exchange.head.path + (b"" if query is None else b"?" + query)
+class _Relay:
+    """Hands a response on to the client."""
+
+    def __init__(self, request: Request, connection: UpstreamConnection) -> None:
+        self._request = request
+        self._connection = connection
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.uploading: asyncio.Task[None] | None = None
+
+    def upload(self) -> None:
+        """Begin to read and send the body."""
+        self.uploading = tasks.spawn(_send_body(self._request, self._connection), name="upload")
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """It is the 100 Continue: the client gets one when its body is read."""
+        if self.uploading is None and self._connection.sending:
+            self.upload()
+
+    def on_head(self, head: ResponseHead) -> Sink:
+        """Send the head on; the body follows it."""
+        lines = [head.first, *head.lines]
+        self._request.start_lines(head.status, lines, head.length, dated=head.dated)
+        self._request.source = self._connection
+        if self._request.connection.writing_paused:
+            self._connection.pause_reading()
+        return self._request
+
+    def on_complete(self) -> None:
+        """End the client's response."""
+        self._request.source = None
+        try:
+            self._request.end()
+        except ClientDisconnected as error:
+            self._settle(error)
+        else:
+            self._settle(None)
+
+    def on_failed(self, error: Exception) -> None:
+        """The response isn't whole: the client must be able to tell."""
+        self._request.source = None
+        self._settle(error)
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
 
 
-async def _pump(exchange: Exchange, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError, LauncherError):
-        while piece := await exchange.read():
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if exchange.head.chunked else piece)
-            await writer.drain()
-        if exchange.head.chunked:
-            writer.write(b"0\r\n\r\n")
-
-
-async def _answer(exchange: Exchange, reader: asyncio.StreamReader) -> None:
-    first, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-    _, status, reason = first.split(b" ", 2)
-    pairs = [line.split(b": ", 1) for line in lines if line]
-    fields = {name.lower(): value for name, value in pairs}
-    headers = tuple((n, v) for n, v in pairs if n.lower() not in _OWN_HOP)
-    await exchange.respond(int(status), reason, headers)
+async def _send_body(request: Request, connection: UpstreamConnection) -> None:
     try:
-        if exchange.head.method == "HEAD":
-            pass
-        elif fields.get(b"transfer-encoding") == b"chunked":
-            while size := int(await reader.readuntil(b"\r\n"), 16):
-                await exchange.write((await reader.readexactly(size + 2))[:-2])
-        elif length := int(fields.get(b"content-length", b"0")):
-            await exchange.write(await reader.readexactly(length))
-    except asyncio.IncompleteReadError:
-        raise ClientGone("cut") from None
-    await exchange.finish()
-
-
-async def send_error(
-    exchange: Exchange, error: LauncherError, *, show_detail: bool, more: RawHeaders = ()
-) -> None:
-    """Answer with an error in the OpenAI envelope."""
-    status, reason, headers, body = render(error, show_detail=show_detail)
-    await send(exchange, status, reason, headers + more, body)
+        while piece := await request.read():
+            connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece)
+            await connection.drain()
+        if request.chunked:
+            connection.send(b"0\r\n\r\n")
+        connection.sending = False
+    except (UpstreamDisconnected, ClientDisconnected):
+        return  # whoever waits for the response learns of it
+    except LauncherError as error:
+        connection.fail(error)
 
 
 async def send(
-    exchange: Exchange, status: int, reason: bytes, headers: RawHeaders, body: bytes
+    request: Request, status: int, reason: bytes, headers: RawHeaders, body: bytes
 ) -> None:
-    """A whole answer; its headers say the body's length, which HEAD is told and not sent."""
-    await exchange.respond(status, reason, headers)
-    if exchange.head.method != "HEAD" and body:
-        await exchange.write(body)
-    await exchange.finish()
+    """Send a whole answer; its headers say the body's length, which HEAD is told and not sent."""
+    await request.respond(status, reason, headers)
+    if request.head.method != "HEAD" and body:
+        await request.write(body)
+    await request.finish()

@@ -1,9 +1,11 @@
-"""What a browser is shown that opens a page of a backend which isn't up: a page that waits.
+"""What a client sees while it waits: a page in a browser, comments in an event stream.
 
-It keeps the visitor's place in the queue, tells how far things are, and goes on to what was
+The page keeps the visitor's place in the queue, tells how far things are, and goes on to what was
 asked for by itself. There is one place for each client and route, so that a reload keeps it;
 it lasts for as long as a page follows it, and a moment longer. Nothing else is ever answered
-here: who doesn't ask for a page waits as before. It must not know how backends are started.
+here: who doesn't ask for a page waits as before.
+
+The comments are for a client that waits for a stream, so that its read timeout doesn't fire.
 """
 
 from __future__ import annotations
@@ -15,21 +17,24 @@ import html
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from string import Template
-from typing import Final
+from typing import Any, Final, Protocol
 
 import orjson
 
 from launcher.core.types import BackendId
-from launcher.errors import LauncherError, retry_after
-from launcher.http.exchange import Exchange, RawHeaders, RequestHead
+from launcher.errors import LauncherError, error_type, retry_after
+from launcher.http.headers import RawHeaders, RequestHead
+from launcher.http.server import NO_BODY, Request
+from launcher.http.upstream import ResponseHead
 from launcher.proxy.own import send
-from launcher.proxy.resolved import Resolved
+from launcher.proxy.router import Destination
 from launcher.runtime.admission import Admission, Grant, Progress
-from launcher.telemetry.record import ExchangeRecord
+from launcher.telemetry.record import Outcome
 
 UI: Final = Path(__file__).resolve().parent.parent / "ui" / "waiting"
 
@@ -52,12 +57,20 @@ _Key = tuple[str, str, tuple[BackendId, ...]]
 """The client, the route, and where it leads."""
 
 
+class Record(Protocol):
+    """What is noted of the answer to a browser."""
+
+    request: Request
+    status: int
+    code: str
+    outcome: Outcome
+
+
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A browser that is to be shown something."""
 
-    exchange: Exchange
-    record: ExchangeRecord
+    record: Record
     route: str
     """The route's name."""
     backends: tuple[BackendId, ...]
@@ -66,6 +79,11 @@ class Guest:
     """May see what is for operators."""
     elsewhere: Callable[[], object]
     """True where it leads to others by now: there has been a reload."""
+
+    @property
+    def exchange(self) -> Request:
+        """The browser's request."""
+        return self.record.request
 
     def may_go_on(self, error: LauncherError) -> bool:
         """What it waited for is no longer configured, and the route is."""
@@ -139,7 +157,7 @@ class WaitingRoom:
 
     async def _send(self, guest: Guest, status: int, body: bytes, more: RawHeaders = ()) -> None:
         record = guest.record
-        record.status, record.response_bytes = status, len(body)
+        record.status = status
         length = (b"Content-Length", b"%d" % len(body))
         headers = (*_HEADERS, (b"Content-Security-Policy", _policy()), length, *more)
         await send(guest.exchange, status, HTTPStatus(status).phrase.encode(), headers, body)
@@ -152,7 +170,6 @@ class WaitingRoom:
         while True:
             line = await self._line(guest, place)
             await exchange.write(line)
-            record.response_bytes += len(line)
             try:
                 async with asyncio.timeout(EVERY):
                     await place.admission.granted()
@@ -209,7 +226,7 @@ class _Place:
         self._held.close()
 
 
-def opens_a_page(head: RequestHead, found: Resolved) -> bool:
+def opens_a_page(head: RequestHead, found: Destination) -> bool:
     """Whether somebody looks at what comes: a browser that goes to an address, or the waiting
     page itself. Asked only where there is something to wait for."""
     if head.method != "GET" or head.upgrade is not None or found.asked or head.has_body:
@@ -307,3 +324,186 @@ def _policy() -> bytes:
 
 def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# -- comments in an event stream ------------------------------------------------------------
+
+#: Seconds between two comments, at most.
+INTERVAL: Final = 10.0
+
+_COMMENTS_HEAD: Final = (
+    (b"Content-Type", b"text/event-stream; charset=utf-8"),
+    (b"Cache-Control", b"no-cache"),
+    # nginx collects a response before it hands it on, unless told.
+    (b"X-Accel-Buffering", b"no"),
+)
+
+#: How much of an answer that isn't a stream is kept for the error event.
+_LONGEST: Final = 64 * 1024
+
+_ANTHROPIC_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+class Dialect(Enum):
+    """How an API spells an error in the middle of a stream."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"
+    ANTHROPIC = "anthropic"
+
+
+def dialect_of(path: bytes) -> Dialect:
+    """By the backend's path."""
+    if path.endswith(b"/messages"):
+        return Dialect.ANTHROPIC
+    if path.endswith(b"/responses"):
+        return Dialect.RESPONSES
+    return Dialect.OPENAI
+
+
+def comment(progress: Progress, name: str) -> bytes:
+    """One SSE comment for a person who reads along; `name` is what they asked for."""
+    match progress.phase:
+        case "starting":
+            text = f"starting {name}"
+        case "queued":
+            text = f"queued for {name}"
+        case phase:
+            text = f"{name}: {phase}"
+    forecast = progress.forecast
+    if forecast is None:
+        text += f", {progress.waited:.0f} s"
+    elif progress.phase == "starting":
+        whole = progress.waited + forecast.seconds
+        text += f", {progress.waited:.0f} s of about {whole:.0f} s (± {forecast.spread:.0f} s)"
+    else:
+        text += f", place {forecast.place}, about {forecast.seconds:.0f} s"
+        text += f" (± {forecast.spread:.0f} s)"
+    # A line end would begin something that isn't a comment.
+    return b": %b\n\n" % " ".join(text.split()).encode("utf-8", "replace")
+
+
+def error_event(status: int, body: bytes, dialect: Dialect) -> bytes:
+    """An answer that isn't a stream, as one event. An error that the answer holds keeps its
+    own fields; of any other answer a short piece is shown."""
+    error = _error_in(body)
+    if error is None:
+        shown = body[:500].decode("utf-8", "replace").strip()
+        message = f"The backend answered {status} and no event stream"
+        error = {"message": f"{message}: {shown}" if shown else f"{message}."}
+    if not isinstance(error.get("message"), str):
+        error["message"] = f"The backend answered {status}."
+    match dialect:
+        case Dialect.OPENAI:
+            error.setdefault("type", error_type(status))
+            error.setdefault("code", status)
+            error.setdefault("param", None)
+            return b"data: %b\n\n" % orjson.dumps({"error": error})
+        case Dialect.RESPONSES:
+            event = {
+                "type": "error",
+                "code": str(error.get("code") or error_type(status)),
+                "message": error["message"],
+                "param": error.get("param"),
+                "sequence_number": 0,
+            }
+        case Dialect.ANTHROPIC:
+            kind = _ANTHROPIC_TYPES.get(status, "api_error")
+            event = {"type": "error", "error": {"type": kind, "message": error["message"]}}
+    return b"event: error\ndata: %b\n\n" % orjson.dumps(event)
+
+
+# The fields are the backend's own and go on as they are.
+def _error_in(body: bytes) -> dict[str, Any] | None:
+    """What an answer in one of the usual envelopes says, or None."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(answer, dict):
+        return None
+    match answer.get("error"):
+        case dict() as error:
+            return error
+        case str() as message:
+            return {"message": message}
+        case _:
+            pass
+    for key in ("message", "detail"):
+        if isinstance(answer.get(key), str):
+            return {"message": answer[key]}
+    return None
+
+
+class Heartbeat:
+    """The response of a client that waits for a stream, which may begin before there is an answer.
+    Once the first comment is out it is an event stream: whatever comes next that isn't one becomes
+    a single error event in the dialect of the API that was asked."""
+
+    framing = NO_BODY
+    """Nothing is passed on as it came: see `http.upstream.Sink`."""
+
+    def __init__(self, request: Request, dialect: Dialect) -> None:
+        self._request = request
+        self._dialect = dialect
+        self.begun = False
+        """A comment is out."""
+        self.responded = False
+        """A final head came for this exchange; comments don't count."""
+        self._status = 0
+        self._instead: bytearray | None = None
+        """What is collected of an answer that isn't an event stream."""
+
+    async def beat(self, text: bytes, *, cold: bool) -> None:
+        """Write a comment; the first one begins the response."""
+        if not self.begun:
+            self.begun = True
+            more = ((b"X-Launcher-Cold-Start", b"1"),) if cold else ()
+            self._request.start(200, b"OK", _COMMENTS_HEAD + more)
+        await self._request.write(text)
+
+    def take_head(self, head: ResponseHead) -> None:
+        """The final head came: dropped, since the response has begun."""
+        self.responded = True
+        self._status = head.status
+        if not _is_stream(head):
+            self._instead = bytearray()
+
+    def push(self, data: bytes) -> bool:
+        """Take a piece of the body."""
+        if self._instead is None:
+            return self._request.push(data)
+        self._instead += data[: _LONGEST - len(self._instead)]
+        return True
+
+    def push_chunks(self, data: bytes, payload: int) -> None:
+        """Never asked for: see `framing`."""
+        raise AssertionError("a heartbeat's body is taken apart")
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def tell(self, status: int, body: bytes) -> None:
+        """The answer is an error of our own."""
+        self.responded = True
+        self._request.push(error_event(status, body, self._dialect))
+
+    def end(self) -> None:
+        """The answer is whole; what was collected goes out as one event."""
+        if self._instead is not None:
+            self.tell(self._status, bytes(self._instead))
+
+
+def _is_stream(head: ResponseHead) -> bool:
+    """Whether a response can go on where the comments ended: bytes of an event stream."""
+    kind = head.value_of(b"content-type: ").partition(b";")[0].strip().lower()
+    coding = head.value_of(b"content-encoding: ").strip().lower()
+    return head.status == 200 and kind == b"text/event-stream" and coding in (b"", b"identity")

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from launcher.config import PRIORITIES, WAKES
 from launcher.core.types import Priority, Wake
 from launcher.errors import LauncherError
-from launcher.http.exchange import RequestHead
+from launcher.http.headers import RequestHead
 
 PRIORITY_HEADER: Final = b"x-launcher-priority"
 WAKE_HEADER: Final = b"x-launcher-wake"

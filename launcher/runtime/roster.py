@@ -12,7 +12,7 @@ from dataclasses import replace
 from launcher.config import BackendConfig, Health
 from launcher.core.events import SpecsChanged
 from launcher.core.types import BackendId, BackendSpec, Estimates, Needs, Snapshot
-from launcher.drivers.base import Driver, DriverSpec, ReservedSpec
+from launcher.drivers.base import Driver, DriverSpec, ReservedSpec, same_start
 from launcher.drivers.reserved import ReservedDriver
 from launcher.runtime.held import Held
 from launcher.runtime.specs import spec_of
@@ -183,9 +183,3 @@ class Roster:
                     self.drivers.append(driver)
         for driver in self.drivers:
             self.configure(driver)
-
-
-def same_start(one: DriverSpec, other: DriverSpec) -> bool:
-    """Whether the same thing is started and reached in the same way; how long a stop may take
-    is no part of that."""
-    return replace(one, stop_grace=0.0) == replace(other, stop_grace=0.0)

@@ -1,2 +1,2 @@
-"""`launcher simulate`: the scheduler on a virtual clock, with models that take their time and
-requests that come as a trace or a generator says. Nothing here decides anything."""
+"""`launcher simulate`: the product's scheduler on a virtual clock, with simulated models and
+requests from a trace or a generator."""

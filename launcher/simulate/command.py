@@ -155,9 +155,8 @@ def simulate(
       launcher simulate yesterday.csv --capacity vram=24 --needs vram=9 --json
     """
     from launcher.core.policy import POLICIES
-    from launcher.simulate.accuracy import AGES
-    from launcher.simulate.assemble import OptionError, Wanted, assemble, duration_of
-    from launcher.simulate.measure import measure
+    from launcher.simulate.measure import AGES, measure
+    from launcher.simulate.options import OptionError, Wanted, assemble, duration_of
 
     wanted = Wanted(
         trace=trace,

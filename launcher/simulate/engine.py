@@ -1,6 +1,6 @@
 """The discrete-event loop: the product's own `Scheduler` on a virtual clock.
 
-It plays the dispatcher and the drivers as plainly as can be: a Start becomes Started after
+It stands in for the dispatcher and the drivers: a Start becomes Started after
 the model's start time, a Stop becomes Stopped, a Grant becomes Released after the request's
 service time, a WakeAt becomes a Tick. Every decision is the scheduler's.
 """
@@ -38,7 +38,7 @@ from launcher.core.types import (
 )
 from launcher.simulate.workload import Workload
 
-#: What stands in the heap of things to come.
+#: Kinds of events in the heap.
 _RELEASE, _STARTED, _STOPPED, _ASK, _LOOK = range(5)
 #: Ticks without any progress of time after which the scheduler is taken to be stuck.
 _MOST_TICKS = 10_000
@@ -72,8 +72,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """What was forecast of a queued request that had waited for `age` seconds by then: that it
-    would wait `seconds` more, give or take `spread`."""
+    """A forecast for a queued request that had waited `age` seconds: `seconds` more ± `spread`."""
 
     request: int
     age: float

@@ -1,7 +1,4 @@
-"""The state file's tables, as numbered steps from nothing to what this launcher knows.
-
-What stands in a table's columns is for whoever keeps it to say (`launcher.state.tables`).
-"""
+"""The state file's tables, as numbered steps from nothing to what this launcher knows."""
 
 from __future__ import annotations
 

@@ -1,56 +1,119 @@
-"""The state file: one writer, on a thread of its own, so that no disk ever blocks the loop.
+"""The state file (SQLite): one writer on a thread of its own, so that no disk blocks the loop.
 
-Nothing here is needed to serve a request. A file that is missing, corrupt, too new or not
-writable is said out loud, and the launcher runs on with what it knows itself.
+No request needs it. A file that is missing, corrupt, too new or not writable is logged as an
+error, and the launcher runs on with what it knows itself.
 
 A write is in the file (and synced: `synchronous = FULL` on a write-ahead log, one sync for a
-batch) when `durable` says so; whoever tells a client of something that must outlive a SIGKILL
-waits for that first. What nobody waits for follows within `LAG`, in batches.
+batch) once `durable` has returned True; whoever tells a client of something that must outlive a
+SIGKILL waits for that first. Other writes follow within `LAG`, in batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from launcher.state.migrations import NewerFileError, migrate
-from launcher.state.tables import Table
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K", str, int)
 R = TypeVar("R")
 
-#: Seconds by which a write that nobody waits for may follow.
+#: Seconds by which a write that nobody waits for may be delayed.
 LAG = 0.25
 
-#: Seconds that somebody waits for a write, the end of the process included.
+#: Seconds that `durable` and `close` wait for a write.
 PATIENCE = 5.0
 
 #: Seconds that a write waits for another program that holds the file.
 LOCK_TIMEOUT = 3.0
 
-#: Rows that wait for a file that can't be written; the oldest are given up beyond that.
+#: Most rows that wait for a file that can't be written; beyond that the oldest are dropped.
 MOST_PENDING = 10_000
 
-#: Primary codes of errors that say the file is no good.
+#: Primary codes of errors that say that the file is damaged.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _FORGETFUL = "leases, drains, decisions and measured times will not outlive this run"
 
+#: Where a container keeps its state, if it may.
+CONTAINER_DIR = Path("/var/lib/launcher")
+
+#: The value of one column in one row.
+Cell = str | int | float | None
+
 _Pending = dict[tuple[str, str | int], tuple[str, tuple[Any, ...]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Table(Generic[K, R]):
+    """A table of the state file: its first column is the key, the others hold a record."""
+
+    name: str
+    columns: tuple[str, ...]
+    cells_of: Callable[[R], tuple[Cell, ...]]
+    """The cells after the key."""
+    record_of: Callable[..., R]
+    """Called with the key and the cells after it. Raises ValueError, TypeError or KeyError for what
+    it can't make sense of."""
+
+    @property
+    def select(self) -> str:
+        """SQL that reads all of it, in the order of the keys."""
+        return f"SELECT {', '.join(self.columns)} FROM {self.name} ORDER BY {self.columns[0]}"
+
+    @property
+    def insert(self) -> str:
+        """SQL that writes a row in place of an older one."""
+        holders = ", ".join("?" for _ in self.columns)
+        return f"INSERT OR REPLACE INTO {self.name} ({', '.join(self.columns)}) VALUES ({holders})"
+
+    @property
+    def delete(self) -> str:
+        """SQL that deletes a key."""
+        return f"DELETE FROM {self.name} WHERE {self.columns[0]} = ?"
+
+    def records(self, rows: Iterable[tuple[K, *tuple[Cell, ...]]]) -> dict[K, R]:
+        """Return the records of these rows; those that can't be read are left out and logged."""
+        found: dict[K, R] = {}
+        for key, *cells in rows:
+            try:
+                found[key] = self.record_of(key, *cells)
+            except (ValueError, TypeError, KeyError) as error:
+                log.error("the state file's %s has a bad row %r: %s", self.name, key, error)
+        return found
+
+
+def path_for(state_file: str | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the file to use: as configured, None for "", else `launcher.db` in the user's state
+    directory (in a container in /var/lib/launcher, where that is writable)."""
+    if state_file is not None:
+        return Path(state_file).expanduser() if state_file else None
+    contained = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+    if contained and os.access(CONTAINER_DIR, os.W_OK):
+        return CONTAINER_DIR / "launcher.db"
+    home = environ.get("XDG_STATE_HOME", "")
+    if not home.startswith("/"):  # the XDG specification: a relative path is to be ignored
+        try:
+            home = str(Path.home() / ".local" / "state")
+        except RuntimeError:
+            return None
+    return Path(home) / "launcher" / "launcher.db"
+
+
 class StateStore:
-    """What was kept, and what is to be kept. Use `await StateStore.open(path, tables)`.
+    """The state file, open for reading and writing. Use `await StateStore.open(path, tables)`.
 
     `put` and `drop` return at once; of several values for one key only the newest is written.
     """
@@ -83,30 +146,30 @@ class StateStore:
 
     @property
     def kept(self) -> bool:
-        """Whether what is put now will outlive this run, as far as anybody can tell."""
+        """Whether what is put now outlives this run, as far as is known."""
         return self._db is not None and not self._failing
 
     @property
     def lost(self) -> bool:
-        """Earlier runs may have kept what this one can't read: the file is another's, was set
-        aside, or there is none."""
+        """Whether records of earlier runs may be unreadable: the file is too new, was set aside, or
+        there is none."""
         return self._lost
 
     def loaded(self, table: Table[K, R]) -> dict[K, R]:
-        """What earlier runs kept, in the order of the keys."""
+        """Return the records of earlier runs, in the order of the keys."""
         return dict(self._loaded.get(table.name, {}))
 
     def put(self, table: Table[K, R], key: K, record: R) -> None:
-        """Keep a record in the place of what had that key."""
+        """Save a record under a key."""
         self._save(table.name, key, table.insert, (key, *table.cells_of(record)))
 
     def drop(self, table: Table[K, R], key: K) -> None:
-        """Keep it no longer."""
+        """Delete a record."""
         self._save(table.name, key, table.delete, (key,))
 
     async def durable(self) -> bool:
-        """Wait until what was put before is on the disk. False where it isn't to be had, which
-        has been said out loud: whoever asks goes on."""
+        """Wait until what was put before is on the disk. False where it can't be written, which has
+        been logged: the caller goes on."""
         if self._thread is None:
             return False
         self._hurry.set()

@@ -1,284 +1,236 @@
-"""What Prometheus is told. A registry of its own; every label value comes from the configuration.
+"""Everything that Prometheus may scrape, rendered from plain numbers when it does.
 
-The objects are built from the table in `metrics_table.py`.
-Counters and histograms are fed by facts and exchanges; gauges of the scheduler's state are
-read from a snapshot when somebody scrapes. Nothing here starts a backend or decides anything.
+Each metric of `metrics_table` is exported; every label value comes from the configuration.
 """
 
 from __future__ import annotations
 
 import asyncio
 import platform
-from collections import Counter as Counted
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from itertools import accumulate
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from launcher import __version__
 from launcher.config import LauncherConfig
 from launcher.core.effects import Reject
-from launcher.core.types import BackendId, BackendState, Snapshot, StopReason
-from launcher.telemetry.facts import Fact, Granted, StartEnded, StopBegan, StopEnded, StopStuck
-from launcher.telemetry.metrics_table import METRICS, NO_ROUTE, OWN_ROUTE, MetricSpec
-from launcher.telemetry.record import ExchangeRecord
-
-M = TypeVar("M", Counter, Gauge, Histogram)
-
-_SPECS = {spec.name: spec for spec in METRICS}
-
-
-class _Route:
-    """The children of one route's labels, bound once."""
-
-    def __init__(self, metrics: Metrics, route: str) -> None:
-        self.route = route
-        self._requests = metrics.counter("launcher_requests_total")
-        self._by_code: dict[int, Counter] = {}
-        self.duration = metrics.histogram("launcher_request_duration_seconds").labels(route)
-        self.first_byte = metrics.histogram("launcher_time_to_first_byte_seconds").labels(route)
-        self.in_flight = metrics.gauge("launcher_requests_in_flight").labels(route)
-        self.request_bytes = metrics.counter("launcher_request_bytes_total").labels(route)
-        self.response_bytes = metrics.counter("launcher_response_bytes_total").labels(route)
-        self.aborted = metrics.counter("launcher_aborted_total").labels(route)
-        self.retries = metrics.counter("launcher_retries_total").labels(route)
-        self.cold = metrics.counter("launcher_cold_requests_total").labels(route)
-
-    def requests(self, status: int) -> Counter:
-        """The counter of one status. A backend may answer with any three digits; what isn't
-        a status by RFC 9110 §15 shares one label."""
-        found = self._by_code.get(status)
-        if found is None:
-            code = str(status) if 100 <= status <= 599 else "invalid"
-            found = self._by_code[status] = self._requests.labels(self.route, code)
-        return found
-
-
-class _Backend:
-    """The children of one backend's labels, bound once."""
-
-    def __init__(self, metrics: Metrics, backend: str) -> None:
-        self.queue_wait = metrics.histogram("launcher_queue_wait_seconds").labels(backend)
-        self.start_duration = metrics.histogram("launcher_start_duration_seconds").labels(backend)
-        self.stop_duration = metrics.histogram("launcher_stop_duration_seconds").labels(backend)
-        self.stop_failures = metrics.counter("launcher_stop_failures_total").labels(backend)
-        starts = metrics.counter("launcher_starts_total")
-        adoptions = metrics.counter("launcher_adoptions_total")
-        stops = metrics.counter("launcher_stops_total")
-        outcomes = ("ready", "failed", "cancelled")
-        self.starts = {outcome: starts.labels(backend, outcome) for outcome in outcomes}
-        self.adoptions = {outcome: adoptions.labels(backend, outcome) for outcome in outcomes}
-        self.stops = {reason: stops.labels(backend, reason.value) for reason in StopReason}
-
-
-class _AtScrape(Collector):
-    """Gauges read from the scheduler's snapshot, which is taken before they are asked for."""
-
-    def __init__(self) -> None:
-        self.snapshot: Snapshot | None = None
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        snapshot = self.snapshot
-        if snapshot is None:
-            return
-        depth = _family("launcher_queue_depth")
-        in_flight = _family("launcher_backend_in_flight")
-        reachable = _family("launcher_backend_reachable")
-        state = _family("launcher_backend_state")
-        for backend in snapshot.backends.values():
-            depth.add_metric([backend.id], backend.queued)
-            in_flight.add_metric([backend.id], backend.in_flight)
-            reachable.add_metric([backend.id], float(backend.reachable))
-            for each in BackendState:
-                state.add_metric([backend.id, each.value], float(backend.state is each))
-        capacity = _family("launcher_capacity")
-        used = _family("launcher_used")
-        occupied = dict(snapshot.used)
-        for resource, units in snapshot.capacity:
-            capacity.add_metric([resource], units)
-            used.add_metric([resource], occupied.get(resource, 0))
-        yield from (depth, in_flight, reachable, state, capacity, used)
-
-
-def _family(name: str) -> GaugeMetricFamily:
-    spec = _SPECS[name]
-    return GaugeMetricFamily(name, spec.help, labels=spec.labels)
-
-
-_SCRAPED = frozenset(
-    {
-        "launcher_queue_depth",
-        "launcher_backend_in_flight",
-        "launcher_backend_reachable",
-        "launcher_backend_state",
-        "launcher_capacity",
-        "launcher_used",
-    }
+from launcher.core.types import BackendId, BackendState, Snapshot
+from launcher.telemetry.facts import (
+    Fact,
+    Granted,
+    GrantedAtOnce,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
 )
+from launcher.telemetry.metrics_table import METRICS, MetricSpec
+from launcher.telemetry.numbers import BackendNumbers, Histogram, RouteNumbers
+
+Labelled = tuple[tuple[str, ...], float | Histogram]
+"""The values of a metric's labels, in the table's order, and what it stands at."""
 
 
-class Metrics:
-    """The registry and its recorder.
+class Metrics(Collector):
+    """The registry, and the numbers of the backends. A listener to the facts.
 
-    `fact` listens to `Narrator`; `exchange_started` and `exchange_ended` to the
-    proxy's handler. `snapshot` is asked at each scrape.
+    At each scrape `snapshot` is asked for the scheduler's state and `routes` for the numbers
+    of each route, by its label.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self, config: LauncherConfig, snapshot: Callable[[], Snapshot]) -> None:
-        # Without this every counter and histogram brings a `_created` series along.
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        self._snapshot = snapshot
-        self._made: dict[str, Counter | Gauge | Histogram] = {}
-        for spec in METRICS:
-            if spec.name not in _SCRAPED:
-                self._made[spec.name] = self._make(spec)
-        self._at_scrape = _AtScrape()
-        self.registry.register(self._at_scrape)
-        ProcessCollector(registry=self.registry)
-        self.gauge("launcher_build_info").labels(__version__, platform.python_version()).set(1)
-        self._swaps = self.counter("launcher_swaps_total")
-        self._rejects = self.counter("launcher_rejects_total")
-        self._rejected: dict[tuple[BackendId, str], Counter] = {}
-        self._routes = {OWN_ROUTE: _Route(self, OWN_ROUTE), "": _Route(self, NO_ROUTE)}
-        self._backends: dict[BackendId, _Backend] = {}
+    def __init__(
+        self,
+        config: LauncherConfig,
+        snapshot: Callable[[], Snapshot],
+        routes: Callable[[], Mapping[str, RouteNumbers]] = dict,
+    ) -> None:
+        self._ask_snapshot = snapshot
+        self._ask_routes = routes
+        self._swaps = 0
+        self._backends: dict[BackendId, BackendNumbers] = {}
         self.reconfigure(config)
-        self._flying: dict[int, _Route] = {}
+        self._snapshot: Snapshot | None = None
+        self._routes: Mapping[str, RouteNumbers] = {}
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
 
     def reconfigure(self, config: LauncherConfig) -> None:
-        """Count for these routes and backends from now on; those of others are dropped."""
-        routes = {route.name for route in config.routes}
-        for name in self._routes.keys() - routes - {OWN_ROUTE, ""}:
-            del self._routes[name]
-            self._drop("route", name)
-        for name in sorted(routes - self._routes.keys()):
-            self._routes[name] = _Route(self, name)
-        backends = {one.id for one in config.backends}
-        for backend in self._backends.keys() - backends:
-            del self._backends[backend]
-            self._rejected = {key: one for key, one in self._rejected.items() if key[0] != backend}
-            self._drop("backend", backend)
-        for backend in sorted(backends - self._backends.keys()):
-            self._backends[backend] = _Backend(self, backend)
-
-    def _drop(self, label: str, value: str) -> None:
-        for spec in METRICS:
-            if label in spec.labels and spec.name in self._made:
-                self._made[spec.name].remove_by_labels({label: value})
-
-    def _make(self, spec: MetricSpec) -> Counter | Gauge | Histogram:
-        if spec.type == "counter":
-            return Counter(spec.name, spec.help, spec.labels, registry=self.registry)
-        if spec.type == "gauge":
-            return Gauge(spec.name, spec.help, spec.labels, registry=self.registry)
-        return Histogram(
-            spec.name, spec.help, spec.labels, registry=self.registry, buckets=spec.buckets
-        )
-
-    def counter(self, name: str) -> Counter:
-        """A counter of the table by name; KeyError or TypeError for anything else."""
-        return _of(Counter, self._made[name])
-
-    def gauge(self, name: str) -> Gauge:
-        """A gauge of the table by name; KeyError or TypeError for anything else."""
-        return _of(Gauge, self._made[name])
-
-    def histogram(self, name: str) -> Histogram:
-        """A histogram of the table by name; KeyError or TypeError for anything else."""
-        return _of(Histogram, self._made[name])
+        """Count for these backends from now on; the numbers of others are dropped."""
+        known = self._backends
+        self._backends = {
+            id: known.get(id) or BackendNumbers()
+            for id in sorted(one.id for one in config.backends)
+        }
 
     # -- what happens ---------------------------------------------------------------------
 
-    def exchange_started(self, record: ExchangeRecord) -> None:
-        """An exchange whose route is known begins."""
-        route = self._routes.get(record.route)
-        if route is not None:
-            self._flying[id(record)] = route
-
-    def exchange_ended(self, record: ExchangeRecord) -> None:
-        """An exchange is over."""
-        self._flying.pop(id(record), None)
-        route = self._routes.get(record.route)
-        if route is None:
-            return  # a route that a reload has taken away
-        route.requests(record.status).inc()
-        route.duration.observe(record.duration)
-        if record.first_byte is not None:
-            route.first_byte.observe(record.first_byte)
-        if record.request_bytes:
-            route.request_bytes.inc(record.request_bytes)
-        if record.response_bytes:
-            route.response_bytes.inc(record.response_bytes)
-        if record.outcome == "aborted":
-            route.aborted.inc()
-        if record.retried:
-            route.retries.inc()
-        if record.cold:
-            route.cold.inc()
+    def granted_at_once(self, backend: BackendId, count: int) -> None:
+        """Count so many requests that did not wait for their backend at all."""
+        numbers = self._backends.get(backend)
+        if numbers is not None:
+            numbers.queue_wait.observe(0.0, count)
 
     def fact(self, fact: Fact) -> None:
-        """Something happened to a backend."""
+        """Count what happened to a backend."""
+        if isinstance(fact, GrantedAtOnce):
+            self.granted_at_once(fact.backend, fact.count)
+            return
+        if not isinstance(fact, Granted | Reject | StartEnded | StopBegan | StopEnded | StopStuck):
+            return
+        numbers = self._backends.get(fact.backend)
+        if numbers is None:
+            return  # a backend that a reload has taken away
         match fact:
             case Granted():
-                if (children := self._backends.get(fact.backend)) is not None:
-                    children.queue_wait.observe(fact.waited)
-            case Reject() if fact.backend in self._backends:
-                key = (fact.backend, fact.code)
-                if (counter := self._rejected.get(key)) is None:
-                    counter = self._rejected[key] = self._rejects.labels(*key)
-                counter.inc()
+                numbers.queue_wait.observe(fact.waited)
+            case Reject():
+                numbers.rejects[fact.code] = numbers.rejects.get(fact.code, 0) + 1
+            case StartEnded(adopted=True):
+                numbers.adoptions[fact.outcome] += 1
             case StartEnded():
-                self._start_ended(fact)
+                numbers.starts[fact.outcome] += 1
+                if fact.outcome == "ready":
+                    numbers.start_duration.observe(fact.seconds)
+                    self._swaps += fact.swap
             case StopBegan():
-                if (children := self._backends.get(fact.backend)) is not None:
-                    children.stops[fact.reason].inc()
+                numbers.stops[fact.reason.value] += 1
             case StopEnded():
-                if (children := self._backends.get(fact.backend)) is not None:
-                    children.stop_duration.observe(fact.seconds)
+                numbers.stop_duration.observe(fact.seconds)
             case StopStuck():
-                if (children := self._backends.get(fact.backend)) is not None:
-                    children.stop_failures.inc()
-            case _:
-                pass
-
-    def _start_ended(self, fact: StartEnded) -> None:
-        children = self._backends.get(fact.backend)
-        if children is None:
-            return
-        if fact.adopted:
-            children.adoptions[fact.outcome].inc()
-            return
-        children.starts[fact.outcome].inc()
-        if fact.outcome == "ready":
-            children.start_duration.observe(fact.seconds)
-            if fact.swap:
-                self._swaps.inc()
+                numbers.stop_failures += 1
 
     # -- what is asked --------------------------------------------------------------------
 
     async def render(self) -> bytes:
-        """Everything in Prometheus' text format (`content_type`).
+        """Return everything in Prometheus' text format (`content_type`).
 
-        The snapshot is taken on the loop; the text, which takes milliseconds and reads
-        /proc, is written on a thread.
+        The scheduler and the routes are asked on the loop; the text, which takes milliseconds
+        and reads /proc, is written on a thread.
         """
-        self._at_scrape.snapshot = self._snapshot()
-        flying = Counted(self._flying.values())
-        for route in self._routes.values():
-            route.in_flight.set(flying[route])
+        self._snapshot, self._routes = self._ask_snapshot(), self._ask_routes()
         return await asyncio.to_thread(generate_latest, self.registry)
 
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: a registry would call `collect` to learn the names."""
+        return ()
 
-def _of(kind: type[M], made: Counter | Gauge | Histogram) -> M:
-    if not isinstance(made, kind):
-        raise TypeError(f"{made!r} is not a {kind.__name__}")
-    return made
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric of the table. Called on a thread: while the loop goes on counting,
+        dictionaries are read by copies, which the interpreter makes in one step."""
+        values = self._of_routes() | self._of_backends() | self._of_the_scheduler()
+        values["launcher_build_info"] = [((__version__, platform.python_version()), 1)]
+        for spec in METRICS:
+            yield _family(spec, values[spec.name])
+
+    def _of_routes(self) -> dict[str, Iterable[Labelled]]:
+        routes = [((label,), one) for label, one in self._routes.items()]
+        return {
+            "launcher_requests_total": [
+                ((*label, code), count) for label, one in routes for code, count in _by_code(one)
+            ],
+            "launcher_request_duration_seconds": [(label, one.duration) for label, one in routes],
+            "launcher_time_to_first_byte_seconds": [
+                (label, one.first_byte) for label, one in routes
+            ],
+            "launcher_requests_in_flight": [(label, one.in_flight) for label, one in routes],
+            "launcher_request_bytes_total": [(label, one.request_bytes) for label, one in routes],
+            "launcher_response_bytes_total": [(label, one.response_bytes) for label, one in routes],
+            "launcher_aborted_total": [(label, one.aborted) for label, one in routes],
+            "launcher_retries_total": [(label, one.retries) for label, one in routes],
+            "launcher_cold_requests_total": [(label, one.cold) for label, one in routes],
+        }
+
+    def _of_backends(self) -> dict[str, Iterable[Labelled]]:
+        backends = [((id,), one) for id, one in self._backends.items()]
+
+        def each(numbers: Callable[[BackendNumbers], dict[str, int]]) -> list[Labelled]:
+            return [
+                ((*label, value), count)
+                for label, one in backends
+                for value, count in list(numbers(one).items())
+            ]
+
+        return {
+            "launcher_queue_wait_seconds": [(label, one.queue_wait) for label, one in backends],
+            "launcher_rejects_total": each(lambda one: one.rejects),
+            "launcher_starts_total": each(lambda one: one.starts),
+            "launcher_start_duration_seconds": [
+                (label, one.start_duration) for label, one in backends
+            ],
+            "launcher_adoptions_total": each(lambda one: one.adoptions),
+            "launcher_stops_total": each(lambda one: one.stops),
+            "launcher_stop_duration_seconds": [
+                (label, one.stop_duration) for label, one in backends
+            ],
+            "launcher_stop_failures_total": [(label, one.stop_failures) for label, one in backends],
+            "launcher_swaps_total": [((), self._swaps)],
+        }
+
+    def _of_the_scheduler(self) -> dict[str, Iterable[Labelled]]:
+        snapshot = self._snapshot
+        backends = () if snapshot is None else tuple(snapshot.backends.values())
+        capacity = () if snapshot is None else snapshot.capacity
+        used = {} if snapshot is None else dict(snapshot.used)
+        return {
+            "launcher_queue_depth": [((one.id,), one.queued) for one in backends],
+            "launcher_backend_in_flight": [((one.id,), one.in_flight) for one in backends],
+            "launcher_backend_reachable": [((one.id,), float(one.reachable)) for one in backends],
+            "launcher_backend_state": [
+                ((one.id, state.value), float(one.state is state))
+                for one in backends
+                for state in BackendState
+            ],
+            "launcher_capacity": [((resource,), units) for resource, units in capacity],
+            "launcher_used": [((resource,), used.get(resource, 0)) for resource, _ in capacity],
+        }
+
+
+def _by_code(numbers: RouteNumbers) -> Iterator[tuple[str, int]]:
+    """Yield the exchanges of each status. A backend may answer with any three digits; what
+    isn't a status by RFC 9110 §15 shares one label."""
+    invalid = 0
+    for status, count in list(numbers.by_status.items()):
+        if 100 <= status <= 599:
+            yield str(status), count
+        else:
+            invalid += count
+    if invalid:
+        yield "invalid", invalid
+
+
+def _family(spec: MetricSpec, values: Iterable[Labelled]) -> Metric:
+    if spec.type == "histogram":
+        histograms = HistogramMetricFamily(spec.name, spec.help, labels=spec.labels)
+        les = _les(spec.buckets)
+        for labels, value in values:
+            assert isinstance(value, Histogram)
+            total = value.sum
+            buckets = list(zip(les, accumulate(value.counts), strict=True))
+            histograms.add_metric(labels, buckets, total)
+        return histograms
+    family = CounterMetricFamily if spec.type == "counter" else GaugeMetricFamily
+    plain = family(spec.name, spec.help, labels=spec.labels)
+    for labels, value in values:
+        assert not isinstance(value, Histogram)
+        plain.add_metric(labels, value)
+    return plain
+
+
+@cache
+def _les(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    """The bounds as the label `le` shows them."""
+    return (*map(floatToGoString, bounds), "+Inf")

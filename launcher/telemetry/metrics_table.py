@@ -166,3 +166,6 @@ METRICS: tuple[MetricSpec, ...] = (
     ),
     MetricSpec("launcher_build_info", "gauge", ("version", "python"), "Always 1; what is running."),
 )
+
+#: The bounds of each histogram.
+BUCKETS = {spec.name: spec.buckets for spec in METRICS if spec.type == "histogram"}

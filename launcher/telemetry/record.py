@@ -1,44 +1,51 @@
-"""What is known of one exchange when it is over: for the log line and the metrics."""
+"""What is known of one exchange when it has ended, for its log line and the metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Outcome = Literal["ok", "error", "client_gone", "aborted", "cut", "tunnel"]
+"""How an exchange ended: `aborted`: the backend died in the middle of its response; `cut`: the
+launcher ended it early."""
 
 
-@dataclass(slots=True)
-class ExchangeRecord:
-    """Filled in by the handler as it goes; handed to the observers once, at the end."""
+class ExchangeRecord(NamedTuple):
+    """One exchange that has ended; made once, at its end. Times are in seconds."""
 
+    at: float
+    """When it ended, in seconds since 1970."""
     method: str
     path: str
-    """Printable: the raw path with anything odd escaped; never the query (may hold keys)."""
+    """The raw path with everything unprintable escaped; never the query, which may hold keys."""
     peer: str
-    route: str = ""
-    """Configured name of the route (of an alias' the one that served it), `-` for the
-    launcher's own paths, empty where none matched."""
-    backend: str = ""
-    model: str = ""
+    """The client's address, without its port."""
+    route: str
+    """The configured name of the route that served it, `-` for the launcher's own paths, empty
+    where none matched."""
+    backend: str
+    """Empty where none was granted."""
+    model: str
     """Configured model id or alias (never the client's own words)."""
-    status: int = 0
-    """The real outcome, also where a heartbeat had answered 200 before; 499: client left."""
-    code: str = ""
-    """Error code of launcher.errors where the launcher answered with one."""
-    outcome: str = "ok"
-    """`ok`, `error`, `client_gone`, `aborted` (backend died mid-body), `cut` (the launcher ended
-    it before its end), `tunnel`."""
-    cold: bool = False
-    queued: float = 0.0
-    starting: float = 0.0
-    first_byte: float | None = None
-    """Seconds from the head's arrival to the response's first byte."""
-    duration: float = 0.0
-    request_bytes: int = 0
-    response_bytes: int = 0
-    retried: bool = False
-    key: str = ""
-    """Configured name of the key that opened it; empty: none was needed."""
-
-
-ExchangeObserver = Callable[[ExchangeRecord], None]
-ExchangeStarted = Callable[[ExchangeRecord], None]
+    status: int
+    """The real status, also where a heartbeat had answered 200 before; 499: the client left."""
+    code: str
+    """Error code of launcher.errors where the launcher answered with one, else empty."""
+    outcome: Outcome
+    cold: bool
+    """It waited for a start of its backend."""
+    queued: float
+    """From arrival until the backend was granted, its start included."""
+    starting: float
+    """The part of `queued` in which the backend was started."""
+    first_byte: float
+    """From the request's head to the first byte of the backend's response; -1.0: none came."""
+    duration: float
+    """From the request's head to the end of the response."""
+    request_bytes: int
+    """Bytes of the request's body that were read."""
+    response_bytes: int
+    """Bytes of the response's body that were sent."""
+    retried: bool
+    """It was sent to a backend a second time."""
+    key: str
+    """Configured name of the key that was presented; empty: none was needed."""

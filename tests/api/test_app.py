@@ -28,7 +28,7 @@ from tests.api.world import (
 from tests.keyring import a_key, admin, api
 
 KEYED = replace(CONFIG, keys=(*api("api"), *admin("root")))
-MODEL_LISTS = {"/openai/v1/models", "/openai/models", "/v1/models"}
+MODEL_LISTS = ("/openai/v1/models", "/openai/models", "/v1/models")
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from launcher import tasks
 from launcher.api.control import AT_ONCE, route_of, settle
 from launcher.api.health import problems
 from launcher.config import AliasConfig
+from launcher.config.difference import Difference, Names
+from launcher.config.reload import Reloaded
 from launcher.core.types import BackendId, BackendState, Failure, Priority, Wake
 from launcher.errors import ConfigError, LauncherError
-from launcher.reloading.difference import Difference, Names
-from launcher.reloading.reloader import Reloaded
 from tests.api.world import (
     CODER,
     CONFIG,

@@ -256,7 +256,7 @@ def parts(hint: Any) -> list[Any]:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_time_of_every_event_and_effect_is_known_for_what_it_is(kind: type) -> None:
-    known = api.MOMENTS | api.DURATIONS
+    known = api.MOMENTS | api.DURATIONS | api.COUNTED
     assert floats(kind, set()) <= known
 
 

@@ -8,9 +8,8 @@ from launcher.api.history import REMEMBERED, History
 from launcher.config import BackendConfig
 from launcher.core.types import BackendId, Failure
 from launcher.drivers.base import ContainerSpec
-from launcher.state.measured import Starts
+from launcher.state.records import Starts
 from launcher.telemetry.facts import StartEnded, StartOutcome
-from launcher.telemetry.record import ExchangeRecord
 from tests.api.world import CHAT, CODER, CONFIG, WALL
 
 
@@ -53,19 +52,21 @@ def test_a_restart_goes_on_counting() -> None:
 
 
 def test_only_configured_routes_are_hit() -> None:
-    history = History(CONFIG, wall=lambda: WALL)
-
-    for route in ("coder", "-", "", "made-up"):
-        history.exchange_started(ExchangeRecord("GET", "/", "127.0.0.1", route=route))
+    hits = {"coder": WALL, "-": WALL, "made-up": WALL}
+    history = History(CONFIG, last_hits=lambda: hits)
 
     assert history.last_hits == {"coder": WALL, "chat": None, "tiny": None}
 
 
 def test_another_configuration() -> None:
     saved: list[int] = []
-    history = History(CONFIG, save=lambda _, starts: saved.append(starts.count), wall=lambda: 1.0)
+    history = History(
+        CONFIG,
+        save=lambda _, starts: saved.append(starts.count),
+        last_hits=lambda: {"chat": 1.0},
+        wall=lambda: 1.0,
+    )
     history.fact(ended(3.0))
-    history.exchange_started(ExchangeRecord("GET", "/chat", "127.0.0.1", route="chat"))
 
     history.reconfigure(replace(CONFIG, routes=CONFIG.routes[1:], backends=CONFIG.backends[1:]))
 

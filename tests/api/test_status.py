@@ -17,7 +17,6 @@ from launcher.config import AliasConfig
 from launcher.core.types import BackendState, Failure, Forecast
 from launcher.http.endpoint import Endpoint
 from launcher.telemetry.facts import StartEnded, StopStuck
-from launcher.telemetry.record import ExchangeRecord
 from tests.api.world import (
     CODER,
     CONFIG,
@@ -103,10 +102,10 @@ class TestRoutes:
 
 class TestStats:
     async def test_the_numbers_for_dashboards(self) -> None:
-        control, history = FakeControl(), History(CONFIG, wall=lambda: WALL)
+        control = FakeControl()
+        history = History(CONFIG, last_hits=lambda: {"coder": WALL}, wall=lambda: WALL)
         control.put(CODER, BackendState.READY, in_flight=2, idle_stop_at=130.0)
         control.put(TINY, BackendState.STARTING)
-        history.exchange_started(ExchangeRecord("GET", "/coder", "127.0.0.1", route="coder"))
         for seconds in (10.0, 30.0):
             history.fact(StartEnded(CODER, 1, False, False, "ready", seconds, None))
         control.predicted[TINY] = Forecast(3, 40.26, 12.0)

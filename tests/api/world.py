@@ -18,6 +18,8 @@ from launcher.api.server import ApiServer
 from launcher.api.shapes import adapter
 from launcher.auth.meters import Meters
 from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
+from launcher.config.difference import Difference
+from launcher.config.reload import Reloaded
 from launcher.control.plane import ControlPlane
 from launcher.core.rehearsal import Step
 from launcher.core.types import (
@@ -34,8 +36,6 @@ from launcher.core.types import (
 from launcher.drivers.base import ContainerSpec, ProcessSpec
 from launcher.errors import ConfigError, LauncherError
 from launcher.http.endpoint import Endpoint
-from launcher.reloading.difference import Difference
-from launcher.reloading.reloader import Reloaded
 from launcher.runtime.admission import Ask, Grant, Progress
 from launcher.state.store import StateStore
 from launcher.telemetry.decisions import DecisionLog
@@ -295,7 +295,7 @@ async def a_server(context: Context) -> AsyncIterator[tuple[ApiServer, list[Exch
             if shape is not None:
                 adapter(shape)
     records: list[ExchangeRecord] = []
-    server = ApiServer(context, Meters(), on_start=lambda record: None, on_done=records.append)
+    server = ApiServer(context, Meters(), records.append)
     await server.start()
     try:
         yield server, records

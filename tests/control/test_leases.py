@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 
 import pytest
 
-from launcher.control.holders import why
+from launcher.control.leases import (
+    Claimed,
+    check_needs,
+    check_term,
+    fits,
+    in_the_way,
+    reserved,
+    why,
+)
 from launcher.control.records import LeaseRecord, LeaseState
-from launcher.core.types import BackendState, OnLease
+from launcher.core.types import BackendId, BackendState, Failure, Needs, OnLease, needs
 from launcher.errors import LauncherError
 from tests.control.house import EPOCH, Life, after, life, living, world
 from tests.runtime.house import A, B, C
@@ -39,12 +48,12 @@ async def test_the_time_runs_from_the_grant() -> None:
         asked = run.leases.take(routes=(A,), ttl=600.0, note="render")
         await asyncio.sleep(10)
         assert run.leases.get(asked.id).state is LeaseState.PENDING
-        assert run.leases.holders.remaining(asked) is None
+        assert run.leases.remaining(asked) is None
         record = await run.leases.settled(asked.id)
         assert (record.id, record.state, record.note) == (1, LeaseState.ACTIVE, "render")
-        assert run.leases.holders.remaining(record) == pytest.approx(600.0, abs=0.1)
+        assert run.leases.remaining(record) == pytest.approx(600.0, abs=0.1)
         assert record.expires_at == pytest.approx(left(run) + 600.0, abs=0.1)
-        assert run.leases.holders.backends_of(record) == (A,)
+        assert run.leases.backends_of(record) == (A,)
 
 
 @virtual
@@ -67,7 +76,7 @@ async def test_it_is_renewed_and_released() -> None:
     async with living(life()) as run:
         record = await taken(run, A, ttl=100.0)
         await asyncio.sleep(60)
-        remaining = run.leases.holders.remaining
+        remaining = run.leases.remaining
         assert remaining(run.leases.renew(record.id, None)) == pytest.approx(100.0)
         assert remaining(run.leases.renew(record.id, 500.0)) == pytest.approx(500.0)
         await asyncio.sleep(450)
@@ -129,11 +138,11 @@ async def test_one_that_is_not_granted_yet_is_not_renewed() -> None:
 async def test_a_pin_has_no_end() -> None:
     async with living(life()) as run:
         pin = await taken(run, A, ttl=None)
-        assert (pin.expires_at, run.leases.holders.remaining(pin)) == (None, None)
+        assert (pin.expires_at, run.leases.remaining(pin)) == (None, None)
         await asyncio.sleep(100_000)
         assert run.house.state(A) is BackendState.READY
         assert run.leases.renew(pin.id, None).expires_at is None
-        assert run.leases.holders.remaining(run.leases.renew(pin.id, 5.0)) == pytest.approx(5.0)
+        assert run.leases.remaining(run.leases.renew(pin.id, 5.0)) == pytest.approx(5.0)
         await asyncio.sleep(6)
         assert run.leases.get(pin.id).state is LeaseState.EXPIRED
 
@@ -181,7 +190,7 @@ async def test_several_backends_begin_together() -> None:
         assert record.state is LeaseState.ACTIVE
         ends = [run.house.one(id).leased_until for id in (A, B)]
         assert ends == pytest.approx([run.house.dispatcher._clock() + 20.0] * 2, abs=0.1)
-        assert run.leases.holders.backends_of(record) == (A, B)
+        assert run.leases.backends_of(record) == (A, B)
         await asyncio.sleep(21)
         assert run.leases.get(asked.id).state is LeaseState.EXPIRED
     run.house.nobody_left()
@@ -222,7 +231,7 @@ async def test_what_is_reserved_is_free_before_it_is_granted_and_kept_free() -> 
             assert run.leases.get(asked.id).state is LeaseState.PENDING
         record = await run.leases.settled(asked.id)
         assert (record.state, run.driver.running()) == (LeaseState.ACTIVE, set())
-        assert run.leases.holders.backends_of(record) == (f"reserved-{record.id}",)
+        assert run.leases.backends_of(record) == (f"reserved-{record.id}",)
         with run.house.asking(B, max_wait=0.0) as waits:
             await asyncio.sleep(90)
             assert run.driver.running() == set()
@@ -303,7 +312,7 @@ def test_a_restart_goes_on_with_the_end_that_was_set(clean: bool, runs: bool) ->
         await asyncio.sleep(20)
         async with living(after(run)) as again:
             assert [one.id for one in again.leases.open_ones()] == [record.id, pin.id]
-            assert again.leases.holders.remaining(record) == pytest.approx(50.0, abs=1.0)
+            assert again.leases.remaining(record) == pytest.approx(50.0, abs=1.0)
             await again.house.until(lambda: again.house.state(A) is BackendState.READY)
             again.leases.release(pin.id)
             with again.house.asking(B, max_wait=0.0) as waits:
@@ -476,3 +485,110 @@ async def test_a_kill_while_one_replaces_another_leaves_the_old_one() -> None:
         assert again.leases.get(old.id) == old
         await again.house.until(lambda: again.house.state(A) is BackendState.READY)
         assert again.house.one(A).leased
+
+
+LEASE = LeaseRecord(7, ("a", "b"), 0.0, 60.0, state=LeaseState.ACTIVE, expires_at=EPOCH)
+
+
+@virtual
+async def test_a_lease_is_named_with_its_holder_and_its_end() -> None:
+    async with living(life()) as run:
+        named = run.leases.named
+        assert named(LEASE) == "Lease 7 (a, b, until 2027-01-15T08:00:00.000Z)"
+        assert ", ann, night, until" in named(replace(LEASE, by="ann", note="night"))
+        assert named(replace(LEASE, expires_at=None, ttl=None)) == "Lease 7 (a, b, pinned)"
+        pending = replace(LEASE, state=LeaseState.PENDING, routes=(), needs=ONE)
+        assert named(pending) == "Lease 7 (reserved capacity, not granted yet)"
+        assert run.leases.remaining(pending) is None
+        assert run.leases.remaining(LEASE) == 0.0
+
+
+@virtual
+async def test_the_error_says_when_the_first_of_them_ends() -> None:
+    async with living(life(capacity=TWO, needs=ONE)) as run:
+        ids = []
+        for route, ttl in ((A, 600.0), (B, 60.0)):
+            ids.append((await run.leases.settled(run.leases.take(routes=(route,), ttl=ttl).id)).id)
+        holders = run.leases
+        assert [one.id for one in holders.in_the_way_of(["c"])] == [ids[1]]
+        assert holders.in_the_way_of([A]) == []
+        error = holders.leased(run.leases.open_ones())
+        assert error.retry_after == pytest.approx(60.0, abs=1.0)
+        assert "Lease 1 (a" in error.message
+        assert "Lease 2 (b" in error.message
+
+
+def test_why_it_ended() -> None:
+    assert why(replace(LEASE, state=LeaseState.EXPIRED)) == "expired"
+    assert why(replace(LEASE, state=LeaseState.BROKEN, ended_by="switch 3")) == "broken by switch 3"
+    failed = replace(LEASE, state=LeaseState.FAILED, error=Failure("x", "It burns."))
+    assert why(failed) == "failed (It burns)"
+    assert reserved(7) == "reserved-7"
+
+
+GPU = needs(gpu=2, vram=24)
+
+
+def claim(*names: str, **units: int) -> dict[BackendId, Needs]:
+    return {BackendId(name): needs(**units) for name in names}
+
+
+def test_what_is_claimed_twice_counts_once() -> None:
+    assert fits(GPU, [claim("a", gpu=2), claim("a", gpu=2)])
+    assert not fits(GPU, [claim("a", gpu=2), claim("b", gpu=1)])
+    assert fits(GPU, [claim("a", gpu=2), claim("b")])
+    assert not fits(GPU, [claim("a", disk=1)])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gone"),
+    [
+        (claim("x", gpu=1), []),
+        (claim("x", vram=24), [2, 1]),
+        (claim("x", gpu=2), [2]),
+        (claim("x", vram=10), [2]),
+        (claim("x", vram=14), [1]),
+        (claim("b", vram=10, gpu=1), []),
+        (claim("x", gpu=3), []),
+    ],
+    ids=["fits", "all", "who ends first", "is enough", "not who could stay", "shared", "never"],
+)
+def test_the_fewest_go_and_those_first_that_end_first(
+    wanted: dict[BackendId, Needs], gone: list[int]
+) -> None:
+    leases = [
+        Claimed(1, claim("a", vram=14), 500.0),
+        Claimed(2, claim("b", vram=10, gpu=1), 100.0),
+    ]
+    assert in_the_way(GPU, wanted, leases) == gone
+
+
+def test_a_pin_goes_last() -> None:
+    leases = [Claimed(1, claim("a", gpu=1), math.inf), Claimed(2, claim("b", gpu=1), 9e9)]
+    assert in_the_way(GPU, claim("x", gpu=1), leases) == [2]
+
+
+CONFIG = replace(world(capacity=(("gpu", 2), ("vram", 24))), max_lease=600.0)
+
+
+@pytest.mark.parametrize("ttl", [0.5, 600.0])
+def test_up_to_the_bound(ttl: float) -> None:
+    check_term(CONFIG, ttl)
+
+
+@pytest.mark.parametrize("ttl", [0.0, -5.0, 600.1, math.inf, math.nan])
+def test_beyond_it_the_bound_is_told(ttl: float) -> None:
+    with pytest.raises(LauncherError, match="at most 600 s") as refused:
+        check_term(CONFIG, ttl)
+    assert (refused.value.code, refused.value.param) == ("invalid_request", "ttl")
+
+
+def test_what_fits_alone_may_be_had() -> None:
+    check_needs(CONFIG, needs(vram=24, gpu=1))
+
+
+@pytest.mark.parametrize("wanted", [(), needs(gpu=3), needs(disk=1), needs(gpu=-1)])
+def test_what_can_never_be_had_is_refused(wanted: Needs) -> None:
+    with pytest.raises(LauncherError, match="the capacity is gpu = 2, vram = 24") as refused:
+        check_needs(CONFIG, wanted)
+    assert refused.value.param == "needs"

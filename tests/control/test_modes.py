@@ -45,10 +45,10 @@ async def test_another_mode_takes_its_place() -> None:
     async with living(life(modes=MODES)) as run:
         first = await entered(run, "llm")
         second = await entered(run, "image", 30.0)
-        assert run.leases.holders.remaining(second) == pytest.approx(30.0, abs=1.0)
+        assert run.leases.remaining(second) == pytest.approx(30.0, abs=1.0)
         assert run.leases.get(first.id).state is LeaseState.RELEASED
         again = await entered(run, "image")
-        assert run.leases.holders.remaining(again) == pytest.approx(60.0, abs=1.0)
+        assert run.leases.remaining(again) == pytest.approx(60.0, abs=1.0)
         assert run.driver.count("stop", B) == 0
         await asyncio.sleep(61)
         assert run.plane.modes.active() is None

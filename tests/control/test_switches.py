@@ -7,10 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.control.records import SwitchRecord, SwitchState
-from launcher.control.switches import outcome
-from launcher.core.types import BackendId, BackendState
+from launcher.control.records import Step, SwitchRecord, SwitchState
+from launcher.control.switches import Story, outcome
+from launcher.core.effects import Decided, Deed
+from launcher.core.types import BackendId, BackendState, Failure, StopReason
 from launcher.errors import LauncherError
+from launcher.telemetry.facts import (
+    Fact,
+    Loading,
+    StartBegan,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
 from tests.control.house import Life, MemoryStore, after, life, living, world
 from tests.runtime.house import A, B, C
 from tests.runtime.virtual_clock import virtual
@@ -394,7 +404,7 @@ async def test_a_fault_of_our_own_ends_that_switch_and_not_the_next(
 ) -> None:
     async with living(life()) as run:
         with monkeypatch.context() as broken:
-            broken.setattr(run.leases.holders, "in_the_way_of", None)
+            broken.setattr(run.leases, "in_the_way_of", None)
             done = await run.switched(B, force=True)
         assert done.state is SwitchState.FAILED
         assert done.error is not None
@@ -436,3 +446,82 @@ async def test_what_was_stopped_before_a_kill_was_stopped_for_it() -> None:
         cut = [step for step in done.steps if step.detail == "the launcher ended meanwhile"]
         assert [step.ok for step in cut] == [False]
         assert all(step.ended_at is not None for step in done.steps)
+
+
+class Time:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        self.at += 1.0
+        return self.at
+
+
+def told(*facts: Fact, story: Story | None = None) -> list[tuple[str, bool | None]]:
+    story = story or Story([B], Time())
+    for fact in facts:
+        story.fact(fact)
+    return [(step.name, step.ok) for step in story.steps]
+
+
+def stop(backend: BackendId, wanted_by: BackendId | None) -> tuple[Fact, Fact]:
+    return (
+        Decided(Deed.STOP, backend, "evicted", wanted_by=wanted_by),
+        StopBegan(backend, StopReason.EVICTED),
+    )
+
+
+FAILURE = Failure("backend_start_failed", "exit code 1")
+
+
+def test_what_is_stopped_for_somebody_else_does_not_belong_here() -> None:
+    story = Story([B], Time())
+    assert told(*stop(A, C), *stop(C, B), StopEnded(A, StopReason.EVICTED, 1.0), story=story) == [
+        ("stop c", None)
+    ]
+    assert story.stopped == {C}
+    assert not story.fact(StartBegan(A, 1, False, False))
+
+
+def test_a_drain_ends_with_the_stop_or_with_being_called_off() -> None:
+    drain = Decided(Deed.DRAIN, A, "overdue", wanted_by=B)
+    assert told(drain, *stop(A, B)) == [("drain a", True), ("stop a", None)]
+    assert told(drain, Decided(Deed.UNDRAIN, A, "no longer wanted")) == [("drain a", False)]
+
+
+def test_a_stop_that_sticks_says_so() -> None:
+    story = Story([B], Time())
+    told(*stop(A, B), StopStuck(A, Failure("backend_stop_failed", "It hangs.")), story=story)
+    assert story.steps == (Step("stop a", 1.0, detail="It hangs. It is tried again."),)
+    story.fact(StopEnded(A, StopReason.EVICTED, 9.0))
+    assert story.steps[0].ok
+
+
+def test_a_start_is_what_the_driver_does_and_then_the_waiting() -> None:
+    began = StartBegan(B, 1, adopted=False, swap=True)
+    ended = StartEnded(B, 1, False, True, "ready", 31.4)
+    assert told(began, Loading(B, 1), ended) == [
+        ("start b", True),
+        ("wait until b is healthy", True),
+    ]
+    story = Story([B], Time())
+    failed = StartEnded(B, 1, False, True, "failed", 3.0, FAILURE)
+    assert told(began, failed, StopBegan(B, StopReason.FAILED_START), story=story) == [
+        ("start b", False),
+        ("stop b", None),
+    ]
+    assert [step.detail for step in story.steps] == [
+        "exit code 1",
+        "what may be left of the start that failed",
+    ]
+
+
+def test_the_way_back_has_words_of_its_own_and_goes_on_in_the_same_story() -> None:
+    story = Story([B], Time(), [Step("stop a", 1.0, 2.0, True)])
+    story.restore([A])
+    began = StartBegan(A, 2, adopted=False, swap=False)
+    assert told(began, StartEnded(A, 2, False, False, "cancelled", 1.0), story=story) == [
+        ("stop a", True),
+        ("restore a", False),
+    ]
+    assert story.steps[-1].detail == "cancelled"

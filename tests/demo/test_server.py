@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.demo.tiny_model import write_tiny_model
-from launcher.demo.words import KITCHEN, SEA, Theme
+from launcher.demo.tiny_model import KITCHEN, SEA, Theme, write_tiny_model
 
 DEADLINE = 60.0
 

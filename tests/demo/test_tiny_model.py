@@ -1,5 +1,8 @@
+"""."""
+
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +10,22 @@ import pytest
 from gguf import GGUFReader
 
 from launcher.demo.tiny_model import (
+    CHAT_WORDS,
     CLASSES,
     CONTEXT,
+    DETERMINERS,
     GRAMMAR,
+    KITCHEN,
+    OPENERS,
+    PREPOSITIONS,
+    SEA,
+    THEMES,
+    Theme,
     byte_alphabet,
     embeddings,
     vocabulary,
     write_tiny_model,
 )
-from launcher.demo.words import KITCHEN, SEA, THEMES, Theme
 
 
 def test_alphabet_spells_every_byte_with_one_printable_character() -> None:
@@ -88,3 +98,26 @@ def test_same_seed_same_file_and_nothing_left_beside_it(tmp_path: Path) -> None:
     assert one == two
     assert one != three
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three", "two"]
+
+
+def own_words(theme: Theme) -> set[str]:
+    return {*theme.subjects, *theme.verbs, *theme.adjectives, *theme.objects}
+
+
+def test_no_two_themes_share_a_word() -> None:
+    assert len(THEMES) >= 2
+    for one, other in combinations(THEMES.values(), 2):
+        assert not own_words(one) & own_words(other)
+
+
+def test_a_word_has_one_part_in_a_sentence() -> None:
+    common = [*OPENERS, *DETERMINERS, *PREPOSITIONS, *CHAT_WORDS]
+    assert len(common) == len(set(common))
+    for theme in THEMES.values():
+        parts = [*theme.subjects, *theme.verbs, *theme.adjectives, *theme.objects, *common]
+        assert len(parts) == len(set(parts))
+
+
+def test_words_are_plain_letters() -> None:
+    for theme in THEMES.values():
+        assert all(word.isascii() and word.isalpha() for word in own_words(theme))

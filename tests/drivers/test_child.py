@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from launcher import tasks
-from launcher.drivers import child, orphans
+from launcher.drivers import orphans, process
 from launcher.drivers.output import Ring
 from tests.drivers.contract import eventually
 
@@ -26,14 +26,14 @@ class Spawner:
     """Makes children, counts the ends that it is told of, and cleans up."""
 
     def __init__(self) -> None:
-        self.made: list[child.Child] = []
+        self.made: list[process.Child] = []
         self.ends = 0
 
-    async def __call__(self, code: str) -> child.Child:
+    async def __call__(self, code: str) -> process.Child:
         def ended() -> None:
             self.ends += 1
 
-        one = await child.spawn(
+        one = await process.spawn(
             [sys.executable, "-Ic", code],
             env=dict(os.environ),
             cwd=None,
@@ -53,7 +53,7 @@ async def spawn() -> AsyncIterator[Spawner]:
         await one.release()
 
 
-async def up(one: child.Child) -> None:
+async def up(one: process.Child) -> None:
     async def said() -> bool:
         return "up" in await one.tail(10)
 
@@ -135,12 +135,13 @@ async def test_a_stopped_process_is_ended_too(spawn: Spawner) -> None:
 
 FIRST_PROCESS = """
 import asyncio, ctypes, os, sys
-from launcher.drivers import child, orphans
+from launcher.drivers import orphans
+from launcher.drivers import process
 from launcher.drivers.output import Ring
 # As a container's first process: whoever loses its parent becomes a child of this one.
 assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
 async def main():
-    one = await child.spawn(
+    one = await process.spawn(
         [sys.executable, "-Ic", "import os, time; os.fork(); time.sleep(600)"],
         env=dict(os.environ), cwd=None, ring=Ring(lambda line: None), on_end=lambda: None)
     while len([p for p in orphans.processes() if p.group == one.pid]) < 2:

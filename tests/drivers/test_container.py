@@ -602,7 +602,7 @@ async def test_a_frozen_engine_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("launcher.drivers.engine.LOOK_TIMEOUT", 0.5)
-    monkeypatch.setattr("launcher.drivers.stream.HEARTBEAT", 0.2)
+    monkeypatch.setattr("launcher.drivers.engine.HEARTBEAT", 0.2)
     watcher = Watcher(guest)
     await watcher.expect(lambda e: e == Connected())
     engine.freeze()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.drivers.container import start_failed
 from launcher.drivers.engine import EngineRefused
-from launcher.drivers.refusals import start_failed
 
 
 @pytest.mark.parametrize(

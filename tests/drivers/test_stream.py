@@ -8,7 +8,7 @@ import json
 import aiohttp
 import pytest
 
-from launcher.drivers.stream import EventStream, parse
+from launcher.drivers.engine import EventStream, parse
 from launcher.errors import LauncherError
 
 

@@ -230,7 +230,7 @@ def configure(launcher: Launcher, text: str) -> None:
 
 def told(launcher: Launcher, part: str) -> bool:
     """Whether the log has a line like this about a reload."""
-    lines = [line for line in launcher.lines() if line["logger"] == "launcher.reloading.reloader"]
+    lines = [line for line in launcher.lines() if line["logger"] == "launcher.config.reload"]
     return any(part in line["message"] or part in line.get("detail", "") for line in lines)
 
 

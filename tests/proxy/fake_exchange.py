@@ -1,13 +1,13 @@
-"""An exchange held in memory, and the bodies and plans that go with it."""
+"""A request held in memory."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-from launcher.http.endpoint import Endpoint
-from launcher.http.exchange import ClientGone, Detached, RawHeaders, RequestHead
-from launcher.proxy.plan import Plan
+from launcher.http.errors import ClientDisconnected
+from launcher.http.headers import RawHeaders, RequestHead
+from launcher.http.server import Detached
 
 
 def request(method: str = "GET", **fields: Any) -> RequestHead:
@@ -29,70 +29,6 @@ def request(method: str = "GET", **fields: Any) -> RequestHead:
     for name, value in given["headers"]:
         by_name[name.lower()] = (*by_name.get(name.lower(), ()), value)
     return RequestHead(method=method, fields=by_name, **given)
-
-
-def a_plan(endpoint: Endpoint, **fields: Any) -> Plan:
-    """A plan that changes nothing."""
-    given: dict[str, Any] = {
-        "path": b"/",
-        "query": None,
-        "prefix": b"",
-        "host_backend": False,
-        "drop_headers": frozenset(),
-        "set_headers": (),
-        "trusted_peer": False,
-        "retry": True,
-    }
-    return Plan(endpoint=endpoint, **(given | fields))
-
-
-class Kept:
-    """A body that is at hand."""
-
-    replayable = True
-
-    def __init__(self, data: bytes = b"", piece: int = 65536) -> None:
-        self._pieces = [data[at : at + piece] for at in range(0, len(data), piece)]
-        self.length: int | None = len(data)
-        self._at = 0
-
-    def rewind(self) -> None:
-        self._at = 0
-
-    def at_once(self) -> bytes | None:
-        return b"".join(self._pieces)
-
-    async def read(self) -> bytes:
-        if self._at == len(self._pieces):
-            return b""
-        self._at += 1
-        return self._pieces[self._at - 1]
-
-
-class Streamed:
-    """A body that comes as the test puts it: bytes, or an exception to raise."""
-
-    replayable = False
-
-    def __init__(self, *pieces: bytes, length: int | None = None) -> None:
-        self.length = length
-        self.reads = 0
-        self.queue: asyncio.Queue[bytes | Exception] = asyncio.Queue()
-        for piece in pieces:
-            self.queue.put_nowait(piece)
-
-    def rewind(self) -> None:
-        raise AssertionError("a stream can't be rewound")
-
-    def at_once(self) -> bytes | None:
-        return None
-
-    async def read(self) -> bytes:
-        self.reads += 1
-        piece = await self.queue.get()
-        if isinstance(piece, Exception):
-            raise piece
-        return piece
 
 
 class FakeExchange:
@@ -172,9 +108,4 @@ class FakeExchange:
 
     def _meet(self) -> None:
         if self.left:
-            raise ClientGone("the client left")
-
-
-def changed(plan: Plan, **fields: Any) -> Plan:
-    """The plan with other fields."""
-    return plan._replace(**fields)
+            raise ClientDisconnected("the client left")

@@ -12,6 +12,7 @@ from launcher.core.types import BackendId, Forecast
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
 from launcher.runtime.admission import Ask, Grant, Progress
+from launcher.runtime.permits import Permit
 
 
 class FakeAdmission:
@@ -78,6 +79,7 @@ class FakeGate:
             12.4,
             Forecast(2, 25.8, 4.1),
         )
+        self.permits: dict[BackendId, Permit] = {}
         self.resident: BackendId | None = None
         """Granted where it is among those asked for; else the first of them is."""
         self.on_suspect: Callable[[], bool] = lambda: True

@@ -12,15 +12,16 @@ from aiohttp import StreamReader
 
 from launcher.core.types import Priority, Wake
 from launcher.errors import LauncherError
+from launcher.http.server import Request
+from launcher.http.upstream import UpstreamConnection
 from launcher.proxy.body import KeptBody
-from launcher.proxy.client import ClientExchange
-from launcher.proxy.model_scan import JsonScan
-from launcher.proxy.upstream import UpstreamConnection
+from launcher.proxy.json_scan import JsonScan
+from launcher.proxy.own import Own
+from tests.http.raw_client import Cut, Response, connect
+from tests.http.serving import until
 from tests.keyring import a_key, admin, api
 from tests.proxy.awkward import Peer, backend
-from tests.proxy.house import Saying, a_config, a_route, get, house, post
-from tests.proxy.raw_client import Cut, Response, connect
-from tests.proxy.serving import until
+from tests.proxy.house import NoPaths, Saying, a_config, a_route, get, house, post
 
 CHAT = b'{"model": "gpt-4o", "messages": []}'
 
@@ -56,9 +57,8 @@ async def test_the_way_of_a_request() -> None:
         )
         assert (record.status, record.outcome, record.code) == (200, "ok", "")
         assert (record.request_bytes, record.response_bytes) == (len(CHAT), 2)
-        assert record.first_byte is not None
+        assert record.first_byte != -1.0
         assert 0 < record.first_byte <= record.duration
-        assert here.started == [record]
         assert here.gate.admissions[0].ok
 
 
@@ -264,8 +264,17 @@ async def test_what_a_shutdown_cuts_before_an_answer_was_not_served() -> None:
         assert (record.status, record.outcome, record.code) == (503, "cut", "draining")
 
 
+class Broken(NoPaths):
+    """Fails at one path."""
+
+    def find(self, path: bytes) -> None:
+        if path == b"/broken":
+            raise ZeroDivisionError
+
+
 async def test_a_bug_is_logged_and_told() -> None:
-    async with house(a_config()) as here:
+    broken = Broken()
+    async with house(a_config(), own=Own(broken, broken)) as here:
         logger = logging.getLogger("launcher.proxy.handler")
         seen: list[logging.LogRecord] = []
         logger.addFilter(lambda line: bool(seen.append(line)))
@@ -277,14 +286,14 @@ async def test_a_bug_is_logged_and_told() -> None:
         assert answer.status == 500
         assert seen[0].exc_info is not None
         assert (await here.record()).code == "internal_error"
-        assert (await here.ask(get("/healthz"))).status == 202
+        assert (await here.ask(get("/nowhere"))).status == 404
 
 
 async def test_head_of_an_error_has_no_body() -> None:
     async with house(a_config()) as here:
         answer = await here.ask(get("/nowhere").replace(b"GET", b"HEAD"), "HEAD")
         assert answer.status == 404
-        assert (await here.ask(get("/healthz"))).status == 202
+        assert (await here.ask(get("/nowhere"))).status == 404
 
 
 def upload(sent: int, *headers: str) -> bytes:
@@ -311,7 +320,7 @@ async def test_who_leaves_leaves_nothing_for_the_garbage_collector(request_: byt
         await peer.gone()
 
     def of_exchanges() -> int:
-        kinds = (ClientExchange, StreamReader, KeptBody, JsonScan, UpstreamConnection)
+        kinds = (Request, StreamReader, KeptBody, JsonScan, UpstreamConnection)
         return sum(isinstance(one, kinds) for one in gc.get_objects())
 
     async with backend(silent) as model, house(a_config(), model.endpoint) as here:

@@ -1,217 +1,198 @@
-"""Which route a request belongs to, and in what shape its body goes there."""
+"""Which route a request belongs to, and in what shape it gets there, over real sockets."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from launcher.auth.access import Access, Caller
-from launcher.auth.browsers import Guard
-from launcher.auth.meters import Meters
-from launcher.config import AliasConfig, LauncherConfig, ModelSpec, RouteConfig
-from launcher.core.routing import RouteTable
+from launcher.config import AliasConfig, LauncherConfig, ModelSpec
 from launcher.errors import LauncherError
-from launcher.proxy.body import Budget, KeptBody, StreamedBody
-from launcher.proxy.resolve import Resolver
-from launcher.proxy.resolved import Candidate, Resolved
+from launcher.proxy.router import Candidate, Router
+from tests.http.raw_client import Response
 from tests.keyring import a_key, api
-from tests.proxy.fake_exchange import request
-from tests.proxy.house import CODER, a_config, a_route
-from tests.proxy.sending import Sending
+from tests.proxy.awkward import backend
+from tests.proxy.house import House, Saying, a_config, a_route, get, house
 
 COMFY = a_route(name="comfy", prefixes=("/comfy",), hosts=("comfy.lan",), models=(), public=True)
+JSON = "Content-Type: application/json"
+FORM = "Content-Type: multipart/form-data; boundary=XX"
 
 
-def a_resolver(config: LauncherConfig | None = None) -> Resolver:
-    config = config or a_config(a_route(), COMFY)
-    table: RouteTable[RouteConfig] = RouteTable(config.routes)
-    return Resolver(config, table, Guard(config.allowed_hosts), Budget(config.max_buffered))
+def sending(path: str, body: bytes = b"", *headers: str, host: str = "launcher.test") -> bytes:
+    """A GET, or with a body a POST."""
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {host}"]
+    if body and not any(line.startswith("Transfer-Encoding") for line in headers):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + body
 
 
-def caller(exchange: Sending, config: LauncherConfig | None = None) -> Caller:
-    keys = config.keys if config is not None else ()
-    return Access(keys, Meters()).caller(exchange.head)
+@asynccontextmanager
+async def resolving(config: LauncherConfig | None = None) -> AsyncIterator[tuple[House, Saying]]:
+    """The proxy in front of a backend that keeps what it is sent."""
+    said = Saying()
+    async with backend(said) as there:
+        async with house(config or a_config(a_route(), COMFY), there.endpoint) as here:
+            yield here, said
 
 
-def sending(
-    path: bytes, body: bytes = b"", *headers: tuple[bytes, bytes], **fields: Any
-) -> Sending:
-    query: bytes | None
-    path, mark, query = path.partition(b"?")
-    exchange = Sending(*([body] if body else []))
-    length = fields.pop("content_length", len(body) or None)
-    exchange.head = request(
-        fields.pop("method", "POST" if body else "GET"),
-        path=path,
-        query=query if mark else None,
-        headers=headers,
-        content_length=length,
-        **fields,
-    )
-    return exchange
-
-
-async def resolved(exchange: Sending, config: LauncherConfig | None = None) -> Resolved:
-    """As it is when its one backend has been granted."""
-    found = await a_resolver(config).on_path(exchange, caller(exchange, config))
-    found.settle(CODER)
-    return found
-
-
-async def refused(exchange: Sending, config: LauncherConfig | None = None) -> LauncherError:
-    resolver = a_resolver(config)
-    with pytest.raises(LauncherError) as caught:
-        await resolver.on_path(exchange, caller(exchange, config))
-    assert resolver.budget.used == 0
-    return caught.value
-
-
-JSON = (b"Content-Type", b"application/json")
-FORM = (b"Content-Type", b"multipart/form-data; boundary=XX")
+def code_of(answer: Response) -> str:
+    code: str = json.loads(answer.body)["error"]["code"]
+    return code
 
 
 async def test_by_model_in_json() -> None:
     body = b'{"model":"coder-fast","stream":true}'
-    found = await resolved(sending(b"/openai/v1/chat/completions?x=%41", body, JSON))
-    assert (found.route.name, found.path, found.query) == (
-        "coder",
-        b"/v1/chat/completions",
-        b"x=%41",
-    )
-    assert found.chosen.model == ModelSpec("coder-fast")
-    assert found.stream is True
-    assert isinstance(found.body, KeptBody)
-    assert await found.body.whole() == body
+    async with resolving() as (here, said):
+        assert (
+            await here.ask(sending("/openai/v1/chat/completions?x=%41", body, JSON))
+        ).status == 200
+        record = await here.record()
+    assert (record.route, record.model) == ("coder", "coder-fast")
+    assert said.heads[0].startswith(b"POST /v1/chat/completions?x=%41 HTTP/1.1\r\n")
+    assert said.bodies == [body]
 
 
-async def test_only_the_models_bytes_are_replaced() -> None:
-    body = b'{ "a" : 1.0,"model"\t: "gpt-\\u0034o" ,"z":[ ] }'
-    found = await resolved(sending(b"/v1/chat/completions", body, JSON))
-    assert isinstance(found.body, KeptBody)
-    assert await found.body.whole() == b'{ "a" : 1.0,"model"\t: "Qwen/Qwen2.5-7B" ,"z":[ ] }'
-    assert found.asked == "gpt-4o"
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (
+            b'{ "a" : 1.0,"model"\t: "gpt-\\u0034o" ,"z":[ ] }',
+            b'{ "a" : 1.0,"model"\t: "Qwen/Qwen2.5-7B" ,"z":[ ] }',
+        ),
+        (b'{"model": "gpt-4o", "x": NaN}', b'{"model": "Qwen/Qwen2.5-7B", "x": NaN}'),
+        (
+            b'{"x": {"model": "no"}, "mod\\u0065l": "gpt-4o"}',
+            b'{"x": {"model": "no"}, "mod\\u0065l": "Qwen/Qwen2.5-7B"}',
+        ),
+    ],
+)
+async def test_only_the_models_bytes_are_replaced(body: bytes, sent: bytes) -> None:
+    async with resolving() as (here, said):
+        assert (await here.ask(sending("/v1/chat/completions", body, JSON))).status == 200
+        assert (await here.record()).model == "gpt-4o"
+    assert said.bodies == [sent]
+    assert said.header(b"content-length") == b"%d" % len(sent)
 
 
 async def test_by_model_in_a_form() -> None:
     body = b'--XX\r\nContent-Disposition: form-data; name="model"\r\n\r\ngpt-4o\r\n--XX--\r\n'
-    found = await resolved(sending(b"/v1/audio/transcriptions", body, FORM))
-    assert isinstance(found.body, KeptBody)
-    assert await found.body.whole() == body.replace(b"gpt-4o", b"Qwen/Qwen2.5-7B")
+    async with resolving() as (here, said):
+        assert (await here.ask(sending("/v1/audio/transcriptions", body, FORM))).status == 200
+    assert said.bodies == [body.replace(b"gpt-4o", b"Qwen/Qwen2.5-7B")]
 
 
 async def test_by_model_in_the_query() -> None:
-    found = await resolved(sending(b"/v1/realtime?a=%zz&mod%65l=gpt%2D4o&b"))
-    assert found.query == b"a=%zz&mod%65l=Qwen%2FQwen2.5-7B&b"
-    assert isinstance(found.body, StreamedBody)
+    async with resolving() as (here, said):
+        assert (await here.ask(sending("/v1/realtime?a=%zz&mod%65l=gpt%2D4o&b"))).status == 200
+    line = b"GET /v1/realtime?a=%zz&mod%65l=Qwen%2FQwen2.5-7B&b HTTP/1.1\r\n"
+    assert said.heads[0].startswith(line)
 
 
 async def test_a_body_without_a_model_leaves_it_to_the_query() -> None:
-    body = b'{"input":"x"}'
-    found = await resolved(sending(b"/v1/embeddings?model=coder-fast", body, JSON))
-    assert found.chosen.model == ModelSpec("coder-fast")
-    assert isinstance(found.body, KeptBody)
-    assert await found.body.whole() == body
+    async with resolving() as (here, said):
+        request = sending("/v1/embeddings?model=coder-fast", b'{"input":"x"}', JSON)
+        assert (await here.ask(request)).status == 200
+    assert said.bodies == [b'{"input":"x"}']
 
 
-@pytest.mark.parametrize("kind", [b"application/x-www-form-urlencoded", b"text/plain", b""])
-async def test_json_under_any_name(kind: bytes) -> None:
-    exchange = sending(b"/v1/x", b'{"model":"coder-fast"}', (b"Content-Type", kind))
-    assert (await resolved(exchange)).chosen.model == ModelSpec("coder-fast")
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+async def test_json_under_any_name(kind: str) -> None:
+    async with resolving() as (here, _):
+        request = sending("/v1/x", b'{"model":"coder-fast"}', f"Content-Type: {kind}")
+        assert (await here.ask(request)).status == 200
+        assert (await here.record()).model == "coder-fast"
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "headers", "code"),
-    [
-        (b"/v1/x", b"{nonsense", [JSON], "invalid_json"),
-        (b"/v1/x", b'{"model":"coder-fast","model":"coder-fast"}', [JSON], "invalid_json"),
-        (b"/v1/x", b"{}", [JSON], "missing_model"),
-        (b"/v1/x", b'{"model":7}', [JSON], "missing_model"),
-        (b"/v1/x", b'{"model":""}', [JSON], "missing_model"),
-        (b"/v1/x", b"", [], "missing_model"),
-        (b"/v1/x", b"RIFF", [(b"Content-Type", b"audio/wav")], "missing_model"),
-        (b"/v1/x", b'{"model":"gpt-5"}', [JSON], "unknown_model"),
-        (b"/v1/x?model=a&model=b", b"", [], "bad_request"),
-        (b"/v1/x", b"x", [(b"Content-Type", b"multipart/form-data")], "bad_request"),
-        (b"/v1/x", b"x", [JSON, (b"Content-Encoding", b"gzip")], "unsupported_encoding"),
-        (b"/openai/../x", b"", [], "bad_target"),
-        (b"/coder/../chat", b"", [], "bad_target"),
-        (b"/coder/%2e%2e/chat", b"", [], "bad_target"),
-        (b"/coderx", b"", [], "unknown_route"),
-        (b"/", b"", [], "unknown_route"),
-    ],
-)
-async def test_refused(path: bytes, body: bytes, headers: Any, code: str) -> None:
-    assert (await refused(sending(path, body, *headers))).code == code
+REFUSED: list[tuple[str, bytes, list[str], str]] = [
+    ("/v1/x", b"{nonsense", [JSON], "invalid_json"),
+    ("/v1/x", b'{"model":"coder-fast","model":"coder-fast"}', [JSON], "invalid_json"),
+    ("/v1/x", b'{"mod\\u0065l":"coder-fast","model":"coder-fast"}', [JSON], "invalid_json"),
+    ("/v1/x", b"{}", [JSON], "missing_model"),
+    ("/v1/x", b'{"model":7}', [JSON], "missing_model"),
+    ("/v1/x", b'{"model":""}', [JSON], "missing_model"),
+    ("/v1/x", b"", [], "missing_model"),
+    ("/v1/x", b"RIFF", ["Content-Type: audio/wav"], "missing_model"),
+    ("/v1/x", b'{"model":"gpt-5"}', [JSON], "unknown_model"),
+    ("/v1/x?model=a&model=b", b"", [], "bad_request"),
+    ("/v1/x", b"x", ["Content-Type: multipart/form-data"], "bad_request"),
+    ("/v1/x", b"x", [JSON, "Content-Encoding: gzip"], "unsupported_encoding"),
+    ("/openai/../x", b"", [], "bad_target"),
+    ("/coder/../chat", b"", [], "bad_target"),
+    ("/coder/%2e%2e/chat", b"", [], "bad_target"),
+    ("/coderx", b"", [], "unknown_route"),
+    ("/", b"", [], "unknown_route"),
+]
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize(("path", "body", "headers", "code"), REFUSED)
+async def test_refused(
+    path: str, body: bytes, headers: list[str], code: str, chunked: bool
+) -> None:
+    if chunked and body:
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        headers = [*headers, "Transfer-Encoding: chunked"]
+    async with resolving() as (here, said):
+        assert code_of(await here.ask(sending(path, body, *headers))) == code
+        assert here.gate.admissions == []
+    assert said.heads == []
 
 
 async def test_messages_say_what_there_is() -> None:
-    unknown = await refused(sending(b"/v1/x", b'{"model":"a\\nb"}', JSON))
-    assert "coder-fast, gpt-4o" in unknown.message
-    assert "\n" not in unknown.message
-    assert unknown.param == "model"
-    assert "/coder, /comfy" in (await refused(sending(b"/nowhere"))).message
+    async with resolving() as (here, _):
+        answer = await here.ask(sending("/v1/x", b'{"model":"a\\nb"}', JSON))
+        error = json.loads(answer.body)["error"]
+        assert "coder-fast, gpt-4o" in error["message"]
+        assert "\n" not in error["message"]
+        assert error["param"] == "model"
+        assert b"/coder, /comfy" in (await here.ask(sending("/nowhere"))).body
 
 
 async def test_a_compressed_body_travels_where_the_query_names_the_model() -> None:
-    gzip = (b"Content-Encoding", b"gzip")
-    found = await resolved(sending(b"/v1/x?model=coder-fast", b"\x1f\x8b", JSON, gzip))
-    assert isinstance(found.body, StreamedBody)
+    async with resolving() as (here, said):
+        request = sending("/v1/x?model=coder-fast", b"\x1f\x8b", JSON, "Content-Encoding: gzip")
+        assert (await here.ask(request)).status == 200
+    assert said.bodies == [b"\x1f\x8b"]
 
 
 async def test_too_large_is_refused_unread() -> None:
-    config = a_config(max_body=100)
-    exchange = sending(b"/v1/x", b"x", JSON, content_length=101)
-    assert (await refused(exchange, config)).code == "body_too_large"
-    assert exchange.reads == 0
-
-
-async def test_on_a_routes_path_small_json_is_kept_and_all_else_streamed() -> None:
-    kept = await resolved(sending(b"/coder/v1/x", b"not json", JSON))
-    assert isinstance(kept.body, KeptBody)
-    assert (kept.path, kept.prefix, kept.stream) == (b"/v1/x", b"/coder", None)
-    kept.body.close()
-    large = await resolved(sending(b"/coder/x", b"x", JSON, content_length=2**20 + 1))
-    other = await resolved(sending(b"/coder/x", b"x", (b"Content-Type", b"image/png")))
-    chunked = await resolved(sending(b"/coder/x", b"x", JSON, content_length=None, chunked=True))
-    for one in (large, other, chunked):
-        assert isinstance(one.body, StreamedBody)
-        assert one.stream is False
-    exchange = sending(b"/coder/x", b"{}", JSON, (b"Expect", b"100-continue"))
-    waiting = await resolved(exchange)
-    assert waiting.keep_later
-    assert exchange.reads == 0
+    async with resolving(a_config(max_body=100)) as (here, _):
+        lines = ["POST /v1/x HTTP/1.1", "Host: a", JSON, "Content-Length: 10000000", "", ""]
+        answer = await here.ask("\r\n".join(lines).encode())
+        assert (answer.status, code_of(answer)) == (413, "body_too_large")
+        assert (await here.record()).request_bytes == 0
 
 
 async def test_keys_are_asked_for_before_a_byte_is_read() -> None:
     config = a_config(a_route(), COMFY, keys=api("k"))
-    for path in (b"/v1/x", b"/coder/x", b"/nowhere"):
-        exchange = sending(path, b'{"model":"coder-fast"}', JSON)
-        assert (await refused(exchange, config)).code == "missing_key"
-        assert exchange.reads == 0
-    assert (await resolved(sending(b"/comfy/"), config)).route.public
-    key = (b"X-API-Key", b"k")
-    assert (await resolved(sending(b"/coder/", b"", key), config)).route.name == "coder"
+    for path in ("/v1/x", "/coder/x", "/nowhere"):
+        async with resolving(config) as (here, _):
+            lines = [f"POST {path} HTTP/1.1", "Host: a", JSON, "Content-Length: 9999", "", ""]
+            assert code_of(await here.ask("\r\n".join(lines).encode())) == "missing_key"
+    async with resolving(config) as (here, _):
+        assert (await here.ask(sending("/comfy/"))).status == 200
+        assert (await here.ask(sending("/coder/", b"", "X-API-Key: k"))).status == 200
 
 
 async def test_a_host_is_a_route() -> None:
-    resolver = a_resolver()
-    exchange = sending(b"/v1/models/../x", host=b"Comfy.LAN:8188")
-    route = resolver.by_host(exchange.head)
-    assert route is COMFY
-    found = await resolver.on_host(exchange, route, caller(exchange))
-    assert (found.path, found.prefix) == (b"/v1/models/../x", b"")
-    assert resolver.by_host(request(host=b"other")) is None
-    climbing = sending(b"/../x", host=b"comfy.lan")
-    with pytest.raises(LauncherError):
-        await resolver.on_host(climbing, route, caller(climbing))
+    async with resolving() as (here, said):
+        await here.ask(sending("/v1/models/../x", host="Comfy.LAN:8188"))
+        assert (await here.record()).route == "comfy"
+        assert said.heads[0].startswith(b"GET /v1/models/../x HTTP/1.1\r\n")
+        assert said.header(b"x-forwarded-prefix") is None
+        assert code_of(await here.ask(sending("/../x", host="comfy.lan"))) == "bad_target"
+        assert (await here.ask(sending("/x", host="other"))).status == 404
 
 
 class TestAKeyOfSomeRoutes:
     """`alice` is for coder alone, whose model has a brother elsewhere."""
 
     OTHER = a_route(name="chat", prefixes=("/chat",), models=(ModelSpec("chat-large"),))
-    KEY = (b"X-API-Key", b"alice")
+    KEY = "X-API-Key: alice"
 
     @pytest.fixture
     def config(self) -> LauncherConfig:
@@ -224,74 +205,100 @@ class TestAKeyOfSomeRoutes:
             aliases=(any_of, AliasConfig("big", ("chat-large",))),
         )
 
-    async def test_another_routes_path_is_refused_before_a_byte_is_read(
-        self, config: LauncherConfig
-    ) -> None:
-        exchange = sending(b"/chat/x", b'{"model":"chat-large"}', JSON, self.KEY)
-        error = await refused(exchange, config)
-        assert (error.code, exchange.reads) == ("wrong_key", 0)
-        assert (await resolved(sending(b"/coder/x", b"", self.KEY), config)).route.name == "coder"
+    async def test_another_routes_path_is_refused(self, config: LauncherConfig) -> None:
+        async with resolving(config) as (here, _):
+            # Also where the key is known from a request before.
+            assert (await here.ask(sending("/coder/x", b"", self.KEY))).status == 200
+            body = b'{"model":"chat-large"}'
+            answer = await here.ask(sending("/chat/x", body, JSON, self.KEY))
+            assert code_of(answer) == "wrong_key"
 
-    @pytest.mark.parametrize("model", [b"chat-large", b"big"])
-    async def test_nor_is_its_model_for_it(self, config: LauncherConfig, model: bytes) -> None:
-        error = await refused(sending(b"/v1/x", b'{"model":"%b"}' % model, JSON, self.KEY), config)
-        assert error.code == "wrong_key"
-        assert (
-            await refused(sending(b"/v1/x?model=" + model, b"", self.KEY), config)
-        ).status == 403
+    @pytest.mark.parametrize("model", ["chat-large", "big"])
+    async def test_nor_is_its_model_for_it(self, config: LauncherConfig, model: str) -> None:
+        async with resolving(config) as (here, _):
+            body = json.dumps({"model": model}).encode()
+            assert code_of(await here.ask(sending("/v1/x", body, JSON, self.KEY))) == "wrong_key"
+            assert (await here.ask(sending(f"/v1/x?model={model}", b"", self.KEY))).status == 403
 
     async def test_of_an_alias_it_has_what_it_may_use(self, config: LauncherConfig) -> None:
-        for key, routes in ((b"alice", ["coder"]), (b"bob", ["chat", "coder"])):
-            exchange = sending(b"/v1/x", b'{"model":"any"}', JSON, (b"X-API-Key", key))
-            found = await a_resolver(config).on_path(exchange, caller(exchange, config))
+        router = Router(config)
+        for allowed, routes in ((frozenset({"coder"}), ["coder"]), (None, ["chat", "coder"])):
+            found = router.of_model("any", allowed)
             assert [one.route.name for one in found.candidates] == routes
-            found.body.close()
 
     async def test_it_is_told_of_its_own_alone(self, config: LauncherConfig) -> None:
-        for path in (b"/v1/x?model=no", b"/v1/x", b"/nowhere"):
-            error = await refused(sending(path, b"", self.KEY), config)
-            assert "chat" not in error.message
-            assert "coder" in error.message
+        async with resolving(config) as (here, _):
+            for path in ("/v1/x?model=no", "/v1/x", "/nowhere"):
+                answer = await here.ask(sending(path, b"", self.KEY))
+                assert b"chat" not in answer.body
+                assert b"coder" in answer.body
 
 
 class TestPagesFromElsewhere:
-    ELSEWHERE = (b"Origin", b"http://evil.example")
+    ELSEWHERE = "Origin: http://evil.example"
 
-    async def test_are_refused_before_a_byte_is_read(self) -> None:
-        for path in (b"/v1/x", b"/coder/x", b"/nowhere"):
-            exchange = sending(path, b'{"model":"coder-fast"}', JSON, self.ELSEWHERE)
-            assert (await refused(exchange)).code == "cross_origin"
-            assert exchange.reads == 0
-        assert (await resolved(sending(b"/comfy/x", b"x", self.ELSEWHERE))).route.public
+    async def test_are_refused(self) -> None:
+        async with resolving() as (here, _):
+            for path in ("/v1/x", "/coder/x", "/nowhere"):
+                request = sending(path, b'{"model":"coder-fast"}', JSON, self.ELSEWHERE)
+                assert code_of(await here.ask(request)) == "cross_origin"
+            assert (await here.ask(sending("/comfy/x", b"x", self.ELSEWHERE))).status == 200
 
     async def test_a_key_is_more_than_they_have(self) -> None:
-        config = a_config(a_route(), COMFY, keys=api("k"))
-        exchange = sending(b"/coder/x", b"x", self.ELSEWHERE, (b"X-API-Key", b"k"))
-        assert (await resolved(exchange, config)).route.name == "coder"
+        async with resolving(a_config(a_route(), COMFY, keys=api("k"))) as (here, _):
+            request = sending("/coder/x", b"x", self.ELSEWHERE, "X-API-Key: k")
+            assert (await here.ask(request)).status == 200
 
     async def test_a_rebound_name_is_refused(self) -> None:
-        browser = (b"User-Agent", b"Mozilla/5.0")
-        for path in (b"/v1/x?model=coder-fast", b"/coder/x"):
-            exchange = sending(path, b"", browser, host=b"evil.example")
-            assert (await refused(exchange)).code == "wrong_host"
+        async with resolving() as (here, _):
+            for path in ("/v1/x?model=coder-fast", "/coder/x"):
+                request = sending(path, b"", "User-Agent: Mozilla/5.0", host="evil.example")
+                assert code_of(await here.ask(request)) == "wrong_host"
 
 
 async def test_long_lists_end_somewhere() -> None:
     models = tuple(ModelSpec(f"model-{i}") for i in range(500))
-    error = await refused(sending(b"/v1/x"), a_config(a_route(models=models)))
-    assert "and 450 more" in error.message
+    with pytest.raises(LauncherError, match="and 450 more"):
+        Router(a_config(a_route(models=models))).of_model(None, None)
 
 
-async def test_an_alias_is_all_its_models_in_their_order() -> None:
+def test_an_alias_is_all_its_models_in_their_order() -> None:
     other = a_route(name="chat", prefixes=("/chat",), models=(ModelSpec("chat"),))
     config = a_config(a_route(), other, aliases=(AliasConfig("any", ("chat", "gpt-4o")),))
-    for exchange in (sending(b"/v1/x", b'{"model":"any"}', JSON), sending(b"/v1/x?model=any")):
-        found = await a_resolver(config).on_path(exchange, caller(exchange, config))
-        found.body.close()
-        assert found.asked == "any"
-        assert found.candidates == (
-            Candidate(other, ModelSpec("chat")),
-            Candidate(a_route(), ModelSpec("gpt-4o", "Qwen/Qwen2.5-7B")),
-        )
-    unknown = await refused(sending(b"/v1/x?model=anything"), config)
-    assert "coder-fast, gpt-4o, chat, any." in unknown.message
+    found = Router(config).of_model("any", None)
+    assert (found.asked, found.only) == ("any", "coder")
+    assert found.candidates == (
+        Candidate(other, ModelSpec("chat")),
+        Candidate(a_route(), ModelSpec("gpt-4o", "Qwen/Qwen2.5-7B")),
+    )
+    with pytest.raises(LauncherError, match=r"coder-fast, gpt-4o, chat, any\."):
+        Router(config).of_model("anything", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "rest"),
+    [
+        (b"/coder", b"/coder", b"/"),
+        (b"/coder/", b"/coder", b"/"),
+        (b"/coder/a//b", b"/coder", b"/a//b"),
+        (b"/v2/coder/x", b"/v2/coder", b"/x"),
+        (b"/v2/coder/deep/x", b"/v2/coder/deep", b"/x"),
+    ],
+)
+def test_the_longest_prefix_on_a_segment_boundary(path: bytes, prefix: bytes, rest: bytes) -> None:
+    route: Any = a_route(prefixes=("/coder", "/v2/coder", "/v2/coder/deep"))
+    target = Router(a_config(route)).of_path(path)
+    assert target is not None
+    assert (target.prefix, target.path) == (prefix, rest)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/coderx", b"/%63oder", b"/v2", b"/x/coder"])
+def test_what_is_no_prefix(path: bytes) -> None:
+    assert Router(a_config(a_route(prefixes=("/coder", "/v2/coder")))).of_path(path) is None
+
+
+async def test_a_path_is_remembered_and_answers_the_same() -> None:
+    async with resolving() as (here, said):
+        for _ in range(3):
+            assert (await here.ask(get("/coder/x?y"))).status == 200
+    assert {head.partition(b"\r\n")[0] for head in said.heads} == {b"GET /x?y HTTP/1.1"}

@@ -13,14 +13,15 @@ from launcher.config import AliasConfig, BackendConfig, KeyConfig, ModelSpec, Ro
 from launcher.core.types import BackendId, Priority, Wake
 from launcher.drivers.base import ContainerSpec
 from launcher.errors import LauncherError
-from launcher.proxy.serving import Cut as CutBlock
-from launcher.proxy.serving import Trusted, opened_by_own_page, stateless
+from launcher.proxy.exchange import CutBlock
+from launcher.proxy.handler import Trusted, opened_by_own_page
+from launcher.proxy.router import OWN, Target
+from tests.http.raw_client import Cut
+from tests.http.serving import until
 from tests.keyring import api
 from tests.proxy.awkward import Peer, backend
 from tests.proxy.fake_exchange import request
 from tests.proxy.house import House, Saying, a_config, a_route, get, house, post
-from tests.proxy.raw_client import Cut
-from tests.proxy.serving import until
 
 CHAT = BackendId("chat")
 STREAM = b'{"model":"coder-fast","stream":true}'
@@ -573,11 +574,11 @@ async def test_an_upgrade_with_a_body_starts_nothing() -> None:
 
 
 def test_what_is_stateless() -> None:
-    assert stateless(b"/v1/chat/completions")
-    assert stateless(b"/v1/audio/transcriptions")
-    assert not stateless(b"/v1/responses")
-    assert not stateless(b"/prompt")
-    assert not stateless(b"/v1/files")
+    assert Target(OWN, "", b"/v1/chat/completions").stateless
+    assert Target(OWN, "", b"/v1/audio/transcriptions").stateless
+    assert not Target(OWN, "", b"/v1/responses").stateless
+    assert not Target(OWN, "", b"/prompt").stateless
+    assert not Target(OWN, "", b"/v1/files").stateless
 
 
 def test_whose_forwarded_headers_are_believed() -> None:

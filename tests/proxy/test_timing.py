@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from launcher.proxy.open_record import OpenRecord
 from launcher.proxy.timing import timing_headers
-from launcher.telemetry.record import ExchangeRecord
 
 
 def test_milliseconds_with_the_start_counted_once() -> None:
-    record = ExchangeRecord("GET", "/", "", cold=True, queued=2.5, starting=1.5)
+    record = OpenRecord("GET", "/", "", cold=True, queued=2.5, starting=1.5)
     assert timing_headers(record, 0.0123) == (
         (b"Server-Timing", b"queue;dur=1000.0, start;dur=1500.0, upstream;dur=12.3"),
         (b"X-Launcher-Cold-Start", b"1"),
@@ -15,5 +15,5 @@ def test_milliseconds_with_the_start_counted_once() -> None:
 
 
 def test_a_warm_response_is_not_called_cold() -> None:
-    record = ExchangeRecord("GET", "/", "")
+    record = OpenRecord("GET", "/", "")
     assert timing_headers(record, None) == ((b"Server-Timing", b"queue;dur=0.0, start;dur=0.0"),)

@@ -15,11 +15,11 @@ import pytest
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
 from launcher.proxy import waiting
+from tests.http.raw_client import RawClient, connect
+from tests.http.serving import until
 from tests.keyring import admin, api
 from tests.proxy import awkward
 from tests.proxy.house import House, Saying, a_config, a_route, get, house, post
-from tests.proxy.raw_client import RawClient, connect
-from tests.proxy.serving import until
 
 BROWSER = ("Accept: text/html,application/xhtml+xml,*/*;q=0.8", "User-Agent: Mozilla/5.0")
 FAILED = LauncherError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from launcher.config import Secret
+from launcher.config.redact import Redactor
 from launcher.core.types import BackendId
 from launcher.drivers.base import Observation
 from launcher.errors import ERROR_KINDS, LauncherError
-from launcher.redact import Redactor
 from launcher.runtime import failures
 
 ID = BackendId("coder")

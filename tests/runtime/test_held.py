@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.drivers.fake import FakeDriver
 from launcher.runtime.held import Held
+from tests.drivers.fake import FakeDriver
 from tests.runtime.house import A, config
 
 

@@ -13,8 +13,16 @@ from launcher.core.policy import POLICIES
 from launcher.core.types import BackendId, Needs
 from launcher.simulate import engine
 from launcher.simulate.engine import Foreseen, Span, simulate
-from launcher.simulate.generate import agents, open_traffic, zipf
-from launcher.simulate.workload import Loop, Model, Requests, Workload, fixed
+from launcher.simulate.workload import (
+    Loop,
+    Model,
+    Requests,
+    Workload,
+    agents,
+    fixed,
+    open_traffic,
+    zipf,
+)
 from tests.simulate.policies import run
 
 A = Model("a", start=10.0, stop=2.0)

@@ -1,6 +1,5 @@
 """What outlives a restart, and files that can't be used."""
 
-# ruff: noqa: ASYNC240 - nothing else runs on these loops while a file is prepared
 from __future__ import annotations
 
 import asyncio
@@ -16,8 +15,10 @@ import pytest
 
 from launcher.state import migrations, store
 from launcher.state.migrations import MIGRATIONS
-from launcher.state.store import StateStore
-from launcher.state.tables import Table
+from launcher.state.store import StateStore, Table, path_for
+
+# ruff: noqa: ASYNC240 - nothing else runs on these loops while a file is prepared
+
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -291,3 +292,34 @@ def test_no_thread_is_left(path: Path) -> None:
 
     asyncio.run(run())
     assert len(os.listdir("/proc/self/task")) <= len(before) + 1
+
+
+TABLE: Table[str, tuple[int, int]] = Table(
+    "pairs", ("name", "one", "two"), lambda pair: pair, lambda _, one, two: (int(one), int(two))
+)
+
+
+def test_the_statements() -> None:
+    assert TABLE.select == "SELECT name, one, two FROM pairs ORDER BY name"
+    assert TABLE.insert == "INSERT OR REPLACE INTO pairs (name, one, two) VALUES (?, ?, ?)"
+    assert TABLE.delete == "DELETE FROM pairs WHERE name = ?"
+
+
+def test_rows_of_no_sense_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    assert TABLE.records([("a", 1, 2), ("b", "x", 2), ("c", None, 2)]) == {"a": (1, 2)}
+    assert [record.args[1] for record in caplog.records if record.args] == ["b", "c"]  # type: ignore[index]
+
+
+def test_the_file_is_where_it_was_configured() -> None:
+    assert path_for("/srv/state.db", {}) == Path("/srv/state.db")
+    assert path_for("", {"XDG_STATE_HOME": "/x"}) is None
+
+
+def test_the_file_is_in_the_users_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "CONTAINER_DIR", Path("/nonexistent"))
+    monkeypatch.setenv("HOME", "/home/u")
+
+    assert path_for(None, {"XDG_STATE_HOME": "/x"}) == Path("/x/launcher/launcher.db")
+    expected = Path("/home/u/.local/state/launcher/launcher.db")
+    assert path_for(None, {"XDG_STATE_HOME": "relative"}) == expected
+    assert path_for(None, {}) == expected

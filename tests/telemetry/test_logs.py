@@ -7,6 +7,7 @@ import os
 import pty
 
 import pytest
+from launcher.telemetry.logs import configured, log_exchange, log_fact
 
 from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
@@ -20,7 +21,6 @@ from launcher.telemetry.facts import (
     StopEnded,
     StopStuck,
 )
-from launcher.telemetry.logs import configured, log_exchange, log_fact
 from launcher.telemetry.record import ExchangeRecord
 from tests.log_reading import lines, written
 

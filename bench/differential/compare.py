@@ -1,0 +1,229 @@
+"""What two launchers showed of one case, made comparable, and where it differs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.differential.backend import Arrived
+from bench.differential.cases import TOKEN, Case, Step
+from bench.differential.client import Response, Seen
+
+#: One line of what was seen: where, and what.
+Facts = tuple[tuple[str, bytes], ...]
+
+_NORMAL: tuple[tuple[re.Pattern[bytes], bytes], ...] = (
+    (re.compile(rb"^(date: ).*", re.IGNORECASE), rb"\1*"),
+    (re.compile(rb"dur=[0-9.]+"), b"dur=*"),
+    (re.compile(rb"lazy-launcher-[0-9a-f]{8}"), b"lazy-launcher-*"),
+    (re.compile(rb"127\.0\.0\.1:\d{4,5}"), b"127.0.0.1:*"),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A difference that is meant to be there."""
+
+    where: str
+    """A regular expression for the whole of a difference's name, see `differences`."""
+    reason: str
+    case: str = ""
+    """A regular expression for a part of `KIND: NOTE`."""
+
+
+#: Differences between the old and the new launcher that are meant to be there.
+WANTED: tuple[Wanted, ...] = ()
+
+
+def normal(line: bytes, token: bytes) -> bytes:
+    """A line without what differs from run to run."""
+    line = line.replace(token, TOKEN)
+    for pattern, instead in _NORMAL:
+        line = pattern.sub(instead, line)
+    return line
+
+
+def digest(body: bytes) -> bytes:
+    """A body that can be shown: itself where it is short."""
+    if len(body) <= 2000:
+        return body
+    return b"%d bytes, %b" % (len(body), hashlib.sha256(body).hexdigest()[:12].encode())
+
+
+def facts(case: Case, seen: Seen, token: bytes) -> Facts:
+    """Everything that has to be equal, in order."""
+    found: list[tuple[str, bytes]] = []
+    cut = case.hasty or any(answer.cut for attempts in case.answers for answer in attempts)
+    # Whether a faulty body is noticed before its request has gone on depends on what comes in
+    # one read; that it never gets there whole doesn't.
+    doubtful = case.kind in ("near miss", "mutated", "boundary")
+    sent = b"".join(one.data for one in case.sends).replace(TOKEN, token)
+    # A client that doesn't wait may be told to continue or not; the backend's own 100 comes on top.
+    chance = case.kind == "expect" and not _waits(case)
+    responses = [one for one in seen.responses if not (chance and one.status == 100)]
+    for number, one in enumerate(responses):
+        found += [
+            (where, what)
+            for where, what in _response(f"client.{number}", one, cut, token)
+            # Only a request that has been admitted has times to tell of.
+            if not (doubtful and one.status >= 400 and where.endswith("server-timing"))
+        ]
+    found.append(("client.end", seen.end.encode()))
+    if case.tunnel or seen.behind:
+        found.append(("client.behind", digest(normal(seen.behind, token))))
+    there = [one for one in seen.arrived.arrived if not (doubtful and one.state == "cut")]
+    attempts: dict[int, int] = {}
+    for arrived in there:
+        attempts[arrived.index] = attempts.get(arrived.index, 0) + 1
+        where = f"backend.{arrived.index}/{attempts[arrived.index]}"
+        found += _arrived(where, arrived, case, cut, token, sent)
+    return tuple(found)
+
+
+def _waits(case: Case) -> bool:
+    answer = case.answer(0, 0)
+    return case.sends[-1].gate == "continue" and answer.moment == "body"
+
+
+def _response(where: str, one: Response, cut: bool, token: bytes) -> Facts:
+    found = [(f"{where}.status", one.line)]
+    found += [(f"{where}.header {name(line)}", normal(line, token)) for line in one.headers]
+    found.append((f"{where}.framing", one.framing.encode()))
+    found.append((f"{where}.state", one.state.encode()))
+    found += [(f"{where}.trailer", line) for line in one.trailers]
+    if not (cut and one.state != "whole"):
+        found.append((f"{where}.body", digest(normal(bytes(one.body), token))))
+    return tuple(found)
+
+
+def _arrived(where: str, one: Arrived, case: Case, cut: bool, token: bytes, sent: bytes) -> Facts:
+    line, *headers = one.head.split(b"\r\n")[:-2]
+    found = [(f"{where}.line", normal(line, token))]
+    found += [(f"{where}.header {name(part)}", normal(part, token)) for part in headers]
+    found.append((f"{where}.framing", one.framing.encode()))
+    found += [(f"{where}.trailer", part) for part in one.trailers]
+    if one.early:
+        # How much of the body came along is a matter of chance.
+        return tuple(found)
+    found.append((f"{where}.state", one.state.encode()))
+    if cut and one.state != "whole":
+        if one.framing == "length" and bytes(one.body) not in sent:
+            found.append((f"{where}.body", b"not what was sent"))
+    else:
+        found.append((f"{where}.body", digest(bytes(one.body))))
+        if case.tunnel:
+            found.append((f"{where}.behind", digest(bytes(one.behind))))
+    return tuple(found)
+
+
+def name(line: bytes) -> str:
+    """A header line's name, for the name of a difference."""
+    return line.partition(b":")[0].lower().decode("latin-1")[:40]
+
+
+def differences(old: Facts, new: Facts) -> list[str]:
+    """What differs, by name. Of what is there on one side alone, and of a response with another
+    status, nothing more is told."""
+    found: list[str] = []
+    before, after = _units(old), _units(new)
+    for unit in sorted(before.keys() | after.keys()):
+        kind = unit.partition(".")[0]
+        was, now = before.get(unit, {}), after.get(unit, {})
+        if was == now:
+            continue
+        if not was or not now:
+            what = "gone" if was else "new"
+            found.append(f"{kind}: {_noun(kind)} {what}{_code(was or now)}")
+            continue
+        if _code(was) != _code(now):
+            found.append(f"{kind}.status:{_code(was)} →{_code(now)}")
+            continue
+        for field in dict.fromkeys([*was, *now]):
+            found += _one(f"{kind}.{field}", was.get(field, ()), now.get(field, ()))
+    if not found and old != new:
+        found.append("order of header lines")
+    return list(dict.fromkeys(found))
+
+
+Values = tuple[bytes, ...]
+
+
+def _units(found: Facts) -> dict[str, dict[str, Values]]:
+    """The facts by message, then by field."""
+    units: dict[str, dict[str, Values]] = {}
+    for where, what in found:
+        unit, _, name = where.rpartition(".") if " " not in where else _split(where)
+        fields = units.setdefault(unit, {})
+        fields[name] = (*fields.get(name, ()), what)
+    return units
+
+
+def _split(where: str) -> tuple[str, str, str]:
+    """A header's name may have dots."""
+    start, mark, name = where.partition(".header ")
+    return start, mark, f"header {name}"
+
+
+def _noun(kind: str) -> str:
+    return "request" if kind == "backend" else "response"
+
+
+def _code(fields: dict[str, Values]) -> str:
+    line = fields.get("status", (b"",))[0].split(b" ")
+    return f" {line[1].decode('latin-1')}" if len(line) > 1 else ""
+
+
+def _one(name: str, was: Values, now: Values) -> list[str]:
+    if was == now:
+        return []
+    if name.endswith((".status", ".end", ".framing", ".state")):
+        return [f"{name}: {_short(was)} → {_short(now)}"]
+    return [f"{name}: {'gone' if not now else 'new' if not was else 'other'}"]
+
+
+def _short(values: Sequence[bytes]) -> str:
+    return b", ".join(values).decode("latin-1")[:60] or "nothing"
+
+
+def unwanted(case: Case, found: Sequence[str], wanted: Sequence[Wanted] = WANTED) -> list[str]:
+    """Those that nothing in `wanted` explains."""
+    label = f"{case.kind}: {case.note}"
+    return [
+        one
+        for one in found
+        if not any(re.fullmatch(rule.where, one) and re.search(rule.case, label) for rule in wanted)
+    ]
+
+
+def told(case: Case, seen: Seen, token: bytes) -> str:
+    """One launcher's side of an example, as text."""
+    lines = [f"  {where:28} {what[:160]!r}" for where, what in facts(case, seen, token)]
+    lines.append(f"  raw, to the client           {normal(seen.raw, token)[:600]!r}")
+    for one in seen.arrived.arrived:
+        lines.append(f"  raw, to the backend          {normal(one.head, token)[:600]!r}")
+    return "\n".join(lines)
+
+
+def described(case: Case) -> str:
+    """What was sent and what the backend does, as text."""
+    lines = [f"{case.kind}: {case.note} (ends with: {case.ending})"]
+    for one in case.sends:
+        split = f" split at {list(one.cuts)[:20]}" if one.cuts else ""
+        lines.append(f"  sent ({one.gate}){split}: {_bytes(one.data)}")
+    for number, attempts in enumerate(case.answers):
+        for answer in attempts:
+            lines.append(
+                f"  answer {number}: {answer.name}, at the {answer.moment}, {answer.end}:"
+                f" {_steps(answer.steps)}"
+            )
+    return "\n".join(lines)
+
+
+def _bytes(data: bytes) -> str:
+    return f"{data[:700]!r}" + (f" … {len(data)} bytes" if len(data) > 700 else "")
+
+
+def _steps(steps: Sequence[Step]) -> str:
+    return _bytes(b"".join(step.data for step in steps))
