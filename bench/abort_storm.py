@@ -242,7 +242,7 @@ async def storm(
         while True:
             backends = await asyncio.to_thread(told, launcher)
             queued = sum(one["queued"] for one in backends)
-            running = sum(one["inFlight"] for one in backends)
+            running = sum(one["in_flight"] for one in backends)
             result.most_queued = max(result.most_queued, queued)
             result.most_in_flight = max(result.most_in_flight, running)
             await asyncio.sleep(0.1)
@@ -264,7 +264,7 @@ def told(launcher: Launcher) -> list[dict[str, Any]]:
 
 def tickets(launcher: Launcher) -> int:
     """Requests that wait or run, as the launcher counts them."""
-    return sum(one["queued"] + one["inFlight"] for one in told(launcher))
+    return sum(one["queued"] + one["in_flight"] for one in told(launcher))
 
 
 def connections(launcher: Launcher) -> int:

@@ -16,8 +16,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from launcher.api.assembly import OwnApi, Watched
-from launcher.api.stats import History
+from launcher.api.app import OwnPaths
+from launcher.api.endpoint import Context
+from launcher.api.history import History
+from launcher.api.server import ApiServer
 from launcher.auth.meters import Meters
 from launcher.config import LauncherConfig
 from launcher.config.redact import Redactor, secrets_of
@@ -39,7 +41,7 @@ from launcher.proxy.body import Budget
 from launcher.proxy.exchange import Exchange
 from launcher.proxy.fields import field_table
 from launcher.proxy.handler import Proxy
-from launcher.proxy.readers import Readers
+from launcher.proxy.own import Own
 from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.output import Outputs
@@ -93,7 +95,6 @@ class App:
         self.meters = Meters()
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         self.waiting = WaitingRoom(self.outputs.last_line)
-        self.readers = Readers()
         publisher = FactPublisher(
             self.metrics.fact,
             self.history.fact,
@@ -122,38 +123,44 @@ class App:
             redactor=redactor,
         )
         self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
-        self.holds = Group()
+        self.starts = Group()
         self.budget = Budget(config.max_buffered)
         self._fields = field_table()
         self.reloader = Reloader(load or (lambda: config), self)
+        self.api = ApiServer(
+            Context(
+                config=config,
+                control=self.dispatcher,
+                plane=self.plane,
+                metrics=self.metrics,
+                history=self.history,
+                decisions=self.decisions,
+                reloader=self.reloader,
+                journal=self.journal,
+                timeline=self.timeline,
+                output=self.outputs,
+                starts=self.starts,
+                redact=redactor.text,
+            ),
+            self.meters,
+            on_done=self.exchanges.add,
+        )
+        self._own = Own(OwnPaths(), self.api)
         self.handler = self._handler(config)
         self.server = Server(self.handler, fields=self._fields)
         self._endpoints: dict[BackendId, Endpoint] = {}
 
     def _handler(self, config: LauncherConfig) -> Proxy:
         """Everything that only reads a configuration."""
-        own = OwnApi(
-            config,
-            self.dispatcher,
-            self.metrics,
-            self.history,
-            self.decisions,
-            self.reloader,
-            plane=self.plane,
-            watched=Watched(self.journal, self.timeline, self.outputs),
-            holds=self.holds,
-            redact=self._redactor.text,
-        )
         return Proxy(
             config,
             self.dispatcher,
             self.pool,
             self.budget,
-            own,
+            self._own,
             on_done=self.exchanges.add,
             meters=self.meters,
             waiting=self.waiting,
-            readers=self.readers,
             fields=self._fields,
             latest=lambda: self.handler,
         )
@@ -185,7 +192,7 @@ class App:
         self.history.reconfigure(config)
         self.budget.limit = config.max_buffered
         self.server.on_request = self.handler = handler
-        self.readers.recheck(handler.admits)
+        self.api.take(config)
         self.outputs.look_again()
         self.config = config
 
@@ -284,10 +291,12 @@ async def running(
         app.plane.open()
         stack.push_async_callback(app.plane.close)
         stack.callback(app.measurements.save_all)
+        await app.api.start()
+        stack.push_async_callback(lambda: app.api.close(app.config.drain_timeout))
         await app.server.open(tls)
         stack.push_async_callback(lambda: app.server.close(app.config.drain_timeout))
-        stack.push_async_callback(app.holds.cancel)
-        stack.callback(app.readers.close)
+        stack.push_async_callback(app.starts.cancel)
+        stack.callback(app.api.end_streams)
         stack.callback(app.journal.close)
         stack.push_async_callback(app.outputs.close)
         # First of all, those who wait are told; each step is taken even if one before it fails

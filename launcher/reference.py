@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from launcher.api.assembly import described
+from launcher.api.openapi import ENDPOINTS
 from launcher.auth.access import Need
 from launcher.config.schema import KEYS, Key, Scope, names
 from launcher.config.sources import FILLS_IN, MAP_FIELDS, PREFIX
@@ -110,7 +110,7 @@ def _endpoints() -> str:
                 NEEDS[one.need],
                 f"{one.summary} {one.description}".strip(),
             )
-            for one in described()
+            for one in ENDPOINTS
         ),
     )
 

@@ -15,10 +15,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from launcher.core.routing import RouteTable
 
 from launcher import app, tasks
-from launcher.api.assembly import OwnApi
+from launcher.api.endpoint import Context
 from launcher.auth.meters import Meter
 from launcher.config import (
     AliasConfig,
@@ -33,7 +32,6 @@ from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
 from launcher.proxy import waiting
-from launcher.proxy.handler import ProxyHandler
 from launcher.runtime.held import Held
 from launcher.telemetry.timeline import BackendTimeline
 from tests.keyring import admin, api
@@ -91,18 +89,18 @@ async def test_an_alias_goes_to_who_is_up_and_decisions_say_why(tmp_path: Path) 
         for model in ("any", "b", "any"):
             await ask(f"/v1/anything?model={model}")
         plan = await ask("/api/routes/a/plan")
-        assert (plan["outcome"], plan["predictedWait"]["place"]) == ("waits", 1)
+        assert (plan["outcome"], plan["predicted_wait"]["place"]) == ("waits", 1)
         assert [one["backend"] for one in plan["decisions"]] == ["b", "a"]
         assert launcher.dispatcher.state(BackendId("b")) is BackendState.READY
         told = (await ask("/api/decisions"))["decisions"]
-        assert [(one["deed"], one["backend"], one["wantedBy"]) for one in reversed(told)] == [
+        assert [(one["deed"], one["backend"], one["wanted_by"]) for one in reversed(told)] == [
             ("start", "a", None),
             ("stop", "a", "b"),
             ("start", "b", None),
         ]
         waits = (await ask("/stats"))["backends"]
-        assert waits["b"]["predictedWait"] is None
-        assert waits["a"]["predictedWait"]["waitMs"] > 0
+        assert waits["b"]["predicted_wait"] is None
+        assert waits["a"]["predicted_wait"]["wait_ms"] > 0
 
 
 async def test_the_next_run_knows_the_measured_times(tmp_path: Path) -> None:
@@ -252,7 +250,7 @@ async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) ->
 
     def alive() -> dict[str, int]:
         gc.collect()
-        kinds = (ProxyHandler, OwnApi, RouteTable, Held, Backend, Meter, BackendTimeline)
+        kinds = (Context, Held, Backend, Meter, BackendTimeline)
         found = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
         return dict(found)
 

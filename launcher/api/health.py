@@ -1,17 +1,20 @@
-"""`/healthz`: the launcher is up. `/readyz`: it can do its work. Always open, cheap, harmless."""
+"""Whether the launcher is up (`/healthz`), whether it can do its work (`/readyz`), and its
+metrics for Prometheus (`/metrics`). The first two are always open, cheap and harmless."""
 
 from __future__ import annotations
 
 from typing import Literal, NotRequired
 
+from aiohttp import web
 from typing_extensions import TypedDict
 
 from launcher.api.answers import json_answer
-from launcher.api.contract import ApiRequest, ApiResponse
-from launcher.api.control import Control
-from launcher.api.endpoint import Endpoint
+from launcher.api.endpoint import Context, Control, EndpointTable, Request
 from launcher.api.shapes import ErrorFields, shape
 from launcher.core.types import Snapshot
+
+ENDPOINTS = EndpointTable()
+
 
 #: Seconds after which a prober may ask again.
 RETRY_AFTER = 5
@@ -53,8 +56,45 @@ class Unready(TypedDict):
     error: ErrorFields
 
 
+@ENDPOINTS.add("GET", "/healthz", need="open", tag="status", everywhere=True, answers={200: Alive})
+async def get_health(context: Context, request: Request) -> web.Response:
+    """200: the launcher is up."""
+    return json_answer(Alive(status="ok"))
+
+
+@ENDPOINTS.add(
+    "GET", "/readyz", need="open", tag="status", everywhere=True,
+    answers={200: Ready, 503: Unready},
+)  # fmt: skip
+async def get_readiness(context: Context, request: Request) -> web.Response:
+    """200: it can do its work; 503 with the reasons: an engine is away, a stop doesn't end."""
+    found = problems(context.control, context.control.snapshot())
+    if not found:
+        return json_answer(Ready(status="ready", problems=[]))
+    error = ErrorFields(
+        message=" ".join(problem["message"] for problem in found),
+        type="server_error",
+        code=found[0]["code"],
+        param=None,
+    )
+    return json_answer(
+        Unready(status="not ready", problems=found, error=error),
+        503,
+        {"Retry-After": str(RETRY_AFTER)},
+    )
+
+
+@ENDPOINTS.add(
+    "GET", "/metrics", need="observe", tag="status", answers={200: str}, produces="text/plain"
+)
+async def get_metrics(context: Context, request: Request) -> web.Response:
+    """Prometheus; the table is below."""
+    body = await context.metrics.render()
+    return web.Response(body=body, headers={"Content-Type": context.metrics.content_type})
+
+
 def problems(control: Control, snapshot: Snapshot) -> list[Problem]:
-    """What keeps the launcher from its work, worst first; each with a stable `code`.
+    """Return what keeps the launcher from its work, worst first; each with a stable `code`.
 
     A backend that fails to start is its own trouble, not the launcher's.
     """
@@ -93,51 +133,3 @@ def problems(control: Control, snapshot: Snapshot) -> list[Problem]:
             }
         )
     return found
-
-
-class Health:
-    """The two health endpoints."""
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """GET /healthz, GET /readyz"""
-        return (
-            Endpoint(
-                method="GET", path="/healthz", need="open", answer=self.alive,
-                tag="status", everywhere=True,
-                operation="get_health",
-                summary="200: the launcher is up.",
-                answers={200: Alive},
-            ),
-            Endpoint(
-                method="GET", path="/readyz", need="open", answer=self.ready,
-                tag="status", everywhere=True,
-                operation="get_readiness",
-                summary="200: it can do its work; 503 with the reasons: an engine is away, a stop "
-                "doesn't end.",
-                answers={200: Ready, 503: Unready},
-            ),
-        )  # fmt: skip
-
-    async def alive(self, request: ApiRequest) -> ApiResponse:
-        """GET /healthz"""
-        return json_answer(Alive(status="ok"))
-
-    async def ready(self, request: ApiRequest) -> ApiResponse:
-        """GET /readyz: 200, or 503 with every reason."""
-        found = problems(self._control, self._control.snapshot())
-        if not found:
-            return json_answer(Ready(status="ready", problems=[]))
-        error = ErrorFields(
-            message=" ".join(problem["message"] for problem in found),
-            type="server_error",
-            code=found[0]["code"],
-            param=None,
-        )
-        return json_answer(
-            Unready(status="not ready", problems=found, error=error),
-            503,
-            (("Retry-After", str(RETRY_AFTER)),),
-        )

@@ -1,4 +1,5 @@
-"""`/api/leases`: hold a route's backend, or capacity for work outside the launcher."""
+"""Leases (`/api/leases`), which hold a route's backend, or capacity for work outside the launcher;
+and the named modes of routes.toml (`/api/mode`), of which one may be in force."""
 
 from __future__ import annotations
 
@@ -6,22 +7,21 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NotRequired
 
+from aiohttp import web
 from typing_extensions import TypedDict
 
-from launcher.api.answers import json_answer, timestamp
-from launcher.api.contract import ApiRequest, ApiResponse
-from launcher.api.endpoint import Endpoint
-from launcher.api.naming import number_of
-from launcher.api.patience import settle
-from launcher.api.shapes import Limits, shape
-from launcher.api.view import Failed, failure
-from launcher.config import LauncherConfig
+from launcher.api.answers import Failed, error_answer, failure, json_answer, timestamp
+from launcher.api.control import settle
+from launcher.api.endpoint import Context, EndpointTable, Request
+from launcher.api.shapes import ErrorAnswer, Limits, shape
 from launcher.control.leases import LeaseRegistry, why
 from launcher.control.records import LeaseRecord, LeaseState
 from launcher.core.types import Needs
 from launcher.errors import LauncherError
+
+ENDPOINTS = EndpointTable()
 
 Ttl = Annotated[float, Limits(gt=0)] | Annotated[str, Limits(min_length=1, max_length=40)]
 """Seconds, or text such as `45m`."""
@@ -93,116 +93,83 @@ class LeaseList(TypedDict):
     leases: list[LeaseView]
 
 
-class LeaseApi:
-    """Leases, as callers see them."""
+@ENDPOINTS.add(
+    "POST", "/api/leases", need="admin", tag="control", body=LeaseBody,
+    answers={201: LeaseView, 202: LeaseView},
+)  # fmt: skip
+async def take_lease(context: Context, request: Request) -> web.Response:
+    """Hold a route's backend for a limited time: it is made resident, and neither evicted nor
+    stopped for being idle.
 
-    def __init__(self, config: LauncherConfig, leases: LeaseRegistry) -> None:
-        self._config = config
-        self._leases = leases
-
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """POST and GET /api/leases, GET, PUT and DELETE /api/leases/{id}"""
-        return (
-            Endpoint(
-                method="POST", path="/api/leases", need="admin", answer=self.take,
-                tag="control", operation="take_lease",
-                summary="Hold a route's backend for a limited time: it is made resident, and "
-                "neither evicted nor stopped for being idle.",
-                description="Answers 201 when it is granted, with an `id` that renews and releases "
-                "it; the time runs from then. A caller who leaves before gives it up. Another "
-                "lease in the way is a 409 that names its holder. Without a route, `needs` is "
-                "kept free for work outside the launcher.",
-                body=LeaseBody,
-                answers={201: LeaseView, 202: LeaseView},
-            ),
-            Endpoint(
-                method="GET", path="/api/leases", need="observe", answer=self.list,
-                tag="control", operation="list_leases",
-                summary="The leases that are in force or asked for, with the remaining seconds.",
-                answers={200: LeaseList},
-            ),
-            Endpoint(
-                method="GET", path="/api/leases/{id}", need="observe", answer=self.one,
-                tag="control", operation="get_lease",
-                summary="A lease, also one that has ended, and why it did.",
-                answers={200: LeaseView},
-            ),
-            Endpoint(
-                method="PUT", path="/api/leases/{id}", need="admin", answer=self.renew,
-                tag="control", operation="renew_lease",
-                summary="Let a lease last longer, or shorter, from now on; one that has ended is "
-                "a 409 (`stale_lease`).",
-                body=RenewBody,
-                answers={200: LeaseView},
-            ),
-            Endpoint(
-                method="DELETE", path="/api/leases/{id}", need="admin", answer=self.release,
-                tag="control", operation="release_lease",
-                summary="End a lease; one that has ended already stays as it ended.",
-                answers={200: LeaseView},
-            ),
+    Answers 201 when it is granted, with an `id` that renews and releases it; the time runs from
+    then. A caller who leaves before gives it up. Another lease in the way is a 409 that names its
+    holder. Without a route, `needs` is kept free for work outside the launcher.
+    """
+    leases, body = context.plane.leases, request.body_as(LeaseBody)
+    if body.route is None and body.needs is None:
+        raise LauncherError(
+            "invalid_request", "Name a `route`, or say what it `needs`.", param="route"
+        )
+    if body.route is not None and body.needs is not None:
+        raise LauncherError(
+            "invalid_request", "`needs` goes without a `route`, which has its own.",
+            param="needs",
         )  # fmt: skip
+    if body.pin and body.ttl is not None:
+        raise LauncherError("invalid_request", "A pin has no `ttl`.", param="ttl")
+    ttl = context.config.max_lease if body.ttl is None else seconds_of(body.ttl)
+    routes = () if body.route is None else (body.route,)
+    record = await asked(
+        leases,
+        routes,
+        lambda: leases.take(
+            routes=routes,
+            needs=None if body.needs is None else needs_of(body.needs),
+            ttl=None if body.pin else ttl,
+            note=body.note,
+            by=request.key,
+            waited_for=body.wait,
+        ),
+        wait=body.wait,
+    )
+    view = lease_view(leases, record, details=True)
+    return json_answer(view, 201 if record.state is LeaseState.ACTIVE else 202)
 
-    async def take(self, request: ApiRequest) -> ApiResponse:
-        """POST /api/leases"""
-        body = request.sent(LeaseBody)
-        if body.route is None and body.needs is None:
-            raise LauncherError(
-                "invalid_request", "Name a `route`, or say what it `needs`.", param="route"
-            )
-        if body.route is not None and body.needs is not None:
-            raise LauncherError(
-                "invalid_request", "`needs` goes without a `route`, which has its own.",
-                param="needs",
-            )  # fmt: skip
-        if body.pin and body.ttl is not None:
-            raise LauncherError("invalid_request", "A pin has no `ttl`.", param="ttl")
-        ttl = self._config.max_lease if body.ttl is None else seconds_of(body.ttl)
-        routes = () if body.route is None else (body.route,)
-        record = await asked(
-            self._leases,
-            routes,
-            lambda: self._leases.take(
-                routes=routes,
-                needs=None if body.needs is None else needs_of(body.needs),
-                ttl=None if body.pin else ttl,
-                note=body.note,
-                by=request.key or None,
-                waited_for=body.wait,
-            ),
-            wait=body.wait,
-        )
-        view = lease_view(self._leases, record, details=True)
-        return json_answer(view, 201 if record.state is LeaseState.ACTIVE else 202)
 
-    async def list(self, request: ApiRequest) -> ApiResponse:
-        """GET /api/leases"""
-        return json_answer(
-            LeaseList(
-                leases=[
-                    lease_view(self._leases, one, details=request.admin)
-                    for one in self._leases.open_ones()
-                ]
-            )
-        )
+@ENDPOINTS.add("GET", "/api/leases", need="observe", tag="control", answers={200: LeaseList})
+async def list_leases(context: Context, request: Request) -> web.Response:
+    """The leases that are in force or asked for, with the remaining seconds."""
+    leases = context.plane.leases
+    views = [lease_view(leases, one, details=request.admin) for one in leases.open_ones()]
+    return json_answer(LeaseList(leases=views))
 
-    async def one(self, request: ApiRequest) -> ApiResponse:
-        """GET /api/leases/{id}"""
-        record = self._leases.get(_number(request))
-        return json_answer(lease_view(self._leases, record, details=request.admin))
 
-    async def renew(self, request: ApiRequest) -> ApiResponse:
-        """PUT /api/leases/{id}"""
-        ttl = request.sent(RenewBody).ttl
-        record = self._leases.renew(_number(request), None if ttl is None else seconds_of(ttl))
-        await self._leases.durable()
-        return json_answer(lease_view(self._leases, record, details=True))
+@ENDPOINTS.add("GET", "/api/leases/{id}", need="observe", tag="control", answers={200: LeaseView})
+async def get_lease(context: Context, request: Request) -> web.Response:
+    """A lease, also one that has ended, and why it did."""
+    record = context.plane.leases.get(_number(request))
+    return json_answer(lease_view(context.plane.leases, record, details=request.admin))
 
-    async def release(self, request: ApiRequest) -> ApiResponse:
-        """DELETE /api/leases/{id}"""
-        record = self._leases.release(_number(request), by=request.key or None)
-        await self._leases.durable()
-        return json_answer(lease_view(self._leases, record, details=True))
+
+@ENDPOINTS.add(
+    "PUT", "/api/leases/{id}", need="admin", tag="control", body=RenewBody, answers={200: LeaseView}
+)
+async def renew_lease(context: Context, request: Request) -> web.Response:
+    """Let a lease last longer, or shorter, from now on; one that has ended is a 409
+    (`stale_lease`)."""
+    leases, ttl = context.plane.leases, request.body_as(RenewBody).ttl
+    record = leases.renew(_number(request), None if ttl is None else seconds_of(ttl))
+    await leases.durable()
+    return json_answer(lease_view(leases, record, details=True))
+
+
+@ENDPOINTS.add("DELETE", "/api/leases/{id}", need="admin", tag="control", answers={200: LeaseView})
+async def release_lease(context: Context, request: Request) -> web.Response:
+    """End a lease; one that has ended already stays as it ended."""
+    leases = context.plane.leases
+    record = leases.release(_number(request), by=request.key)
+    await leases.durable()
+    return json_answer(lease_view(leases, record, details=True))
 
 
 async def asked(
@@ -228,7 +195,7 @@ async def asked(
 
 
 def seconds_of(ttl: float | str) -> float:
-    """A duration as it was sent. Raises `invalid_request`."""
+    """Return a duration as it was sent, in seconds. Raise `invalid_request`."""
     # With it comes what reads settings, and pydantic: not before somebody asks.
     from launcher.config import values
 
@@ -239,7 +206,7 @@ def seconds_of(ttl: float | str) -> float:
 
 
 def needs_of(needs: Mapping[str, int | str]) -> Needs:
-    """What is to be reserved, as it was sent. Raises `invalid_request`."""
+    """Return what is to be reserved, as it was sent. Raise `invalid_request`."""
     from launcher.config import values
 
     try:
@@ -249,7 +216,7 @@ def needs_of(needs: Mapping[str, int | str]) -> Needs:
 
 
 def lease_view(leases: LeaseRegistry, record: LeaseRecord, *, details: bool) -> LeaseView:
-    """A lease as it stands; `details` (log lines, exit codes) are for operators."""
+    """Return a lease as it stands; `details` (log lines, exit codes) are for operators."""
     remaining = leases.remaining(record)
     return LeaseView(
         id=record.id,
@@ -273,5 +240,126 @@ def lease_view(leases: LeaseRegistry, record: LeaseRecord, *, details: bool) -> 
     )
 
 
-def _number(request: ApiRequest) -> int:
-    return number_of(request.args["id"], "unknown_lease", "lease")
+def _number(request: Request) -> int:
+    return request.number("id", "unknown_lease", "lease")
+
+
+# -- modes
+
+
+@shape
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeBody:
+    """The mode that is to be."""
+
+    mode: str
+    """Name of a mode."""
+    ttl: Ttl | None = None
+    """Seconds from the grant, or such as `45m`; as the configuration says where it isn't said."""
+    wait: bool = True
+    """Answer when it is in force; else 202 at once."""
+
+
+@shape
+class KnownMode(TypedDict):
+    """A mode that may be asked for."""
+
+    mode: str
+    routes: list[str]
+    ttl_seconds: float
+    """How long it lasts where nobody says otherwise."""
+
+
+@shape
+class ModeView(TypedDict):
+    """The mode that is in force."""
+
+    mode: str | None
+    """null: none."""
+    routes: list[str]
+    remaining_seconds: float | None
+    expires_at: str | None
+    lease: LeaseView | None
+    """What the mode is."""
+    pending: LeaseView | None
+    """One that was asked for and isn't granted yet."""
+    modes: list[KnownMode]
+
+
+@shape
+class ModeFailed(ErrorAnswer):
+    """Why the mode can't be had, and which one is in force."""
+
+    mode: NotRequired[ModeView]
+
+
+@ENDPOINTS.add("GET", "/api/mode", need="observe", tag="control", answers={200: ModeView})
+async def get_mode(context: Context, request: Request) -> web.Response:
+    """The mode that is in force, how long it still lasts, and which there are."""
+    return json_answer(mode_view(context, details=request.admin))
+
+
+@ENDPOINTS.add(
+    "POST", "/api/mode", need="admin", tag="control", body=ModeBody,
+    answers={200: ModeView, 202: ModeView, **dict.fromkeys((404, 409, 502, 503, 504), ModeFailed)},
+)  # fmt: skip
+async def enter_mode(context: Context, request: Request) -> web.Response:
+    """Make a named mode's routes resident and hold them for its time.
+
+    The mode before it ends when this one is in force, and goes on where this one fails to start,
+    which the answer says.
+    """
+    body, modes = request.body_as(ModeBody), context.plane.modes
+    ttl = None if body.ttl is None else seconds_of(body.ttl)
+    try:
+        await asked(
+            context.plane.leases,
+            modes.check(body.mode, ttl).routes,
+            lambda: modes.set(body.mode, ttl, by=request.key, waited_for=body.wait),
+            wait=body.wait,
+        )
+    except LauncherError as error:
+        return _mode_failed(context, error)
+    view = mode_view(context, details=True)
+    return json_answer(view, 202 if view["pending"] else 200)
+
+
+@ENDPOINTS.add("DELETE", "/api/mode", need="admin", tag="control", answers={200: ModeView})
+async def leave_mode(context: Context, request: Request) -> web.Response:
+    """End the mode that is in force."""
+    context.plane.modes.leave(by=request.key)
+    await context.plane.leases.durable()
+    return json_answer(mode_view(context, details=True))
+
+
+def _mode_failed(context: Context, error: LauncherError) -> web.Response:
+    active = context.plane.modes.active()
+    if active is None:
+        raise error
+    with_mode = LauncherError(
+        error.code,
+        f"{error.message} The mode {active.mode} goes on.",
+        param=error.param,
+        retry_after=error.retry_after,
+        detail=error.detail,
+    )
+    return error_answer(with_mode, {"mode": mode_view(context, details=True)})
+
+
+def mode_view(context: Context, *, details: bool) -> ModeView:
+    """Return the mode that is in force, and those that there are."""
+    modes, leases = context.plane.modes, context.plane.leases
+    active, pending = modes.active(), modes.pending()
+    view = None if active is None else lease_view(leases, active, details=details)
+    return ModeView(
+        mode=None if active is None else active.mode,
+        routes=[] if view is None else view["routes"],
+        remaining_seconds=None if view is None else view["remaining_seconds"],
+        expires_at=None if view is None else view["expires_at"],
+        lease=view,
+        pending=None if pending is None else lease_view(leases, pending, details=details),
+        modes=[
+            KnownMode(mode=one.name, routes=list(one.routes), ttl_seconds=one.ttl)
+            for one in modes.known
+        ],
+    )

@@ -3,17 +3,17 @@ without starting any."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
+from aiohttp import web
 from typing_extensions import TypedDict
 
 from launcher.api.answers import json_answer
-from launcher.api.contract import ApiRequest, ApiResponse
-from launcher.api.endpoint import Endpoint
+from launcher.api.endpoint import Context, EndpointTable, Request
 from launcher.api.shapes import shape
-from launcher.config import LauncherConfig
 from launcher.errors import LauncherError
+
+ENDPOINTS = EndpointTable()
 
 #: Where lists of models are asked for, and what the operation's name ends in there.
 MODEL_LISTS = {"/openai/v1/models": "", "/openai/models": "_at_openai", "/v1/models": "_at_v1"}
@@ -42,75 +42,63 @@ class ModelList(TypedDict):
     data: list[Model]
 
 
-def _routes(config: LauncherConfig) -> Iterator[tuple[str, frozenset[str]]]:
-    """Every model id and alias, and the routes that serve it."""
-    by_model = {model.id: route.name for route in config.routes for model in route.models}
-    for id, route in by_model.items():
-        yield id, frozenset({route})
-    for alias in config.aliases:
-        yield alias.id, frozenset(by_model[id] for id in alias.models)
+async def list_models(context: Context, request: Request) -> web.Response:
+    """Every model, in OpenAI's shape; starts none."""
+    return json_answer(ModelList(object="list", data=[*_visible(context, request).values()]))
 
 
-class Models:
-    """OpenAI's list and its single objects."""
+async def get_model(context: Context, request: Request) -> web.Response:
+    """One model; its id may hold `/`."""
+    models = _visible(context, request)
+    found = models.get(request.args["id"])
+    if found is None:
+        known = list(models)
+        more = f" and {len(known) - MAX_NAMED} more" if len(known) > MAX_NAMED else ""
+        raise LauncherError(
+            "unknown_model",
+            f"No route serves that model. Known: {', '.join(known[:MAX_NAMED]) or 'none'}{more}.",
+            param="model",
+        )
+    return json_answer(found)
 
-    def __init__(self, config: LauncherConfig, created: float) -> None:
-        self._routes = dict(_routes(config))
-        self._models: dict[str, Model] = {
-            id: Model(id=id, object="model", created=int(created), owned_by="launcher")
-            for id in self._routes
-        }
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """GET …/models, GET …/models/{id}"""
-        return (
-            *(
-                Endpoint(
-                    method="GET", path=path, need="known", answer=self.list,
-                    tag="alias" if suffix else "models", everywhere=True,
-                    operation=f"list_models{suffix}",
-                    summary="Every model, in OpenAI's shape; starts none.",
-                    answers={200: ModelList},
-                )
-                for path, suffix in MODEL_LISTS.items()
-            ),
-            *(
-                Endpoint(
-                    method="GET", path=f"{path}/{{id...}}", need="known", answer=self.one,
-                    tag="alias" if suffix else "models", everywhere=True,
-                    operation=f"get_model{suffix}",
-                    summary="One model; its id may hold `/`.",
-                    answers={200: Model},
-                )
-                for path, suffix in MODEL_LISTS.items()
-            ),
-        )  # fmt: skip
+for _path, _suffix in MODEL_LISTS.items():
+    ENDPOINTS.add(
+        "GET", _path, need="known", tag="alias" if _suffix else "models", everywhere=True,
+        operation=f"list_models{_suffix}", answers={200: ModelList},
+    )(list_models)  # fmt: skip
+for _path, _suffix in MODEL_LISTS.items():
+    ENDPOINTS.add(
+        "GET", f"{_path}/{{id...}}", need="known", tag="alias" if _suffix else "models",
+        everywhere=True, operation=f"get_model{_suffix}", answers={200: Model},
+    )(get_model)  # fmt: skip
 
-    async def list(self, request: ApiRequest) -> ApiResponse:
-        """GET …/models"""
-        return json_answer(ModelList(object="list", data=[*self._seen(request).values()]))
 
-    async def one(self, request: ApiRequest) -> ApiResponse:
-        """GET …/models/{id}; an id may hold slashes."""
-        seen = self._seen(request)
-        found = seen.get(request.args["id"])
-        if found is None:
-            known = list(seen)
-            more = f" and {len(known) - MAX_NAMED} more" if len(known) > MAX_NAMED else ""
-            raise LauncherError(
-                "unknown_model",
-                f"No route serves that model. Known: {', '.join(known[:MAX_NAMED]) or 'none'}"
-                f"{more}.",
-                param="model",
-            )
-        return json_answer(found)
+def _visible(context: Context, request: Request) -> dict[str, Model]:
+    """Return the models that the caller may use."""
+    models = context.once(_models)
+    if request.routes is None:
+        return models
+    routes = context.once(_routes)
+    return {id: one for id, one in models.items() if not request.routes.isdisjoint(routes[id])}
 
-    def _seen(self, request: ApiRequest) -> dict[str, Model]:
-        """The models that the caller may use."""
-        if request.routes is None:
-            return self._models
-        return {
-            id: model
-            for id, model in self._models.items()
-            if not request.routes.isdisjoint(self._routes[id])
-        }
+
+def _models(context: Context) -> dict[str, Model]:
+    return {
+        id: Model(id=id, object="model", created=int(context.loaded_at), owned_by="launcher")
+        for id in context.once(_routes)
+    }
+
+
+def _routes(context: Context) -> dict[str, frozenset[str]]:
+    """Return every model id and alias, and the names of the routes that serve it."""
+    routes = {
+        model.id: frozenset({route.name})
+        for route in context.config.routes
+        for model in route.models
+    }
+    aliases = {
+        alias.id: frozenset[str]().union(*(routes[id] for id in alias.models))
+        for alias in context.config.aliases
+    }
+    return routes | aliases

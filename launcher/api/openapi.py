@@ -1,4 +1,5 @@
-"""`GET /openapi.json`: the API as OpenAPI 3.1, made of what the endpoints declare.
+"""Every endpoint that there is, and `GET /openapi.json`: the API as OpenAPI 3.1, made of what the
+endpoints declare.
 
 Also meant for models that use it as a set of tools, as Open WebUI has them do: an operation's
 id is the tool's name, its description all that a model is told, and a parameter's schema has
@@ -9,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, get_args, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 import orjson
+from aiohttp import web
 from typing_extensions import get_original_bases, is_typeddict
 
 from launcher import __version__
-from launcher.api.contract import ApiRequest, ApiResponse
-from launcher.api.endpoint import Endpoint
+from launcher.api import control, decisions, events, health, leases, legacy, models, page, status
+from launcher.api.endpoint import Context, Endpoint, EndpointTable, Request
 from launcher.api.shapes import ErrorAnswer, adapter
 from launcher.auth.access import Need
+from launcher.config import LauncherConfig
 
 Json = dict[str, Any]
 
@@ -44,43 +47,51 @@ _NAMED = {
     "switches": "A switch's id, as `switch_to` told it.",
 }
 
+_OWN = EndpointTable()
 
-class OpenApi:
-    """The document, made when it is first asked for.
 
-    `keyed` are the needs for which a key has to be shown; `endpoints` gives all there are.
-    """
+@_OWN.add("GET", "/openapi.json", need="open", tag="page", answers={200: dict[str, Any]})
+async def get_openapi(context: Context, request: Request) -> web.Response:
+    """This API as OpenAPI 3.1, for clients that make tools of it."""
+    # Reading all the shapes takes longer than a stream may be held up.
+    body = await asyncio.to_thread(context.once, _body)
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    return web.Response(body=body, headers=headers)
 
-    def __init__(self, keyed: frozenset[Need], endpoints: Callable[[], Iterable[Endpoint]]) -> None:
-        self._keyed = keyed
-        self._endpoints = endpoints
-        self._made: bytes | None = None
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """GET /openapi.json"""
-        return (
-            Endpoint(
-                method="GET", path="/openapi.json", need="open", answer=self.show, tag="page",
-                operation="get_openapi",
-                summary="This API as OpenAPI 3.1, for clients that make tools of it.",
-                answers={200: dict[str, Any]},
-            ),
-        )  # fmt: skip
+#: All of the launcher's own endpoints, in the order of the reference.
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *page.ENDPOINTS,
+    *_OWN,
+    *health.ENDPOINTS,
+    *models.ENDPOINTS,
+    *status.ENDPOINTS,
+    *decisions.ENDPOINTS,
+    *events.ENDPOINTS,
+    *control.ENDPOINTS,
+    *leases.ENDPOINTS,
+    *legacy.ENDPOINTS,
+)
 
-    async def show(self, request: ApiRequest) -> ApiResponse:
-        """GET /openapi.json"""
-        if self._made is None:
-            # Reading all the shapes takes longer than a stream may be held up.
-            self._made = await asyncio.to_thread(self._make)
-        return ApiResponse(self._made, headers=(("Cache-Control", "no-store"),))
 
-    def _make(self) -> bytes:
-        listed = [one for one in self._endpoints() if one.tag in _TAGS]
-        return orjson.dumps(document(listed, self._keyed))
+def _body(context: Context) -> bytes:
+    listed = [one for one in ENDPOINTS if one.tag in _TAGS]
+    return orjson.dumps(document(listed, _keyed(context.config)))
+
+
+def _keyed(config: LauncherConfig) -> frozenset[Need]:
+    """Return the needs for which a key has to be shown."""
+    looking = not config.scopes.isdisjoint(("infer", "observe"))
+    keyed: dict[Need, bool] = {
+        "known": looking,
+        "observe": looking,
+        "admin": "admin" in config.scopes,
+    }
+    return frozenset(need for need, is_keyed in keyed.items() if is_keyed)
 
 
 def document(endpoints: Iterable[Endpoint], keyed: frozenset[Need]) -> Json:
-    """The OpenAPI document of some endpoints."""
+    """Return the OpenAPI document of some endpoints; a key is shown for what is `keyed`."""
     endpoints = list(endpoints)
     schemas, components = _schemas(endpoints)
     paths: dict[str, Json] = {}

@@ -1,7 +1,7 @@
-"""`/admin`: the operators' page, its script and its style, as they lie in launcher/ui.
+"""For whoever opens the launcher's address in a browser: `/`, and the operators' page at `/admin`.
 
-The files hold nothing that is secret and know nobody: who opens the page gives it a key, with
-which it asks the API.
+The page's files lie in launcher/ui. They hold nothing that is secret: who opens the page gives
+it a key, with which it asks the API.
 """
 
 from __future__ import annotations
@@ -11,67 +11,86 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from launcher.api.contract import ApiRequest, ApiResponse
-from launcher.api.endpoint import Endpoint
+from aiohttp import web
+from typing_extensions import TypedDict
+
+from launcher.api.answers import json_answer
+from launcher.api.endpoint import Context, EndpointTable, Request
+from launcher.api.shapes import shape
+from launcher.auth.browsers import PAGE_HEADERS
 from launcher.errors import LauncherError
+
+ENDPOINTS = EndpointTable()
 
 UI: Final = Path(__file__).resolve().parent.parent / "ui"
 
-_KINDS: Final = {
+_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_PAGE_HEADERS: Final = {name.decode(): value.decode() for name, value in PAGE_HEADERS}
 
 
-class Page:
-    """The page's files, read when they are first asked for."""
+@shape
+class Pointer(TypedDict):
+    """Where to look next."""
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
-        """GET /admin and below"""
-        return (
-            Endpoint(
-                method="GET", path="/admin", need="open", answer=self.index,
-                tag="page", operation="get_page", produces="text/html",
-                summary="The page: what runs, what waits, the last hour, and the buttons. It asks "
-                "for a key where one is set.",
-            ),
-            Endpoint(
-                method="GET", path="/admin/", need="open", answer=self.astray,
-                tag="page", operation="find_page", produces="text/html",
-                summary="Leads to the page.",
-            ),
-            Endpoint(
-                method="GET", path="/admin/{file}", need="open", answer=self.file,
-                tag="page", operation="get_page_file", produces="text/javascript",
-                summary="The page's script, style and pictures.",
-            ),
-        )  # fmt: skip
+    message: str
+    see: list[str]
+    """Paths."""
 
-    async def index(self, request: ApiRequest) -> ApiResponse:
-        """GET /admin"""
-        return await asyncio.to_thread(_answer, "index.html")
 
-    async def astray(self, request: ApiRequest) -> ApiResponse:
-        """GET /admin/: relative, for another proxy may have put a prefix before it."""
-        return ApiResponse(b"", 308, "text/html; charset=utf-8", (("Location", "../admin"),))
+@ENDPOINTS.add("GET", "/", need="open", tag="page", answers={200: Pointer})
+async def get_pointer(context: Context, request: Request) -> web.Response:
+    """Points to the others."""
+    return json_answer(
+        Pointer(
+            message="This is a lazy-launch proxy. Clients of the OpenAI API use "
+            "/openai/v1; each route answers under its own prefix.",
+            see=["/admin", "/openai/v1/models", "/routes", "/stats", "/healthz", "/readyz"],
+        )
+    )
 
-    async def file(self, request: ApiRequest) -> ApiResponse:
-        """GET /admin/{file}"""
-        name = request.args["file"]
-        if name not in await asyncio.to_thread(_names):
-            raise LauncherError("unknown_route", "The page has no such file. It is at /admin.")
-        return await asyncio.to_thread(_answer, name)
+
+@ENDPOINTS.add("GET", "/admin", need="open", tag="page", produces="text/html")
+async def get_page(context: Context, request: Request) -> web.Response:
+    """The page: what runs, what waits, the last hour, and the buttons. It asks for a key where
+    one is set."""
+    return _answer("index.html", await asyncio.to_thread(_content, "index.html"))
+
+
+@ENDPOINTS.add("GET", "/admin/", need="open", tag="page", produces="text/html")
+async def find_page(context: Context, request: Request) -> web.Response:
+    """Leads to the page."""
+    # Relative, since another proxy may have put a prefix before it.
+    return web.Response(status=308, headers={"Location": "../admin"})
+
+
+@ENDPOINTS.add("GET", "/admin/{file}", need="open", tag="page", produces="text/javascript")
+async def get_page_file(context: Context, request: Request) -> web.Response:
+    """The page's script, style and pictures."""
+    name = request.args["file"]
+    if name not in await asyncio.to_thread(_names):
+        raise LauncherError("unknown_route", "The page has no such file. It is at /admin.")
+    return _answer(name, await asyncio.to_thread(_content, name))
 
 
 @cache
 def _names() -> frozenset[str]:
-    return frozenset(one.name for one in UI.iterdir() if one.suffix in _KINDS)
+    return frozenset(one.name for one in UI.iterdir() if one.suffix in _TYPES)
 
 
 @cache
-def _answer(name: str) -> ApiResponse:
+def _content(name: str) -> bytes:
+    return (UI / name).read_bytes()
+
+
+def _answer(name: str, content: bytes) -> web.Response:
+    suffix = Path(name).suffix
     # Asked for anew each time: a few kilobytes, and never the page of another version.
-    kind, headers = _KINDS[Path(name).suffix], (("Cache-Control", "no-cache"),)
-    return ApiResponse((UI / name).read_bytes(), 200, kind, headers)
+    headers = {"Content-Type": _TYPES[suffix], "Cache-Control": "no-cache"}
+    if suffix == ".html":
+        headers |= _PAGE_HEADERS
+    return web.Response(body=content, headers=headers)

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 from launcher.auth.browsers import same_origin
+from launcher.auth.head import Head
 from launcher.auth.meters import Meter, Meters
 from launcher.config import KeyConfig, KeyScope, RouteConfig
 from launcher.errors import LauncherError
-from launcher.http.headers import RequestHead
 
 Need = Literal["open", "known", "observe", "admin"]
 """`open`: anybody; `known`: any key, where one is needed for routes or for looking; `observe`: then
@@ -64,11 +64,11 @@ class Access:
         """There are keys."""
         return bool(self._keys)
 
-    def caller(self, head: RequestHead) -> Caller:
+    def caller(self, head: Head) -> Caller:
         """Who sent a request."""
         return Caller(self, head)
 
-    def admits(self, head: RequestHead, need: Need, *, details: bool) -> bool:
+    def admits(self, head: Head, need: Need, *, details: bool) -> bool:
         """Whether who sent this may have what takes so much, with operators' details or without."""
         caller = self.caller(head)
         try:
@@ -100,7 +100,7 @@ class Caller:
 
     __slots__ = ("_access", "_head", "_known", "_presented", "key")
 
-    def __init__(self, access: Access, head: RequestHead) -> None:
+    def __init__(self, access: Access, head: Head) -> None:
         self._access = access
         self._head = head
         self._presented = _presented(head) if access.asks else []
@@ -203,7 +203,7 @@ def _not_for(key: KeyConfig, what: str) -> LauncherError:
     )
 
 
-def _presented(head: RequestHead) -> list[tuple[bytes, bytes]]:
+def _presented(head: Head) -> list[tuple[bytes, bytes]]:
     """Each key among the headers, with the lower-case name of the header that holds it."""
     found = []
     for name in _IN_ORDER:
@@ -220,7 +220,7 @@ def _presented(head: RequestHead) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def _local(head: RequestHead) -> bool:
+def _local(head: Head) -> bool:
     """A program on this machine, talking to us directly, or a page of our own in a browser on
     it; a Unix socket's permissions say who may connect to it."""
     if any(name in _SPOKEN_FOR or name.startswith(b"x-forwarded-") for name in head.fields):

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Final
 
+from launcher.auth.head import Head
 from launcher.config import LauncherConfig
-from launcher.errors import LauncherError
-from launcher.http.headers import RawHeaders, RequestHead
+from launcher.errors import Fields, LauncherError
 
 #: Methods that change nothing (RFC 9110 §9.2.1).
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -37,7 +37,7 @@ _PAGES_POLICY: Final = (
 )
 
 
-def _headers(policy: str) -> RawHeaders:
+def _headers(policy: str) -> Fields:
     return (
         (b"Content-Security-Policy", policy.encode()),
         (b"X-Content-Type-Options", b"nosniff"),
@@ -63,7 +63,7 @@ def host_name(host: bytes) -> str:
     return name.partition(":")[0].rstrip(".")
 
 
-def same_origin(head: RequestHead) -> bool:
+def same_origin(head: Head) -> bool:
     """It was not sent by a page from elsewhere: by no browser, by one whose user typed the
     address, or by a page of the same origin (as that browser says; an older one only names
     the page's origin)."""
@@ -74,7 +74,7 @@ def same_origin(head: RequestHead) -> bool:
     return origin is None or origin.partition(b"://")[2].lower() == head.host.lower()
 
 
-def only_pointed_at(head: RequestHead) -> bool:
+def only_pointed_at(head: Head) -> bool:
     """Nobody looks at what comes: a page from elsewhere has a picture or a frame with this
     address, or its browser asks whether it may send more (a CORS preflight), or a browser
     fetches ahead of its user. An address that is gone to is another matter."""
@@ -101,7 +101,7 @@ class Guard:
         ours = frozenset((*(allowed or ()), *(name.lower() for name in names)))
         self._is_ours = lru_cache(256)(partial(_is_ours, ours))
 
-    def own(self, head: RequestHead) -> None:
+    def own(self, head: Head) -> None:
         """For operators' endpoints. Raises `wrong_host`, `cross_origin`, and
         `unsupported_media_type` for what a form posts."""
         self._check_host(head)
@@ -116,7 +116,7 @@ class Guard:
                 "Forms aren't taken here; send JSON with `Content-Type: application/json`.",
             )
 
-    def route(self, head: RequestHead, *, public: bool) -> None:
+    def route(self, head: Head, *, public: bool) -> None:
         """For the use of a route that no key has opened; a key is more than any page from
         elsewhere has. Raises `wrong_host` or `cross_origin`.
 
@@ -128,7 +128,7 @@ class Guard:
         if changes and not public and not same_origin(head) and _of_web(head):
             raise _cross_origin()
 
-    def _check_host(self, head: RequestHead) -> None:
+    def _check_host(self, head: Head) -> None:
         if head.host and not self._is_ours(head.host):
             name = host_name(head.host)
             raise LauncherError(
@@ -165,7 +165,7 @@ def _is_local(name: str) -> bool:
     return True
 
 
-def _of_browser(head: RequestHead) -> bool:
+def _of_browser(head: Head) -> bool:
     """A browser sent it, by all appearances. To a name over plain HTTP most of them say neither
     where a page comes from nor that it is one that reads."""
     if head.get(b"origin") is not None or head.get(b"sec-fetch-site") is not None:
@@ -176,7 +176,7 @@ def _of_browser(head: RequestHead) -> bool:
     return (head.get(b"accept-language") or b"*") != b"*"
 
 
-def _of_web(head: RequestHead) -> bool:
+def _of_web(head: Head) -> bool:
     """Its page came out of the web: not off this machine, nor is it an app's or an extension's
     (`app://`, `vscode-webview://`). Sandboxed pages hide behind `null`."""
     scheme, _, authority = (head.get(b"origin") or b"null").partition(b"://")

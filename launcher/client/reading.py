@@ -30,8 +30,8 @@ def status_of(raw: bytes) -> StatusReport:
     data = json.loads(raw)
     return StatusReport(
         version=str(data["version"]),
-        server_time=datetime.fromisoformat(data["serverTime"]),
-        started_at=datetime.fromisoformat(data["startedAt"]),
+        server_time=datetime.fromisoformat(data["server_time"]),
+        started_at=datetime.fromisoformat(data["started_at"]),
         problems=tuple(str(problem["message"]) for problem in data["problems"]),
         capacity=units_of(data["capacity"]),
         used=units_of(data["used"]),
@@ -45,24 +45,24 @@ def status_of(raw: bytes) -> StatusReport:
 
 
 def backend_of(data: Mapping[str, object]) -> BackendStatus:
-    routes, metrics = data["routes"], data["startMetrics"]
+    routes, metrics = data["routes"], data["start_metrics"]
     if not isinstance(routes, list) or not isinstance(metrics, dict):
-        raise TypeError("routes or startMetrics")
+        raise TypeError("routes or start_metrics")
     return BackendStatus(
         backend=str(data["backend"]),
         routes=tuple(str(route) for route in routes),
         state=str(data["state"]),
         since=time_of(data["since"]),
-        in_flight=whole_of(data["inFlight"]),
+        in_flight=whole_of(data["in_flight"]),
         queued=whole_of(data["queued"]),
         needs=units_of(data["needs"]),
-        idle_stop_at=time_of(data["idleStopAt"]),
-        retry_at=time_of(data["retryAt"]),
+        idle_stop_at=time_of(data["idle_stop_at"]),
+        retry_at=time_of(data["retry_at"]),
         failure=trouble_of(data["failure"]),
-        stop_failure=trouble_of(data["stopFailure"]),
-        predicted=predicted_of(data["predictedWait"]),
-        average_start=seconds_of(metrics["averageDurationMs"]),
-        start_count=whole_of(metrics["startCount"]),
+        stop_failure=trouble_of(data["stop_failure"]),
+        predicted=predicted_of(data["predicted_wait"]),
+        average_start=seconds_of(metrics["average_duration_ms"]),
+        start_count=whole_of(metrics["start_count"]),
     )
 
 
@@ -73,11 +73,11 @@ def plan_of(raw: bytes) -> PlanReport:
         route=str(data["route"]),
         outcome=str(data["outcome"]),
         backend=str(data["backend"]),
-        predicted=predicted_of(data["predictedWait"]),
+        predicted=predicted_of(data["predicted_wait"]),
         rejection=trouble_of(rejection),
-        retry_after=None if rejection is None else seconds_of(rejection["retryAfterMs"]),
+        retry_after=None if rejection is None else seconds_of(rejection["retry_after_ms"]),
         decisions=tuple(
-            PlannedDecision(str(one["deed"]), str(one["text"]), seconds_of(one["afterMs"]) or 0.0)
+            PlannedDecision(str(one["deed"]), str(one["text"]), seconds_of(one["after_ms"]) or 0.0)
             for one in data["decisions"]
         ),
         raw=raw,
@@ -161,7 +161,7 @@ def mode_of(raw: bytes) -> ModeReport:
 def predicted_of(data: object) -> Predicted | None:
     if not isinstance(data, dict):
         return None
-    wait, spread = seconds_of(data["waitMs"]), seconds_of(data["spreadMs"])
+    wait, spread = seconds_of(data["wait_ms"]), seconds_of(data["spread_ms"])
     return Predicted(whole_of(data["place"]), wait or 0.0, spread or 0.0)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any
 
-from launcher.api.endpoint import Found, OwnEndpoints
 from launcher.auth.access import Access
 from launcher.auth.browsers import Guard, names_of, only_pointed_at, same_origin
 from launcher.auth.meters import Meters
@@ -48,8 +47,7 @@ from launcher.proxy.exchange import (
 )
 from launcher.proxy.fields import BROWSER, CREDENTIAL, ENCODED, JSON, LAUNCHER, is_json
 from launcher.proxy.json_scan import Scanned
-from launcher.proxy.own import OwnPaths
-from launcher.proxy.readers import Readers, Right
+from launcher.proxy.own import Own
 from launcher.proxy.router import (
     BY_MODEL,
     OWN,
@@ -87,11 +85,10 @@ class Proxy:
         gate: Gate,
         pool: UpstreamPool,
         budget: Budget,
-        own: OwnEndpoints,
+        own: Own,
         on_done: Callable[[ExchangeRecord], None],
         meters: Meters,
         waiting: WaitingRoom,
-        readers: Readers,
         fields: FieldTable,
         latest: Callable[[], Proxy],
     ) -> None:
@@ -108,16 +105,12 @@ class Proxy:
         self.on_done = on_done
         self._guard = Guard(config.allowed_hosts, names_of(config))
         self._checks_hosts = config.allowed_hosts is not None
-        self._own = OwnPaths(own, self._guard, readers)
+        self._own = own
         self._waiting = waiting
         self._fields = fields
         self._latest = latest
         self._forwarded: dict[tuple[str, str], bytes] = {}
         self._authorizations: dict[int, tuple[Secret, bytes]] = {}
-
-    def admits(self, right: Right) -> bool:
-        """Whether who reads an answer that goes on may do so by this configuration."""
-        return self.access.admits(right.head, right.need, details=right.details)
 
     def forwarded_for(self, peer: str, scheme: str) -> bytes:
         """Return X-Forwarded-For and -Proto for a client. A peer on a Unix socket has no address
@@ -181,11 +174,10 @@ class Proxy:
         path = request.line.path
         target = router.of_host(request.host, path) if router.has_hosts else None
         if target is None:
-            found = self._own.find(request)
-            if found is not None:
-                exchange.target = Target(OWN, printable(path))
+            if self._own.has(request):
                 exchange.route = "-"
-                request.carry(self._answer_own(exchange, found))
+                # Whoever answers keeps the record of it.
+                request.carry(self._own.answer(request))
                 return
             target = router.kept.get(path) or router.of_path(path)
         if target is None:
@@ -662,15 +654,6 @@ class Proxy:
             return False
         # A request that its backend died of would be the death of the next one too.
         return alive
-
-    # -- the launcher's own endpoints --------------------------------------------------------------
-
-    async def _answer_own(self, exchange: Exchange, found: Found) -> None:
-        await self._guarded(exchange, self._own_answered(exchange, found))
-
-    async def _own_answered(self, exchange: Exchange, found: Found) -> None:
-        exchange.status = await self._own.answer(exchange.request, found, exchange.caller)
-        exchange.key = exchange.caller.key
 
 
 class Trusted:

@@ -1,121 +1,186 @@
-"""Answers that the launcher gives itself: its own endpoints, and errors.
-
-It must not know routes or backends.
-"""
+"""The launcher's own endpoints, which are asked like a backend that is always up, over socket pairs
+inside of the process."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Final
+import asyncio
+import socket
+from typing import Final, Literal, Protocol
 
-from launcher.api.contract import ApiRequest, ApiResponse, ApiStream
-from launcher.api.endpoint import Endpoint, Found, OwnEndpoints
-from launcher.api.shapes import check_media_type, from_json, from_query, learn
-from launcher.auth.access import Caller
-from launcher.auth.browsers import OWN_HEADERS, PAGE_HEADERS, Guard
-from launcher.config import MIB
+from launcher import tasks
 from launcher.errors import LauncherError
-from launcher.http.headers import RawHeaders, RequestHead
+from launcher.http.endpoint import Endpoint
+from launcher.http.errors import ClientDisconnected, UpstreamDisconnected
+from launcher.http.headers import STAYS_HERE, RawHeaders
 from launcher.http.server import Request
-from launcher.proxy.readers import Readers, Right
+from launcher.http.upstream import ResponseHead, Sink, UpstreamConnection
 
-#: The largest body that one of the launcher's own endpoints reads.
-_LONGEST: Final = 1 * MIB
+_ENDPOINT: Final = Endpoint(unix_path="the launcher itself")
+_PEER: Final = b"x-launcher-peer"
 
 
-class OwnPaths:
-    """The launcher's own endpoints behind their keys."""
+class OwnPaths(Protocol):
+    """Which paths are the launcher's own."""
 
-    def __init__(self, endpoints: OwnEndpoints, guard: Guard, readers: Readers) -> None:
-        self._endpoints = endpoints
-        self._guard = guard
-        self._readers = readers
+    def find(self, path: bytes) -> Literal["everywhere", "operators"] | None:
+        """Return where it is: at every address, or at operators' alone. None: it isn't."""
+        ...
 
-    def find(self, exchange: Request) -> Found | None:
-        """The endpoint for a request, None where the path isn't one of ours, or isn't at the
-        address it came in by. Raises LauncherError `method_not_allowed`."""
-        head = exchange.head
-        path = head.path.decode("utf-8", "replace")
-        return self._endpoints.find(head.method, path, operators=head.operators)
 
-    async def answer(self, exchange: Request, found: Found, caller: Caller) -> int:
-        """Ask for the key, then for the answer, and send it; return its status.
+class OwnServer(Protocol):
+    """Who answers them."""
 
-        Raises LauncherError: the guard's, the key's, what is wrong with the query or the body,
-        and the endpoint's own.
-        """
-        head, endpoint = exchange.head, found.endpoint
-        self._check(head, endpoint, caller)
-        check_media_type(endpoint.body, head.get(b"content-type"), has_body=head.has_body)
-        await learn(endpoint.query, endpoint.body)
-        request = ApiRequest(
-            method="GET" if head.method == "HEAD" else head.method,
-            path=head.path.decode("utf-8", "replace"),
-            args=found.args,
-            admin=caller.is_admin(),
-            details=caller.sees_details(),
-            key="" if caller.key is None else caller.key.name,
-            routes=caller.routes,
-            last_event_id=(head.get(b"last-event-id") or b"").decode("latin-1"),
-            query=from_query(endpoint.query, head.query),
-            body=from_json(endpoint.body, await _read(exchange), found.args),
-        )
-        response = await endpoint.answer(request)
-        if isinstance(response, ApiStream):
-            right = Right(head, endpoint.need, request.details)
-            await self._readers.send(exchange, _headers(response), response.pieces, right)
-            return HTTPStatus.OK
-        await send(
-            exchange,
-            response.status,
-            HTTPStatus(response.status).phrase.encode(),
-            _headers(response),
-            response.body,
-        )
-        return response.status
+    def connect(self) -> socket.socket:
+        """Return the client's end of a new connection."""
+        ...
 
-    def _check(self, head: RequestHead, endpoint: Endpoint, caller: Caller) -> None:
-        """That it comes from whom it should, before anything is read."""
-        if not endpoint.everywhere:
-            self._guard.own(head)
-        caller.require(endpoint.need)
-        if endpoint.everywhere and endpoint.need != "open" and caller.key is None:
-            self._guard.route(head, public=False)
+    def peer_header(self, peer: str, scheme: str, operators: bool) -> bytes:
+        """Return the value of `X-Launcher-Peer`, which vouches for a client."""
+        ...
+
+
+class Own:
+    """The launcher's own endpoints."""
+
+    def __init__(self, paths: OwnPaths, server: OwnServer) -> None:
+        self._paths = paths
+        self._server = server
+        self._idle: list[UpstreamConnection] = []
+
+    def has(self, request: Request) -> bool:
+        """Return whether the path is one of them, at the address it came in by."""
+        where = self._paths.find(request.line.path)
+        return where == "everywhere" or (where == "operators" and request.connection.operators)
+
+    async def answer(self, request: Request) -> None:
+        """Send a request there, and its response to the client. Raises ClientDisconnected."""
+        connection = await self._connect()
+        relay = _Relay(request, connection)
+        try:
+            connection.begin(relay, request.line.method)
+            connection.send(self._head(request))
+            if request.chunked or request.content_length > 0:
+                connection.sending = True
+                if not request.expects_continue:
+                    relay.upload()
+            await relay.done
+        except BaseException:
+            connection.drop()
+            raise
+        finally:
+            await tasks.cancel(relay.uploading)
+        if connection.reusable:
+            connection.rest(asyncio.get_running_loop().time())
+            self._idle.append(connection)
+        else:
+            connection.drop()
+
+    async def _connect(self) -> UpstreamConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+        loop = asyncio.get_running_loop()
+        sock = self._server.connect()
+        _, made = await loop.create_connection(lambda: UpstreamConnection(_ENDPOINT), sock=sock)
+        return made
+
+    def _head(self, request: Request) -> bytes:
+        client = request.connection
+        line = request.line
+        target = line.path if line.query is None else b"%b?%b" % (line.path, line.query)
+        vouched = self._server.peer_header(client.peer, client.scheme, client.operators)
+        lines = [
+            b"%b %b HTTP/1.1" % (line.method.encode(), target),
+            b"Host: " + request.host,
+            *(
+                field.line
+                for field in request.fields
+                if not field.flags & STAYS_HERE and field.lower != _PEER
+            ),
+            b"X-Launcher-Peer: " + vouched,
+        ]
+        if request.expects_continue:
+            lines.append(b"Expect: 100-continue")
+        if request.upgrade is not None:
+            lines.append(b"Upgrade: " + request.upgrade)
+        if request.chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif request.content_length >= 0:
+            lines.append(b"Content-Length: %d" % request.content_length)
+        return b"\r\n".join([*lines, b"", b""])
+
+
+class _Relay:
+    """Hands a response on to the client."""
+
+    def __init__(self, request: Request, connection: UpstreamConnection) -> None:
+        self._request = request
+        self._connection = connection
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.uploading: asyncio.Task[None] | None = None
+
+    def upload(self) -> None:
+        """Begin to read and send the body."""
+        self.uploading = tasks.spawn(_send_body(self._request, self._connection), name="upload")
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """It is the 100 Continue: the client gets one when its body is read."""
+        if self.uploading is None and self._connection.sending:
+            self.upload()
+
+    def on_head(self, head: ResponseHead) -> Sink:
+        """Send the head on; the body follows it."""
+        lines = [head.first, *head.lines]
+        self._request.start_lines(head.status, lines, head.length, dated=head.dated)
+        self._request.source = self._connection
+        if self._request.connection.writing_paused:
+            self._connection.pause_reading()
+        return self._request
+
+    def on_complete(self) -> None:
+        """End the client's response."""
+        self._request.source = None
+        try:
+            self._request.end()
+        except ClientDisconnected as error:
+            self._settle(error)
+        else:
+            self._settle(None)
+
+    def on_failed(self, error: Exception) -> None:
+        """The response isn't whole: the client must be able to tell."""
+        self._request.source = None
+        self._settle(error)
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
+async def _send_body(request: Request, connection: UpstreamConnection) -> None:
+    try:
+        while piece := await request.read():
+            connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if request.chunked else piece)
+            await connection.drain()
+        if request.chunked:
+            connection.send(b"0\r\n\r\n")
+        connection.sending = False
+    except (UpstreamDisconnected, ClientDisconnected):
+        return  # whoever waits for the response learns of it
+    except LauncherError as error:
+        connection.fail(error)
 
 
 async def send(
-    exchange: Request, status: int, reason: bytes, headers: RawHeaders, body: bytes
+    request: Request, status: int, reason: bytes, headers: RawHeaders, body: bytes
 ) -> None:
-    """A whole answer; its headers say the body's length, which HEAD is told and not sent."""
-    await exchange.respond(status, reason, headers)
-    if exchange.head.method != "HEAD" and body:
-        await exchange.write(body)
-    await exchange.finish()
-
-
-def _headers(response: ApiResponse | ApiStream) -> RawHeaders:
-    own = tuple(
-        (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
-    )
-    kind = (b"Content-Type", response.content_type.encode("latin-1"))
-    secure = PAGE_HEADERS if response.content_type.startswith("text/html") else OWN_HEADERS
-    if isinstance(response, ApiStream):
-        return (kind, *own, *secure)
-    return (kind, (b"Content-Length", b"%d" % len(response.body)), *own, *secure)
-
-
-async def _read(exchange: Request) -> bytes:
-    if (exchange.head.content_length or 0) > _LONGEST:
-        raise _too_large()
-    body = b""
-    while piece := await exchange.read():
-        body += piece
-        if len(body) > _LONGEST:
-            raise _too_large()
-    return body
-
-
-def _too_large() -> LauncherError:
-    return LauncherError(
-        "body_too_large", f"The launcher's own endpoints read bodies of up to {_LONGEST} bytes."
-    )
+    """Send a whole answer; its headers say the body's length, which HEAD is told and not sent."""
+    await request.respond(status, reason, headers)
+    if request.head.method != "HEAD" and body:
+        await request.write(body)
+    await request.finish()

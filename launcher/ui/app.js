@@ -70,7 +70,7 @@ async function hourIfDue() {
 
 async function lookAtAll() {
   const [status, hour, operations] = await Promise.all([get("api/status"), hourIfDue(), askOperations()]);
-  skew = Date.parse(status.serverTime) - Date.now();
+  skew = Date.parse(status.server_time) - Date.now();
   leases.update(status);
   $("main").hidden = false;
   health(status);
@@ -79,7 +79,7 @@ async function lookAtAll() {
   backends.update(status, leases);
   operate.update(status, operations);
   tryit.showModels(status);
-  setText($("foot"), `launcher ${status.version}, up since ${new Date(status.startedAt).toLocaleString()}`);
+  setText($("foot"), `launcher ${status.version}, up since ${new Date(status.started_at).toLocaleString()}`);
   setText($("drain"), status.drained.length ? "Resume" : "Drain");
 }
 

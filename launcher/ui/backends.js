@@ -86,14 +86,14 @@ export class Backends {
       setText(place.firstElementChild, text);
       setText(place.lastElementChild, more);
     };
-    fact("flying", String(one.inFlight));
-    fact("queued", String(one.queued), one.queued ? `oldest ${ms(one.oldestWaitMs)}` : "");
-    const wait = one.predictedWait;
-    if (wait) fact("predicted", ms(wait.waitMs), `± ${ms(wait.spreadMs)}`);
+    fact("flying", String(one.in_flight));
+    fact("queued", String(one.queued), one.queued ? `oldest ${ms(one.oldest_wait_ms)}` : "");
+    const wait = one.predicted_wait;
+    if (wait) fact("predicted", ms(wait.wait_ms), `± ${ms(wait.spread_ms)}`);
     else fact("predicted", one.state === "ready" ? "nothing" : "–");
-    fact("last", ms(one.startMetrics.lastDurationMs));
-    fact("average", ms(one.startMetrics.averageDurationMs));
-    fact("starts", String(one.startMetrics.startCount));
+    fact("last", ms(one.start_metrics.last_duration_ms));
+    fact("average", ms(one.start_metrics.average_duration_ms));
+    fact("starts", String(one.start_metrics.start_count));
     this.history(node.querySelector(".history"), one.backend);
     this.trouble(node.querySelector(".trouble"), one);
     const button = (act) => node.querySelector(`[data-act="${act}"]`);
@@ -139,7 +139,7 @@ export class Backends {
   }
 
   trouble(node, one) {
-    const failure = one.stopFailure || one.failure;
+    const failure = one.stop_failure || one.failure;
     node.hidden = !failure;
     const told = failure ? `${failure.message}\n${failure.detail || ""}` : "";
     if (node.dataset.told === told) return;
@@ -160,23 +160,23 @@ export class Backends {
       if (!node) continue;
       const since = one.since ? (now - Date.parse(one.since)) / 1000 : null;
       let word = one.state;
-      if (one.state === "starting" && one.expectedStartMs) {
-        word = `starting, ${duration(since)} of about ${ms(one.expectedStartMs)}`;
+      if (one.state === "starting" && one.expected_start_ms) {
+        word = `starting, ${duration(since)} of about ${ms(one.expected_start_ms)}`;
       } else if (since !== null && one.state !== "stopped") word = `${one.state} for ${duration(since)}`;
       setText(node.querySelector(".badge .word"), word);
       this.idle(node, one, now);
       const retry = node.querySelector(".trouble .retry");
-      const left = one.retryAt ? (Date.parse(one.retryAt) - now) / 1000 : 0;
+      const left = one.retry_at ? (Date.parse(one.retry_at) - now) / 1000 : 0;
       if (retry) setText(retry, left > 0 ? `Tried again at the earliest in ${clock(left)}.` : "");
     }
   }
 
   idle(node, one, now) {
     const fact = node.querySelector('[data-fact="idle"]');
-    const due = one.idleStopAt ? Date.parse(one.idleStopAt) : null;
+    const due = one.idle_stop_at ? Date.parse(one.idle_stop_at) : null;
     fact.parentElement.hidden = due === null;
     if (due === null) return;
-    const whole = due - Date.parse(one.lastUsedAt ?? one.since);
+    const whole = due - Date.parse(one.last_used_at ?? one.since);
     let bar = fact.querySelector("progress");
     if (!bar) {
       fact.replaceChildren(el("span"), (bar = el("progress", { max: 1, "aria-hidden": "true" })));
@@ -210,8 +210,8 @@ export class Backends {
   async stop(id, button) {
     const one = this.one(id);
     let force = "";
-    if (one.inFlight - one.silent > 0 || one.queued) {
-      const told = `${count(one.inFlight, "request")} in flight, ${one.queued} waiting. What runs is served to its end, unless you force it.`;
+    if (one.in_flight - one.silent > 0 || one.queued) {
+      const told = `${count(one.in_flight, "request")} in flight, ${one.queued} waiting. What runs is served to its end, unless you force it.`;
       const answer = await sure(`Stop ${id}?`, told, "Stop after what runs", "Force: cut them off");
       if (!answer) return;
       if (answer === "also") force = "?force=1";

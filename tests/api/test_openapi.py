@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import orjson
 from typing_extensions import TypedDict
 
-from launcher.api.assembly import described
-from launcher.api.contract import ApiRequest, ApiResponse
-from launcher.api.endpoint import Endpoint
-from launcher.api.openapi import OpenApi, document
+from launcher.api.endpoint import Context, Endpoint, EndpointTable, Request, Stream
+from launcher.api.openapi import ENDPOINTS, document
 from launcher.api.shapes import Flag, Limits, shape
-from tests.api.world import read, request
+from tests.api.world import CONFIG, a_context, asking
+from tests.keyring import admin
 
 
 @shape
@@ -45,23 +44,25 @@ class Told(TypedDict):
     """Its number."""
 
 
-async def nobody(request: ApiRequest) -> ApiResponse:
+TABLE = EndpointTable()
+
+
+@TABLE.add(
+    "PUT", "/api/leases/{id}", need="admin", tag="control", body=Wish, query=How,
+    answers={200: Told},
+)  # fmt: skip
+async def wish(context: Context, request: Request) -> Stream:
+    """Wish
+    for it.
+
+    Twice.
+
+    Or more.
+    """
     raise AssertionError("not asked")
 
 
-WISHES = Endpoint(
-    method="PUT",
-    path="/api/leases/{id}",
-    need="admin",
-    answer=nobody,
-    operation="wish",
-    summary="Wish for it.",
-    description="Twice.",
-    tag="control",
-    body=Wish,
-    query=How,
-    answers={200: Told},
-)
+(WISHES,) = TABLE
 
 
 def of(*endpoints: Endpoint, keyed: bool = True) -> Any:
@@ -72,7 +73,7 @@ def test_an_operation_says_what_its_endpoint_declares() -> None:
     operation = of(WISHES)["paths"]["/api/leases/{id}"]["put"]
 
     assert operation["operationId"] == "wish"
-    assert operation["description"] == "Wish for it. Twice."
+    assert operation["description"] == "Wish for it. Twice. Or more."
     assert operation["security"] == [{"key": []}]
     name, wait, backend = operation["parameters"]
     assert (name["in"], name["name"], name["required"]) == ("path", "id", True)
@@ -150,26 +151,31 @@ def references(part: object) -> set[str]:
     return set()
 
 
+async def the_document() -> Any:
+    async with asking(a_context(config=replace(CONFIG, keys=admin("root")))) as here:
+        made = (await here.get("/openapi.json")).json
+        assert (await here.get("/openapi.json")).json == made
+        return made
+
+
 async def test_the_whole_document_holds_together() -> None:
-    api = OpenApi(frozenset({"admin"}), described)
+    made = await the_document()
 
-    answer = await api.show(request())
-
-    made = read(answer)
     assert made["openapi"] == "3.1.0"
     schemas = {f"#/components/schemas/{name}" for name in made["components"]["schemas"]}
     assert references(made) <= schemas
     operations = [one for path in made["paths"].values() for one in path.values()]
     assert len(operations) > 8
-    assert (await api.show(request())) == answer
+    assert made["paths"]["/api/reload"]["post"]["security"]
+    assert "security" not in made["paths"]["/api/status"]["get"]
 
 
 async def test_pages_and_aliases_are_no_tools() -> None:
-    made = read(await OpenApi(frozenset(), described).show(request()))
+    paths = (await the_document())["paths"]
 
-    assert "/" not in made["paths"]
-    assert "/v1/models" not in made["paths"]
-    assert "/openai/v1/models/{id}" in made["paths"]
+    assert "/" not in paths
+    assert "/v1/models" not in paths
+    assert "/openai/v1/models/{id}" in paths
 
 
 def as_tools(made: Any) -> dict[str, Any]:
@@ -187,7 +193,7 @@ def as_tools(made: Any) -> dict[str, Any]:
 
 
 async def test_every_operation_can_be_a_tool() -> None:
-    made = read(await OpenApi(frozenset(), described).show(request()))
+    made = await the_document()
 
     for name, tool in as_tools(made).items():
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name), name
@@ -195,3 +201,46 @@ async def test_every_operation_can_be_a_tool() -> None:
         assert all(isinstance(kind, str) for kind in tool["types"].values()), (name, tool)
         assert all(tool["texts"]), (name, tool)
     assert orjson.dumps(made).count(b'"title"') == 1  # the document's own
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    names = [one.operation for one in ENDPOINTS]
+    assert sorted(set(names)) == sorted(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z][a-z0-9_]+", name)] == []
+
+
+def test_every_endpoint_that_answers_json_says_what_is_in_it() -> None:
+    silent = [
+        f"{one.method} {one.path}"
+        for one in ENDPOINTS
+        if one.produces == "application/json" and not one.answers
+    ]
+    assert silent == []
+
+
+def test_every_summary_is_a_sentence() -> None:
+    assert [one.path for one in ENDPOINTS if not one.summary.endswith(".")] == []
+
+
+def names_of(schema: Any) -> set[str]:
+    """The names of all properties and parameters in it."""
+    if isinstance(schema, list):
+        return set().union(*(names_of(one) for one in schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    if "in" in schema and "name" in schema:
+        own.add(schema["name"])
+    return own.union(*(names_of(one) for one in schema.values()))
+
+
+def test_names_in_json_are_snake_case_everywhere() -> None:
+    listed = [one for one in ENDPOINTS if one.tag in ("status", "control", "models")]
+    names = names_of(document(listed, frozenset()))
+    assert len(names) > 100
+    assert [name for name in sorted(names) if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", name)] == []
+
+
+def test_no_two_endpoints_are_at_one_place() -> None:
+    places = [(one.method, one.path) for one in ENDPOINTS]
+    assert len(set(places)) == len(places)

@@ -150,6 +150,6 @@ def test_nothing_sent_needs_no_type() -> None:
 
 
 def test_declaring_the_endpoints_loads_no_pydantic() -> None:
-    code = "import sys, launcher.api.assembly; sys.exit('pydantic' in sys.modules)"
+    code = "import sys, launcher.api.server; sys.exit('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, "pydantic is imported before anything is checked" + done.stderr

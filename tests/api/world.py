@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
 import orjson
 
-from launcher.api.assembly import Watched
-from launcher.api.contract import ApiRequest, ApiResponse
+from launcher.api.endpoint import Context
+from launcher.api.history import History
+from launcher.api.openapi import ENDPOINTS
+from launcher.api.server import ApiServer
+from launcher.api.shapes import adapter
+from launcher.auth.meters import Meters
 from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
 from launcher.config.difference import Difference
 from launcher.config.reload import Reloaded
@@ -22,6 +27,7 @@ from launcher.core.types import (
     BackendSnapshot,
     BackendState,
     Estimates,
+    Failure,
     Forecast,
     Needs,
     Snapshot,
@@ -32,10 +38,17 @@ from launcher.errors import ConfigError, LauncherError
 from launcher.http.endpoint import Endpoint
 from launcher.runtime.admission import Ask, Grant, Progress
 from launcher.state.store import StateStore
+from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.journal import Journal
+from launcher.telemetry.metrics import Metrics
+from launcher.telemetry.record import ExchangeRecord
 from launcher.telemetry.timeline import Timeline
+from tests.control.house import Life
 
 WALL = 1_800_000_000.0
+
+#: Seconds; generous, as everywhere: a busy machine may be slow.
+PATIENCE = 60.0
 
 CODER, CHAT, TINY = BackendId("coder"), BackendId("chat"), BackendId("tiny")
 
@@ -201,6 +214,9 @@ class FakeControl:
     def reserve(self, backend: BackendId, needs: Needs, *, held: bool = False) -> None:
         self.backends[backend] = replace(globals()["backend"](backend), needs=needs)
 
+    async def missing(self, backend: BackendId) -> Failure | None:
+        return None
+
     def unreserve(self, backend: BackendId) -> None:
         del self.backends[backend]
 
@@ -229,36 +245,6 @@ class FakeOutputs:
             self.closed.append(backend)
 
 
-def plane(control: FakeControl, config: LauncherConfig = CONFIG) -> ControlPlane:
-    """What operators do, of which nothing outlives the test."""
-    store = StateStore(None)
-    return ControlPlane(config, control, store, now=lambda: control.now, wall=lambda: WALL)
-
-
-def watched(control: FakeControl) -> Watched:
-    """Nothing has happened yet."""
-    return Watched(Journal(), Timeline(control.snapshot, lambda delay, do: None), FakeOutputs())
-
-
-def request(
-    method: str = "GET",
-    path: str = "/",
-    *,
-    admin: bool = False,
-    query: object = None,
-    body: object = None,
-    **args: str,
-) -> ApiRequest:
-    """A request as the proxy's handler would make it; `args` are of the path."""
-    return ApiRequest(method, path, args, admin, query, body)
-
-
-def read(response: ApiResponse) -> Any:
-    """An answer's JSON."""
-    assert response.content_type == "application/json"
-    return orjson.loads(response.body)
-
-
 class FakeReloads:
     """Reloads that come to what a test says."""
 
@@ -271,3 +257,174 @@ class FakeReloads:
         if isinstance(self.outcome, ConfigError):
             raise self.outcome
         return self.outcome
+
+
+def plane(control: FakeControl, config: LauncherConfig = CONFIG) -> ControlPlane:
+    """What operators do, of which nothing outlives the test."""
+    store = StateStore(None)
+    return ControlPlane(config, control, store, now=lambda: control.now, wall=lambda: WALL)
+
+
+def a_context(
+    control: FakeControl | None = None, config: LauncherConfig = CONFIG, **changes: Any
+) -> Context:
+    """A context in which nothing has happened yet."""
+    control = control or FakeControl()
+    given: dict[str, Any] = {
+        "config": config,
+        "control": control,
+        "plane": plane(control, config),
+        "metrics": Metrics(config, control.snapshot),
+        "history": History(config, wall=lambda: WALL),
+        "decisions": DecisionLog(wall=lambda: WALL),
+        "reloader": FakeReloads(),
+        "journal": Journal(),
+        "timeline": Timeline(control.snapshot, lambda delay, do: None),
+        "output": FakeOutputs(),
+        "wall": lambda: WALL,
+    }
+    return Context(**given | changes)
+
+
+@asynccontextmanager
+async def a_server(context: Context) -> AsyncIterator[tuple[ApiServer, list[ExchangeRecord]]]:
+    """A server that has started, and the records of the requests that have ended."""
+    # Shapes are read in a thread, for which a virtual clock doesn't wait.
+    for endpoint in ENDPOINTS:
+        for shape in (endpoint.query, endpoint.body):
+            if shape is not None:
+                adapter(shape)
+    records: list[ExchangeRecord] = []
+    server = ApiServer(context, Meters(), records.append)
+    await server.start()
+    try:
+        yield server, records
+    finally:
+        await server.close(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, whole."""
+
+    status: int
+    headers: dict[str, str]
+    """By their names in lower case."""
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body's JSON."""
+        assert self.headers["content-type"] == "application/json"
+        return orjson.loads(self.body)
+
+    @property
+    def code(self) -> str | None:
+        """The code of an error, None for what is none."""
+        return self.json["error"]["code"] if self.status >= 400 else None
+
+
+class Asking:
+    """A client of a server, over socket pairs as the data path is one; by default it speaks for a
+    program on this machine that asks at an operators' address."""
+
+    def __init__(self, server: ApiServer, records: list[ExchangeRecord], context: Context) -> None:
+        self.server = server
+        self.records = records
+        self.context = context
+        self.peer = "127.0.0.1"
+        self.operators = True
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        """GET."""
+        return await self.ask("GET", path, **headers)
+
+    async def post(self, path: str, body: object = None, **headers: str) -> Answer:
+        """POST JSON; bytes go as they are."""
+        return await self.ask("POST", path, body, **headers)
+
+    async def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        """Send a request and read its answer. In names of headers `_` stands for `-`."""
+        async with self.sent(method, path, body, **headers) as (reader, _):
+            return await answer_of(reader, method)
+
+    @asynccontextmanager
+    async def sent(
+        self, method: str, path: str, body: object = None, **headers: str
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection on which a request was sent."""
+        content = b"" if body is None else body if isinstance(body, bytes) else orjson.dumps(body)
+        given = {"host": "localhost", "content-length": str(len(content))}
+        if body is None:
+            del given["content-length"]
+        elif "content_type" not in headers:
+            given["content-type"] = "application/json"
+        given |= {name.replace("_", "-").lower(): value for name, value in headers.items()}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {given[name]}" for name in given)]
+        async with self.connected() as (reader, writer):
+            vouched = self.server.peer_header(self.peer, "http", self.operators)
+            head = "\r\n".join([*lines, "X-Launcher-Peer: "]).encode()
+            writer.write(head + vouched + b"\r\n\r\n" + content)
+            yield reader, writer
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection."""
+        reader, writer = await asyncio.open_connection(sock=self.server.connect())
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def asking(context: Context | None = None) -> AsyncIterator[Asking]:
+    """A client of a server that has started."""
+    context = context or a_context()
+    async with a_server(context) as (server, records):
+        yield Asking(server, records, context)
+
+
+async def head_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    """Read the head of an answer: its status and its headers."""
+    async with asyncio.timeout(PATIENCE):
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    pairs = (line.split(": ", 1) for line in lines if line)
+    return int(first.split(" ")[1]), {name.lower(): value for name, value in pairs}
+
+
+async def chunk_of(reader: asyncio.StreamReader) -> bytes:
+    """Read the next chunk of an answer, b"" at its end."""
+    async with asyncio.timeout(PATIENCE):
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        return (await reader.readexactly(size + 2))[:-2]
+
+
+async def answer_of(reader: asyncio.StreamReader, method: str = "GET") -> Answer:
+    """Read an answer, whole."""
+    status, headers = await head_of(reader)
+    body = b""
+    if method != "HEAD" and headers.get("transfer-encoding") == "chunked":
+        while piece := await chunk_of(reader):
+            body += piece
+    elif method != "HEAD":
+        async with asyncio.timeout(PATIENCE):
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Answer(status, headers, body)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is true that has no event of its own."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+def of_life(run: Life) -> Context:
+    """The context of a control plane that lives under a virtual clock."""
+    return a_context(
+        run.house.dispatcher,  # type: ignore[arg-type]
+        run.config,
+        plane=run.plane,
+        wall=run.plane.switches.wall,
+    )

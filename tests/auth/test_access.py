@@ -7,22 +7,21 @@ from typing import Any
 
 import pytest
 
-from launcher.auth.access import CREDENTIALS, Access, Caller, Need
+from launcher.auth.access import Access, Caller, Need
+from launcher.auth.head import Head
 from launcher.auth.meters import Meters
-from launcher.config import KeyConfig, Secret
+from launcher.config import KeyConfig
 from launcher.core.types import Wake
 from launcher.errors import LauncherError
-from launcher.http.exchange import RequestHead
+from tests.auth.heads import Request, a_route
 from tests.keyring import a_key, admin, api
-from tests.proxy.fake_exchange import request
-from tests.proxy.house import a_route
 
 API, ADMIN = api("api-1", "api-2"), admin("root-1")
 NOBODY: tuple[KeyConfig, ...] = ()
 
 
-def head(*headers: tuple[bytes, bytes], **fields: Any) -> RequestHead:
-    return request(headers=headers, **fields)
+def head(*headers: tuple[bytes, bytes], **fields: Any) -> Head:
+    return Request(headers=headers, **fields)
 
 
 def bearer(key: bytes) -> tuple[bytes, bytes]:
@@ -37,7 +36,7 @@ def refused(who: Caller, need: Need | None) -> str | None:
     """The code; `need` None is the use of a route."""
     try:
         if need is None:
-            who.use(None, 0.0)
+            who.pick(None)
         else:
             who.require(need)
     except LauncherError as error:
@@ -70,8 +69,9 @@ def test_for_routes_it_takes_a_key_with_infer(
 
 
 def test_while_no_key_has_infer_routes_are_open() -> None:
-    assert refused(caller(ADMIN), None) is None
-    assert refused(caller((*ADMIN, a_key("eye", "observe"))), None) is None
+    for keys in (ADMIN, (*ADMIN, a_key("eye", "observe"))):
+        assert not Access(keys, Meters()).asks_users
+    assert Access(API, Meters()).asks_users
 
 
 EYE, USER, BOTH = (a_key("eye", "observe"), a_key("user"), a_key("both", "infer", "admin"))
@@ -165,98 +165,60 @@ ALICE = a_key("alice", routes=frozenset({"coder"}))
 
 class TestRoutesOfAKey:
     def test_it_opens_its_own_and_no_other(self) -> None:
-        caller((ALICE,), bearer(b"alice")).use(ONE, 0.0)
+        caller((ALICE,), bearer(b"alice")).pick(ONE)
         with pytest.raises(LauncherError, match=r"alice isn't good for the route chat") as caught:
-            caller((ALICE,), bearer(b"alice")).use(OTHER, 0.0)
+            caller((ALICE,), bearer(b"alice")).pick(OTHER)
         assert caught.value.code == "wrong_key"
 
     def test_of_several_keys_the_one_that_opens_it_counts(self) -> None:
         keys = (a_key("bob", routes=frozenset({"chat"})), ALICE, EYE)
         sent = (bearer(b"eye"), (b"x-api-key", b"bob"), (b"api-key", b"alice"))
         who = caller(keys, *sent)
-        who.use(ONE, 0.0)
+        who.pick(ONE)
         assert who.key is ALICE
         assert who.routes == {"coder"}
         assert who.may_use("coder")
         assert not who.may_use("chat")
 
-    def test_a_public_route_asks_for_none_and_uses_up_nothing_of_any(self) -> None:
-        keys = (a_key("alice", max_in_flight=1),)
-        access = Access(keys, Meters())
-        for _ in range(3):
-            who = access.caller(head(bearer(b"alice")))
-            who.use(a_route(public=True), 0.0)
-            assert who.key is None
-
 
 class TestLimits:
-    def test_what_is_taken_is_given_back_once(self) -> None:
-        key = a_key("alice", max_in_flight=1)
-        meters = Meters()
-        access = Access((key,), meters)
-        who = access.caller(head(bearer(b"alice")))
-        who.use(None, 0.0)
-        with pytest.raises(LauncherError) as caught:
-            access.caller(head(bearer(b"alice"))).use(None, 1.0)
-        assert caught.value.code == "too_many_in_flight"
-        who.leave(2.0)
-        who.leave(2.0)
-        assert meters.of("alice").in_flight == 0
-
-    def test_who_was_refused_gives_nothing_back(self) -> None:
-        meters = Meters()
-        access = Access((a_key("alice", max_in_flight=1),), meters)
-        access.caller(head(bearer(b"alice"))).use(None, 0.0)
-        late = access.caller(head(bearer(b"alice")))
-        assert refused(late, None) == "too_many_in_flight"
-        late.leave(1.0)
-        assert meters.of("alice").in_flight == 1
-
     def test_they_outlive_the_configuration(self) -> None:
         meters = Meters()
-        for code in (None, "rate_limited"):
-            access = Access((a_key("alice", requests_per_minute=1, wake=Wake.NEVER),), meters)
-            assert refused(access.caller(head(bearer(b"alice"))), None) == code
+        key = a_key("alice", requests_per_minute=1, wake=Wake.NEVER)
+        Access((key,), meters).meter(key).enter(key, 0.0)
+        with pytest.raises(LauncherError) as caught:
+            Access((key,), meters).meter(key).enter(key, 1.0)
+        assert caught.value.code == "rate_limited"
 
     def test_looking_takes_nothing_of_them(self) -> None:
-        access = Access((a_key("alice", "infer", "observe", requests_per_minute=1),), Meters())
+        meters = Meters()
+        access = Access((a_key("alice", "infer", "observe", requests_per_minute=1),), meters)
         for _ in range(3):
             assert refused(access.caller(head(bearer(b"alice"))), "observe") is None
+        assert meters.of("alice").in_flight == 0
 
 
-BACKEND = Secret("backend")
-INJECTED = ((b"Authorization", b"Bearer backend"),)
+def test_which_headers_hold_keys_of_ours() -> None:
+    keys = (*API, *ADMIN, EYE)
+    for sent, ours in [
+        ((bearer(b"theirs"), (b"X-Api-Key", b"api-2")), {b"x-api-key"}),
+        (
+            (bearer(b"api-1"), (b"api-key", b"api-1"), (b"x-api-key", b"theirs")),
+            {b"authorization", b"api-key"},
+        ),
+        ((bearer(b"eye"),), {b"authorization"}),
+        ((bearer(b"root-1"),), {b"authorization"}),
+        ((bearer(b"theirs"),), set()),
+    ]:
+        assert caller(keys, *sent).own_keys == ours
 
 
-@pytest.mark.parametrize(
-    ("keys", "backend", "dropped", "added"),
-    [
-        ((), None, frozenset(), ()),
-        ((), BACKEND, CREDENTIALS, INJECTED),
-        (API, None, CREDENTIALS, ()),
-        (API, BACKEND, CREDENTIALS, INJECTED),
-        ((EYE,), None, frozenset(), ()),
-    ],
-)
-def test_inject(keys: Any, backend: Any, dropped: Any, added: Any) -> None:
-    who = caller(keys, bearer(b"theirs"), (b"x-api-key", b"api-1"))
-    assert who.drop_and_set(inject=True, backend_key=backend) == (dropped, added)
-
-
-def test_passthrough_leaves_all_but_what_opened_our_door() -> None:
-    who = caller(API + ADMIN, bearer(b"theirs"), (b"X-Api-Key", b"api-2"))
-    assert who.drop_and_set(inject=False, backend_key=BACKEND) == ({b"x-api-key"}, ())
-    twice = caller(
-        API, bearer(b"api-1"), (b"api-key", b"api-1"), (b"x-api-key", b"theirs")
-    ).drop_and_set(inject=False, backend_key=None)
-    assert twice[0] == {b"authorization", b"api-key"}
-
-
-@pytest.mark.parametrize("scope", ["observe", "admin"])
-@pytest.mark.parametrize("inject", [True, False])
-def test_no_key_of_ours_travels_whatever_it_is_for(scope: Any, inject: bool) -> None:
-    who = caller((a_key("ours", scope),), bearer(b"ours"))
-    assert who.drop_and_set(inject=inject, backend_key=None)[0] == {b"authorization"}
+def test_a_remembered_line_is_forgotten_before_there_are_too_many() -> None:
+    access = Access(API, Meters())
+    for number in range(5000):
+        access.remember(b"%d" % number, API[0])
+    assert access.remembered[b"4999"] is API[0]
+    assert len(access.remembered) < 2000
 
 
 def test_every_key_is_compared_even_when_the_first_one_matches(

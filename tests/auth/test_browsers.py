@@ -15,11 +15,10 @@ from launcher.auth.browsers import (
     only_pointed_at,
     same_origin,
 )
+from launcher.auth.head import Head
 from launcher.config import LauncherConfig, Listen
 from launcher.errors import LauncherError
-from launcher.http.exchange import RequestHead
-from tests.proxy.fake_exchange import request
-from tests.proxy.house import a_route
+from tests.auth.heads import Request, a_route
 
 HERE = b"gpu.lan:8000"
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}
@@ -27,14 +26,14 @@ FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/201001
 
 def head(
     method: str = "GET", host: bytes = HERE, upgrade: bytes | None = None, **headers: str
-) -> RequestHead:
+) -> Head:
     sent = tuple(
         (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
     )
-    return request(method, host=host, headers=((b"Host", host), *sent), upgrade=upgrade)
+    return Request(method, host=host, headers=((b"Host", host), *sent), upgrade=upgrade)
 
 
-def own(guard: Guard, head: RequestHead) -> str | None:
+def own(guard: Guard, head: Head) -> str | None:
     try:
         guard.own(head)
     except LauncherError as error:
@@ -42,7 +41,7 @@ def own(guard: Guard, head: RequestHead) -> str | None:
     return None
 
 
-def route(guard: Guard, head: RequestHead, *, public: bool = False) -> str | None:
+def route(guard: Guard, head: Head, *, public: bool = False) -> str | None:
     try:
         guard.route(head, public=public)
     except LauncherError as error:
@@ -167,7 +166,7 @@ class TestRoutesWhereNothingIsSaid:
         assert route(Guard(("evil.example",)), rebound) is None
 
 
-def mutations(**headers: str) -> list[RequestHead]:
+def mutations(**headers: str) -> list[Head]:
     changes = [head(method, **headers) for method in ("POST", "PUT", "DELETE", "PATCH", "MKCOL")]
     return [*changes, head("GET", upgrade=b"websocket", **headers)]
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
-from launcher.api.assembly import OwnApi
-from launcher.api.stats import History
+from launcher.api.endpoint import Context
 from launcher.core.events import Tick
 from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.journal import Journal
-from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
+from tests.api.world import FakeControl, a_context
 from tests.cli.scripted import ScriptedLauncher, scripted
 
 
@@ -45,20 +42,9 @@ def told() -> Told:
 
 @pytest.fixture
 def url(control: FakeControl, told: Told) -> Iterator[str]:
-    def make() -> OwnApi:
+    def make() -> Context:
         told.loop = asyncio.get_running_loop()
-        metrics, history = Metrics(CONFIG, control.snapshot), History(CONFIG)
-        live = replace(watched(control), journal=told.journal)
-        return OwnApi(
-            CONFIG,
-            control,
-            metrics,
-            history,
-            told.decisions,
-            FakeReloads(),
-            plane=plane(control),
-            watched=live,
-        )
+        return a_context(control, journal=told.journal, decisions=told.decisions)
 
     with served(make) as where:
         yield where

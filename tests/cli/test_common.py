@@ -7,17 +7,13 @@ from pathlib import Path
 import pytest
 import typer
 
-from launcher.api.assembly import OwnApi
-from launcher.api.stats import History
 from launcher.cli import common
 from launcher.cli.common import connect, explained, load, wait_for
 from launcher.client.launcher import LauncherClient
 from launcher.client.reports import StatusReport
 from launcher.client.transport import Call, ClientError
-from launcher.telemetry.decisions import DecisionLog
-from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CONFIG, FakeControl, FakeReloads, plane, watched
+from tests.api.world import FakeControl, a_context
 from tests.cli.running import BAD, GOOD
 
 
@@ -80,19 +76,7 @@ def test_a_failed_status_call_does_not_end_the_wait(
             admission.loop.call_soon_threadsafe(admission.settle)
         return f"starting coder, {looks} s"
 
-    def make() -> OwnApi:
-        return OwnApi(
-            CONFIG,
-            control,
-            Metrics(CONFIG, control.snapshot),
-            History(CONFIG),
-            DecisionLog(),
-            FakeReloads(),
-            plane=plane(control),
-            watched=watched(control),
-        )
-
-    with served(make) as url:
+    with served(lambda: a_context(control)) as url:
         client = LauncherClient(url)
         wait_for(client, client.start("coder"), words)
 
@@ -109,19 +93,7 @@ def test_an_interruption_hangs_up(
     def words(report: StatusReport) -> str:
         raise KeyboardInterrupt
 
-    def make() -> OwnApi:
-        return OwnApi(
-            CONFIG,
-            control,
-            Metrics(CONFIG, control.snapshot),
-            History(CONFIG),
-            DecisionLog(),
-            FakeReloads(),
-            plane=plane(control),
-            watched=watched(control),
-        )
-
-    with served(make) as url:
+    with served(lambda: a_context(control)) as url:
         client = LauncherClient(url)
         calls.append(client.start("coder"))
         with pytest.raises(typer.Exit) as caught:

@@ -8,16 +8,12 @@ import socket
 import pytest
 
 from launcher import __version__
-from launcher.api.assembly import OwnApi
-from launcher.api.stats import History
 from launcher.core.effects import Decided, Deed, Grant
 from launcher.core.rehearsal import Step
 from launcher.core.types import BackendState, Forecast
 from launcher.runtime.asking import PLANNED
-from launcher.telemetry.decisions import DecisionLog
-from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CHAT, CODER, CONFIG, FakeControl, FakeReloads, plane, watched
+from tests.api.world import CHAT, CODER, FakeControl, a_context
 from tests.cli.conftest import Told
 from tests.cli.running import run
 from tests.cli.terminal import Terminal
@@ -80,19 +76,7 @@ class TestStatus:
     def test_keys(
         self, control: FakeControl, args: tuple[str, ...], environ: dict[str, str], code: int
     ) -> None:
-        def make() -> OwnApi:
-            return OwnApi(
-                CONFIG,
-                control,
-                Metrics(CONFIG, control.snapshot),
-                History(CONFIG),
-                DecisionLog(),
-                FakeReloads(),
-                plane=plane(control),
-                watched=watched(control),
-            )
-
-        with served(make, key="good") as url:
+        with served(lambda: a_context(control), key="good") as url:
             done = run("status", "--url", url, *args, cwd=None, **environ)
 
         assert done.returncode == code

@@ -8,17 +8,13 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.api.assembly import OwnApi
-from launcher.api.stats import History
 from launcher.client.launcher import LauncherClient
 from launcher.client.reports import Trouble
 from launcher.client.transport import ClientError
 from launcher.core.types import BackendState, Failure
 from launcher.errors import LauncherError
-from launcher.telemetry.decisions import DecisionLog
-from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served
-from tests.api.world import CODER, CONFIG, FakeControl, FakeReloads, plane, watched
+from tests.api.world import CODER, FakeControl, a_context
 from tests.client.answering import answering
 
 
@@ -27,24 +23,11 @@ def control() -> FakeControl:
     return FakeControl()
 
 
-def api(control: FakeControl) -> OwnApi:
-    return OwnApi(
-        CONFIG,
-        control,
-        Metrics(CONFIG, control.snapshot),
-        History(CONFIG),
-        DecisionLog(),
-        FakeReloads(),
-        plane=plane(control),
-        watched=watched(control),
-    )
-
-
 def test_a_report(control: FakeControl) -> None:
     failure = Failure("backend_start_failed", "exit code 1", "line 1\nline 2")
     control.put(CODER, BackendState.FAILED, failure=failure, retry_at=110.0, queued=3)
 
-    with served(lambda: api(control)) as url:
+    with served(lambda: a_context(control)) as url:
         report = LauncherClient(url).status()
 
     assert report.version == __version__
@@ -63,7 +46,7 @@ def test_a_report(control: FakeControl) -> None:
 def test_a_start_ends_when_the_backend_is_ready(control: FakeControl) -> None:
     control.on_admit = lambda admission: admission.settle()
 
-    with served(lambda: api(control)) as url:
+    with served(lambda: a_context(control)) as url:
         call = LauncherClient(url).start("coder")
         assert b'"route":"coder"' in call.result()
         assert call.wait(0)
@@ -75,7 +58,7 @@ def test_the_error_of_a_start_is_told(control: FakeControl) -> None:
     failed = LauncherError("backend_start_failed", "exit code 1", detail="the last lines")
     control.on_admit = lambda admission: admission.settle(failed)
 
-    with served(lambda: api(control)) as url:
+    with served(lambda: a_context(control)) as url:
         with pytest.raises(ClientError, match="exit code 1") as caught:
             LauncherClient(url).start("coder").result()
 
@@ -87,7 +70,7 @@ def test_hanging_up_gives_up_the_place(control: FakeControl) -> None:
     admitted, left = threading.Event(), threading.Event()
     control.on_admit = lambda _: admitted.set()
 
-    with served(lambda: api(control)) as url:
+    with served(lambda: a_context(control)) as url:
         call = LauncherClient(url).start("coder")
         assert admitted.wait(30)
         assert not call.wait(0)
@@ -108,14 +91,14 @@ def test_a_stop_can_be_forced(control: FakeControl) -> None:
     control.put(CODER, BackendState.READY)
     control.on_stop = lambda backend: control.put(backend, BackendState.STOPPED)
 
-    with served(lambda: api(control)) as url:
+    with served(lambda: a_context(control)) as url:
         LauncherClient(url).stop("coder", force=True).result()
 
     assert control.stops == [(CODER, True)]
 
 
 def test_a_name_is_quoted(control: FakeControl) -> None:
-    with served(lambda: api(control)) as url:
+    with served(lambda: a_context(control)) as url:
         with pytest.raises(ClientError, match="coder, chat, tiny") as caught:
             LauncherClient(url).start("a/b c?d").result()
 
@@ -123,12 +106,12 @@ def test_a_name_is_quoted(control: FakeControl) -> None:
 
 
 def test_a_unix_socket(control: FakeControl, tmp_path: Path) -> None:
-    with served(lambda: api(control), unix=tmp_path / "l.sock") as url:
+    with served(lambda: a_context(control), unix=tmp_path / "l.sock") as url:
         assert LauncherClient(url).status().version == __version__
 
 
 def test_keys(control: FakeControl) -> None:
-    with served(lambda: api(control), key="good") as url:
+    with served(lambda: a_context(control), key="good") as url:
         assert LauncherClient(url, "good").status().version == __version__
         with pytest.raises(ClientError, match="LAUNCHER_ADMIN_KEY") as caught:
             LauncherClient(url).status()
@@ -158,6 +141,6 @@ def test_somebody_else_listens(data: bytes) -> None:
 
 
 def test_a_url_may_leave_out_the_scheme_and_hold_a_path(control: FakeControl) -> None:
-    with served(lambda: api(control)) as url:
+    with served(lambda: a_context(control)) as url:
         assert LauncherClient(url.removeprefix("http://")).status().version == __version__
     assert LauncherClient("https://x/behind/").transport.base == "/behind"

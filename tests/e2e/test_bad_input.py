@@ -64,7 +64,7 @@ class Stage:
     def starts(self) -> int:
         """How many backends have ever been started."""
         status = self.launcher.json("/api/status")
-        return sum(one["startMetrics"]["startCount"] for one in status["backends"])
+        return sum(one["start_metrics"]["start_count"] for one in status["backends"])
 
     def stats(self) -> dict[str, int]:
         """What /coder's backend counts."""
@@ -147,7 +147,7 @@ def untouched(stage: Stage) -> Iterator[None]:
     before = stage.starts(), stage.seen()
     yield
     status = stage.launcher.json("/api/status")
-    held = {one["backend"]: one["inFlight"] + one["queued"] for one in status["backends"]}
+    held = {one["backend"]: one["in_flight"] + one["queued"] for one in status["backends"]}
     assert held == {"coder": 0, "chat": 0}
     assert (stage.starts(), stage.seen()) == before
 

@@ -103,7 +103,7 @@ async def test_a_backend_killed_while_streaming_breaks_the_stream(
                         await answer.read()
             async with session.post(url, json=question(name)) as answer:
                 assert answer.status == 200, await answer.text()
-        until(lambda: launcher.backend("coder")["inFlight"] == 0, "the ticket is released")
+        until(lambda: launcher.backend("coder")["in_flight"] == 0, "the ticket is released")
 
 
 def test_what_runs_at_boot_is_adopted(tmp_path: Path, container: Make) -> None:

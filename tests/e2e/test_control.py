@@ -109,7 +109,7 @@ def test_a_switch_that_fails_brings_back_what_was_there(tmp_path: Path, containe
         assert set(clients.statuses) == {200}, "they waited, none failed"
         backends = {one["backend"]: one for one in launcher.json("/api/status")["backends"]}
         assert backends["a"]["state"] == "ready"
-        assert backends["b"]["lastError"]["code"] == "backend_start_failed"
+        assert backends["b"]["last_error"]["code"] == "backend_start_failed"
         found = log.moments()
     assert most_at_once(found) == 1
     assert [(one.container, one.running) for one in found] == [
@@ -194,7 +194,7 @@ def test_a_kill_in_any_state_of_a_switch(moment: str, tmp_path: Path, container:
         streaming = threading.Thread(target=_stream, args=(launcher,))
         if moment == "draining":
             streaming.start()
-            until(lambda: launcher.backend("a")["inFlight"] == 1, "it streams")
+            until(lambda: launcher.backend("a")["in_flight"] == 1, "it streams")
         before = 0
         if moment == "queued":
             _, first = call(launcher, "POST", "/api/switch", route="c", wait=False)
@@ -292,7 +292,7 @@ def test_a_corrupt_state_file_is_set_aside_and_the_launcher_runs(tmp_path: Path)
         assert "is corrupt" in launcher.log()
         assert list(tmp_path.glob("state.db.corrupt-*"))
         status = launcher.json("/api/status")
-        assert (status["leases"], status["stateKept"]) == ([], True)
+        assert (status["leases"], status["state_kept"]) == ([], True)
         assert answers(launcher, "b") == 200
         _, later = call(launcher, "POST", "/api/leases", route="b", ttl="10m")
         assert later["id"] > max(lease["id"], began - 1), "no token is given out twice"

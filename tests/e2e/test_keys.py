@@ -96,7 +96,7 @@ def test_a_wrong_key_is_refused_before_a_byte_is_read_or_anything_started(tmp_pa
                     status = int(client.recv(12).split(b" ")[1])
                 assert status == (403 if key else 401)
         seen = json.loads(launcher.get("/api/status", **bearer(API))[1])["backends"][0]
-        assert (seen["state"], seen["startMetrics"]["startCount"]) == ("stopped", 0)
+        assert (seen["state"], seen["start_metrics"]["start_count"]) == ("stopped", 0)
     assert record.text() == ""
 
 

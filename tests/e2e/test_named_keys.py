@@ -53,7 +53,7 @@ class TestKeysOfTheirOwn:
         status, answer = launcher.request("POST", "/v1/chat/completions", chat, **bearer("sk-bob"))
         assert (status, code(answer)) == (503, "not_resident")
         seen = json.loads(launcher.get("/api/status", **bearer("sk-eye"))[1])["backends"]
-        assert [(one["state"], one["startMetrics"]["startCount"]) for one in seen] == [
+        assert [(one["state"], one["start_metrics"]["start_count"]) for one in seen] == [
             ("stopped", 0)
         ] * 2
 

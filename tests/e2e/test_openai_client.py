@@ -200,4 +200,4 @@ async def test_an_async_client_that_leaves_leaves_nothing_behind(launcher: Launc
             assert piece.choices[0].delta.content == "coder-0 "
             break
         await stream.close()
-    until(lambda: launcher.backend("coder")["inFlight"] == 0, "the ticket is released")
+    until(lambda: launcher.backend("coder")["in_flight"] == 0, "the ticket is released")

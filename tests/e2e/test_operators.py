@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from launcher.api.assembly import described
+from launcher.api.openapi import ENDPOINTS
 from launcher.telemetry.metrics_table import METRICS
 from tests.e2e.commands import run
 from tests.e2e.conftest import Make
@@ -116,7 +116,7 @@ class TestStartAndStop:
             assert launcher.state("slow") == "ready"
             again = run("start", "slow", url=launcher.base)
             assert (again.returncode, again.stdout) == (0, "slow is ready\n")
-            assert launcher.backend("slow")["startMetrics"]["startCount"] == 1
+            assert launcher.backend("slow")["start_metrics"]["start_count"] == 1
             done = run("stop", "slow", url=launcher.base)
             assert (done.returncode, done.stdout) == (0, "slow is stopped\n")
             assert launcher.state("slow") == "stopped"
@@ -132,7 +132,7 @@ class TestStartAndStop:
             # as long as a swap takes.
             assert chat(launcher, "two")[0] == chat(launcher, "one")[0] == 200
             made = pool.submit(chat, launcher, "one", stream=True, x_tokens=100, x_delay=0.05)
-            until(lambda: launcher.backend("one")["inFlight"] == 1, "a stream runs")
+            until(lambda: launcher.backend("one")["in_flight"] == 1, "a stream runs")
             done = run("start", "two", url=launcher.base)
             assert (done.returncode, done.stdout) == (0, "two is ready\n")
             assert "making room for two: one finishes one request" in done.stderr
@@ -141,13 +141,13 @@ class TestStartAndStop:
     def test_stop_waits_for_what_runs_and_by_force_cuts_it(self, tmp_path: Path) -> None:
         with Launcher(tmp_path, process_route("one")) as launcher, ThreadPoolExecutor(1) as pool:
             made = pool.submit(chat, launcher, "one", stream=True, x_tokens=40, x_delay=0.05)
-            until(lambda: launcher.backend("one")["inFlight"] == 1, "a stream runs")
+            until(lambda: launcher.backend("one")["in_flight"] == 1, "a stream runs")
             done = run("stop", "one", url=launcher.base)
             assert (done.returncode, done.stdout) == (0, "one is stopped\n")
             assert made.result()[1].rstrip().endswith("data: [DONE]")
 
             cut = pool.submit(chat, launcher, "one", stream=True, x_tokens=100_000, x_delay=0.05)
-            until(lambda: launcher.backend("one")["inFlight"] == 1, "an endless one runs")
+            until(lambda: launcher.backend("one")["in_flight"] == 1, "an endless one runs")
             done = run("stop", "one", "--force", url=launcher.base)
             assert (done.returncode, done.stdout) == (0, "one is stopped\n")
             assert isinstance(cut.exception(PATIENCE), HTTPException | OSError)
@@ -218,9 +218,9 @@ class TestObserving:
         routes += container_route("two", "lzt-none", lines='models = ["a", "b/c"]')
         with Launcher(tmp_path, routes) as launcher:
             before = launcher.json("/stats")
-            assert before["lastHits"] == {"one": None, "two": None}
-            never = {"averageDurationMs": None, "lastDurationMs": None, "lastStartedAt": None}
-            assert before["startMetrics"]["one"] == never | {"startCount": 0}
+            assert before["last_hits"] == {"one": None, "two": None}
+            never = {"average_duration_ms": None, "last_duration_ms": None, "last_started_at": None}
+            assert before["start_metrics"]["one"] == never | {"start_count": 0}
             assert chat(launcher, "one")[0] == 200
             table, after = launcher.json("/routes"), launcher.json("/stats")
         assert set(table) == {"routes", "aliases"}
@@ -230,16 +230,16 @@ class TestObserving:
             ("one", None, None, "tcp", "passthrough", ["one"]),
             ("two", "lzt-none", 8000, "/health", "inject", ["a", "b/c"]),
         ]
-        assert after["runningContainers"] == ["one"]
-        assert after["lastHits"]["two"] is None
-        started = after["startMetrics"]["one"]
-        for at in (after["serverTime"], after["lastHits"]["one"], started["lastStartedAt"]):
+        assert after["running_containers"] == ["one"]
+        assert after["last_hits"]["two"] is None
+        started = after["start_metrics"]["one"]
+        for at in (after["server_time"], after["last_hits"]["one"], started["last_started_at"]):
             assert re.fullmatch(TIME, at)
-        assert started["startCount"] == 1
-        assert started["averageDurationMs"] == started["lastDurationMs"] > 0
+        assert started["start_count"] == 1
+        assert started["average_duration_ms"] == started["last_duration_ms"] > 0
 
     def test_no_scrape_and_no_dashboard_starts_or_keeps_a_backend(self, tmp_path: Path) -> None:
-        endpoints = [one for one in described() if one.method == "GET" and one.tag != "page"]
+        endpoints = [one for one in ENDPOINTS if one.method == "GET" and one.tag != "page"]
         paths = [one.template.replace("{id}", "one").replace("{name}", "one") for one in endpoints]
         assert "/metrics" in paths
         # No switch or lease is there to be looked at.
@@ -318,7 +318,7 @@ class TestTheEnd:
             with ThreadPoolExecutor(1) as pool:
                 endless = {"stream": True, "x_tokens": 100_000, "x_delay": 0.05}
                 cut = pool.submit(chat, launcher, "one", **endless)
-                until(lambda: launcher.backend("one")["inFlight"] == 1, "an endless stream runs")
+                until(lambda: launcher.backend("one")["in_flight"] == 1, "an endless stream runs")
                 assert launcher.stop() == 0
                 assert isinstance(cut.exception(PATIENCE), HTTPException | OSError)
 
@@ -327,15 +327,20 @@ class TestTheEnd:
             assert chat(launcher, "one")[0] == 200
             assert run("stop", "one", url=launcher.base).returncode == 0
             before = launcher.backend("one")
-            assert before["startMetrics"]["startCount"] == 1
+            assert before["start_metrics"]["start_count"] == 1
             assert launcher.stop() == 0
             launcher.start()
             after = launcher.backend("one")
-            for key in ("startMetrics", "expectedStartMs", "expectedStopMs", "expectedServiceMs"):
+            for key in (
+                "start_metrics",
+                "expected_start_ms",
+                "expected_stop_ms",
+                "expected_service_ms",
+            ):
                 assert after[key] == before[key] is not None
             # The next start is counted on top.
             assert chat(launcher, "one")[0] == 200
-            assert launcher.json("/stats")["startMetrics"]["one"]["startCount"] == 2
+            assert launcher.json("/stats")["start_metrics"]["one"]["start_count"] == 2
 
 
 def test_a_unix_socket_serves_requests_and_commands(tmp_path: Path) -> None:

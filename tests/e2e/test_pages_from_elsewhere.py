@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from launcher.api.assembly import described
+from launcher.api.openapi import ENDPOINTS
 from tests.e2e.guarded import code
 from tests.e2e.recording import Record
 from tests.e2e.serving import PATIENCE, Launcher, process_route, until
@@ -94,7 +94,7 @@ class TestPagesFromElsewhere:
         assert (
             refused(launcher.base, head.replace("{host}", host).replace("{type}", type)) == answer
         )
-        assert launcher.backend("cold")["startMetrics"]["startCount"] == 0
+        assert launcher.backend("cold")["start_metrics"]["start_count"] == 0
         assert launcher.state("cold") == "stopped"
         assert record.text() == ""
 
@@ -141,7 +141,7 @@ def test_operators_have_an_address_of_their_own(tmp_path: Path) -> None:
         assert clients != operators
         both = ["/healthz", "/readyz", "/v1/models", "/openai/v1/models", "/v1/models/one"]
         theirs = sorted(
-            {one.path for one in described() if not one.everywhere and "{" not in one.path}
+            {one.path for one in ENDPOINTS if not one.everywhere and "{" not in one.path}
         )
         assert {"/api/status", "/metrics", "/admin", "/openapi.json", "/"} < set(theirs)
         with pytest.raises(TimeoutError):

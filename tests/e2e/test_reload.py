@@ -186,7 +186,7 @@ def test_a_thousand_reloads_fail_no_request_and_restart_nothing(
         changing.change(5)  # the last one that came goes
         assert launcher.request("POST", "/api/reload", **KEY)[0] == 200
         status = json.loads(launcher.get("/api/status", **KEY)[1])
-        starts = {one["backend"]: one["startMetrics"]["startCount"] for one in status["backends"]}
+        starts = {one["backend"]: one["start_metrics"]["start_count"] for one in status["backends"]}
         assert starts == {"stay": 1, "boxed": 1}
         assert stops(launcher) == []
         until(lambda: series_of(launcher) == before, "nothing is counted of those that came")
@@ -253,7 +253,7 @@ def test_sighup(tmp_path: Path) -> None:
         os.kill(launcher.pid, signal.SIGHUP)
         until(lambda: told(launcher, "removed route two; removed backend two"))
         assert launcher.get("/two/v1/models")[0] == 404
-        assert launcher.backend("one")["startMetrics"]["startCount"] == 1
+        assert launcher.backend("one")["start_metrics"]["start_count"] == 1
 
 
 def test_nohup(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_container_that_is_replaced_serves_what_runs_and_then_who_waits(
         assert "old-0" in ask(short)
         with ThreadPoolExecutor(8) as pool:
             running = pool.submit(ask, stream)
-            until(lambda: launcher.backend("one")["inFlight"] == 1, "a stream runs")
+            until(lambda: launcher.backend("one")["in_flight"] == 1, "a stream runs")
             configure(launcher, container_route("one", new, lines='models = ["m"]'))
             status, body = launcher.request("POST", "/api/reload")
             assert (status, json.loads(body)["backends"]["replaced"]) == (200, ["one"])

@@ -102,7 +102,7 @@ def children(launcher: Launcher) -> list[int]:
 
 def measured(launcher: Launcher, *backends: str) -> dict[str, Any]:
     seen = {one: launcher.backend(one) for one in backends}
-    keys = ("startMetrics", "expectedStartMs")
+    keys = ("start_metrics", "expected_start_ms")
     return {id: {key: one[key] for key in keys} for id, one in seen.items()}
 
 
@@ -142,10 +142,10 @@ async def test_killed_under_load_it_finds_everything_again(tmp_path: Path, conta
             assert (await asyncio.to_thread(launcher.json, "/p/stats"))["pid"] == successor
         # Adoptions are no starts: the counts and the times are the first launcher's.
         assert {one: now[one] for one in ("a", "b")} == {one: known[one] for one in ("a", "b")}
-        assert known["a"]["expectedStartMs"] > 0
-        assert known["a"]["startMetrics"]["startCount"] == 1
-        assert now["p"]["startMetrics"]["startCount"] == 2
-        until(lambda: launcher.json("/stats")["backends"]["a"]["inFlight"] == 0)
+        assert known["a"]["expected_start_ms"] > 0
+        assert known["a"]["start_metrics"]["start_count"] == 1
+        assert now["p"]["start_metrics"]["start_count"] == 2
+        until(lambda: launcher.json("/stats")["backends"]["a"]["in_flight"] == 0)
     log = moments(began, *names.values())
     assert Counter(one.container for one in log) == dict.fromkeys(names.values(), 1)
     assert all(one.running for one in log)

@@ -37,9 +37,9 @@ def running(launcher: Launcher) -> set[str]:
     stats = launcher.json("/stats")
     resident = {id for id, one in stats["backends"].items() if one["state"] in RESIDENT}
     containers = {one["route"]: one["container"] for one in launcher.json("/routes")["routes"]}
-    assert {containers[id] for id in resident} == set(stats["runningContainers"])
+    assert {containers[id] for id in resident} == set(stats["running_containers"])
     assert sum(stats["used"].values()) == len(resident)
-    return set(stats["runningContainers"])
+    return set(stats["running_containers"])
 
 
 def test_what_others_start_and_stop(tmp_path: Path, container: Make) -> None:
@@ -63,7 +63,7 @@ def test_what_others_start_and_stop(tmp_path: Path, container: Make) -> None:
         body = json.dumps({"stream": True, "x_tokens": 100, "x_delay": 0.03}).encode()
         with ThreadPoolExecutor(1) as clients:
             stream = clients.submit(launcher.request, "POST", "/b/v1/completions", body)
-            until(lambda: launcher.backend("b")["inFlight"] == 1, "b is busy")
+            until(lambda: launcher.backend("b")["in_flight"] == 1, "b is busy")
             images.docker("start", c)
             is_seen(c, True)
             # Three are too many: the one that is idle makes way for what somebody wants up.
@@ -141,7 +141,7 @@ def test_while_docker_is_away_what_runs_is_served(
         assert (status, said.count(b'"a-')) == (200, 100)
         assert said.endswith(b"data: [DONE]\n\n")
         # Nor is it stopped for its idleness, which nobody could do now.
-        assert launcher.backend("a")["idleStopAt"] is None
+        assert launcher.backend("a")["idle_stop_at"] is None
         assert launcher.get("/a/v1/models")[0] == 200
         assert launcher.state("a") == "ready"
 

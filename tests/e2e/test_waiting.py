@@ -171,7 +171,7 @@ class TestWhatKeepsABackend:
             # Three idle timeouts long.
             answer = chat(launcher, "coder", stream=True, x_tokens=21, x_delay=0.1)[2]
             assert answer.count("data: {") == 22
-            assert launcher.backend("coder")["startMetrics"]["startCount"] == 1
+            assert launcher.backend("coder")["start_metrics"]["start_count"] == 1
             pid = launcher.json("/coder/stats")["pid"]
             until(lambda: launcher.state("coder") == "stopped", "the idle stop")
             until(lambda: not _runs(pid), "its process is gone")
@@ -195,7 +195,7 @@ class TestWhatKeepsABackend:
 
             until(asked_until_refused, "it is stopped though it is asked all the time")
             until(lambda: launcher.state("coder") == "stopped", "the stop ends")
-            assert launcher.backend("coder")["startMetrics"]["startCount"] == 1
+            assert launcher.backend("coder")["start_metrics"]["start_count"] == 1
 
     def test_a_busy_backend_is_neither_stopped_nor_made_to_go(self, tmp_path: Path) -> None:
         routes = process_route("comfy", lines='busy = "/queue"\nidle_timeout = "500ms"')

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from launcher.api.contract import Answer, ApiRequest, ApiResponse, ApiStream
-from launcher.api.endpoint import Endpoint as OwnEndpoint
-from launcher.api.endpoint import Found
-from launcher.api.shapes import shape
-from launcher.auth.access import Need
 from launcher.auth.meters import Meters
 from launcher.config import BackendConfig, LauncherConfig, ModelSpec, RouteConfig, Secret
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec
-from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
 from launcher.http.listener import Server
 from launcher.http.pool import UpstreamPool
 from launcher.proxy.body import Budget
 from launcher.proxy.fields import field_table
 from launcher.proxy.handler import Proxy
-from launcher.proxy.readers import Readers
+from launcher.proxy.own import Own
 from launcher.proxy.waiting import WaitingRoom
 from launcher.telemetry.record import ExchangeRecord
 from tests.http.raw_client import RawClient, Response, connect
@@ -53,80 +46,17 @@ def a_config(*routes: RouteConfig, key: str | None = None, **fields: Any) -> Lau
     return LauncherConfig(routes=routes or (a_route(),), backends=(backend,), **fields)
 
 
-@shape
-@dataclass(frozen=True)
-class Sent:
-    """What /stats takes as a query and /admin as a body."""
+class NoPaths:
+    """No path is the launcher's own."""
 
-    word: str = "none"
-
-
-class FakeOwn:
-    """Endpoints at /healthz (open) and /models (known), both everywhere; /page (open), /stats
-    (observe), /admin (admin, POST), and /stream (open): what a test puts into `pieces`, until
-    None or whoever reads it leaves (`closed`)."""
-
-    def __init__(self) -> None:
-        self.asked: list[ApiRequest] = []
-        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.taken = 0
-        self.closed = asyncio.Event()
-
-    def find(self, method: str, path: str, *, operators: bool) -> Found | None:
-        if path == "/healthz":
-            return _found("open", self.answer, everywhere=True)
-        if path == "/models":
-            return _found("known", self.answer, everywhere=True)
-        if not operators:
-            return None
-        if path == "/page":
-            return _found("open", self.page)
-        if path == "/stats":
-            return _found("observe", self.answer, query=Sent)
-        if path == "/stream":
-            return _found("open", self.stream)
-        if path == "/broken":
-            return _found("open", self.broken)
-        if path == "/admin":
-            if method != "POST":
-                raise LauncherError("method_not_allowed", "POST it")
-            return _found("admin", self.answer, body=Sent)
+    def find(self, path: bytes) -> Literal["everywhere", "operators"] | None:
         return None
 
-    async def answer(self, request: ApiRequest) -> ApiResponse:
-        self.asked.append(request)
-        return ApiResponse(b'{"ok":true}', 202, headers=(("X-More", "1"),))
+    def connect(self) -> socket.socket:
+        raise AssertionError("nobody asks")
 
-    async def page(self, request: ApiRequest) -> ApiResponse:
-        return ApiResponse(b"<p>", content_type="text/html; charset=utf-8")
-
-    async def stream(self, request: ApiRequest) -> ApiStream:
-        return ApiStream(self._pieces(), "text/plain", headers=(("X-More", "1"),))
-
-    async def _pieces(self) -> AsyncGenerator[bytes, None]:
-        try:
-            while (piece := await self.pieces.get()) is not None:
-                self.taken += 1
-                yield piece
-        finally:
-            self.closed.set()
-
-    async def broken(self, request: ApiRequest) -> ApiResponse:
-        raise ZeroDivisionError(request.path)
-
-
-def _found(need: Need, answer: Answer, **more: Any) -> Found:
-    endpoint = OwnEndpoint(
-        method="GET",
-        path="/",
-        need=need,
-        answer=answer,
-        operation="ask",
-        summary="",
-        tag="status",
-        **more,
-    )
-    return Found(endpoint, {"of": "path"})
+    def peer_header(self, peer: str, scheme: str, operators: bool) -> bytes:
+        raise AssertionError("nobody asks")
 
 
 class House:
@@ -136,11 +66,8 @@ class House:
         self.client = client
         self.gate = gate
         self.pool = pool
-        self.own = FakeOwn()
-        self.started: list[ExchangeRecord] = []
         self.records: list[ExchangeRecord] = []
         self.handler: Proxy
-        self.readers: Readers
         self.front: Server
 
     async def ask(self, request: bytes, method: str = "GET") -> Response:
@@ -161,9 +88,14 @@ async def last_line(backend: BackendId) -> str:
 
 @asynccontextmanager
 async def house(
-    config: LauncherConfig, endpoint: Endpoint | None = None, *, ready: bool = True
+    config: LauncherConfig,
+    endpoint: Endpoint | None = None,
+    *,
+    ready: bool = True,
+    own: Own | None = None,
 ) -> AsyncIterator[House]:
     """Open, with a client connected. Fails where a ticket or kept bytes are left at the end."""
+    nobody = NoPaths()
     gate = FakeGate(endpoint or Endpoint("127.0.0.1", 9), ready=ready)
     gate.keys = {one.id: one.backend_key for one in config.backends}
     pool = UpstreamPool()
@@ -174,11 +106,10 @@ async def house(
         gate,
         pool,
         budget,
-        own := FakeOwn(),
+        own or Own(nobody, nobody),
         on_done=lambda record: made[0].records.append(record),
         meters=Meters(),
         waiting=WaitingRoom(last_line),
-        readers=(readers := Readers()),
         fields=(fields := field_table()),
         latest=lambda: handler,
     )
@@ -188,8 +119,7 @@ async def house(
         await server.open(None)
         async with connect(server.addresses[0]) as client:
             made.append(House(client, gate, pool))
-            made[0].own, made[0].handler, made[0].front = own, handler, server
-            made[0].readers = readers
+            made[0].handler, made[0].front = handler, server
             yield made[0]
     finally:
         await server.close(0)

@@ -16,11 +16,12 @@ from launcher.http.server import Request
 from launcher.http.upstream import UpstreamConnection
 from launcher.proxy.body import KeptBody
 from launcher.proxy.json_scan import JsonScan
+from launcher.proxy.own import Own
 from tests.http.raw_client import Cut, Response, connect
 from tests.http.serving import until
 from tests.keyring import a_key, admin, api
 from tests.proxy.awkward import Peer, backend
-from tests.proxy.house import Saying, a_config, a_route, get, house, post
+from tests.proxy.house import NoPaths, Saying, a_config, a_route, get, house, post
 
 CHAT = b'{"model": "gpt-4o", "messages": []}'
 
@@ -263,8 +264,17 @@ async def test_what_a_shutdown_cuts_before_an_answer_was_not_served() -> None:
         assert (record.status, record.outcome, record.code) == (503, "cut", "draining")
 
 
+class Broken(NoPaths):
+    """Fails at one path."""
+
+    def find(self, path: bytes) -> None:
+        if path == b"/broken":
+            raise ZeroDivisionError
+
+
 async def test_a_bug_is_logged_and_told() -> None:
-    async with house(a_config()) as here:
+    broken = Broken()
+    async with house(a_config(), own=Own(broken, broken)) as here:
         logger = logging.getLogger("launcher.proxy.handler")
         seen: list[logging.LogRecord] = []
         logger.addFilter(lambda line: bool(seen.append(line)))
@@ -276,14 +286,14 @@ async def test_a_bug_is_logged_and_told() -> None:
         assert answer.status == 500
         assert seen[0].exc_info is not None
         assert (await here.record()).code == "internal_error"
-        assert (await here.ask(get("/healthz"))).status == 202
+        assert (await here.ask(get("/nowhere"))).status == 404
 
 
 async def test_head_of_an_error_has_no_body() -> None:
     async with house(a_config()) as here:
         answer = await here.ask(get("/nowhere").replace(b"GET", b"HEAD"), "HEAD")
         assert answer.status == 404
-        assert (await here.ask(get("/healthz"))).status == 202
+        assert (await here.ask(get("/nowhere"))).status == 404
 
 
 def upload(sent: int, *headers: str) -> bytes:

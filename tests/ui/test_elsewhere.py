@@ -111,7 +111,7 @@ def test_nothing_is_started_and_nothing_read(
         "/v1/chat/completions",
         "/cold/ws",
     }
-    assert launcher.backend("cold")["startMetrics"]["startCount"] == 0
+    assert launcher.backend("cold")["start_metrics"]["start_count"] == 0
     page.close()
 
 

@@ -27,7 +27,7 @@ def test_a_cold_route_shows_a_page_that_goes_on_to_what_was_asked_for(
         assert fits(page)
         expect(page.get_by_text('"target": "/echo?a=%20b"')).to_be_visible(timeout=PATIENCE)
         assert page.url == f"{launcher.base}/slow/echo?a=%20b#there"
-        assert launcher.backend("slow")["startMetrics"]["startCount"] == 1
+        assert launcher.backend("slow")["start_metrics"]["start_count"] == 1
 
 
 def test_a_tab_that_is_closed_gives_up_its_place(tmp_path: Path, open_page: Open) -> None:

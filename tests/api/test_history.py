@@ -1,18 +1,16 @@
-"""`/stats` and the history behind it."""
+"""When routes were last asked for, and how often backends started."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from launcher.api.stats import REMEMBERED, History, Stats
+from launcher.api.history import REMEMBERED, History
 from launcher.config import BackendConfig
-from launcher.core.types import BackendId, BackendState, Failure, Forecast
+from launcher.core.types import BackendId, Failure
 from launcher.drivers.base import ContainerSpec
 from launcher.state.records import Starts
 from launcher.telemetry.facts import StartEnded, StartOutcome
-from tests.api.world import CHAT, CODER, CONFIG, TINY, FakeControl, read, request
-
-WALL = 1_800_000_000.0
+from tests.api.world import CHAT, CODER, CONFIG, WALL
 
 
 def ended(seconds: float, outcome: StartOutcome = "ready", *, adopted: bool = False) -> StartEnded:
@@ -54,42 +52,10 @@ def test_a_restart_goes_on_counting() -> None:
 
 
 def test_only_configured_routes_are_hit() -> None:
-    history = History(CONFIG, last_hits=lambda: {"coder": WALL, "-": WALL, "made-up": WALL})
+    hits = {"coder": WALL, "-": WALL, "made-up": WALL}
+    history = History(CONFIG, last_hits=lambda: hits)
 
     assert history.last_hits == {"coder": WALL, "chat": None, "tiny": None}
-
-
-async def test_the_page() -> None:
-    control = FakeControl()
-    history = History(CONFIG, last_hits=lambda: {"coder": WALL}, wall=lambda: WALL)
-    control.put(CODER, BackendState.READY, in_flight=2, idle_stop_at=130.0)
-    control.put(TINY, BackendState.STARTING)
-    history.fact(ended(10.0))
-    history.fact(ended(30.0))
-    control.predicted[TINY] = Forecast(3, 40.26, 12.0)
-
-    body = read(await Stats(CONFIG, control, history, lambda: WALL).show(request()))
-
-    assert body["serverTime"] == "2027-01-15T08:00:00.000Z"
-    assert body["runningContainers"] == ["coder-fast", "tiny"]
-    assert body["lastHits"] == {"coder": "2027-01-15T08:00:00.000Z", "chat": None, "tiny": None}
-    assert body["startMetrics"]["coder"] == {
-        "averageDurationMs": 20_000,
-        "lastDurationMs": 30_000,
-        "lastStartedAt": "2027-01-15T08:00:00.000Z",
-        "startCount": 2,
-    }
-    assert body["startMetrics"]["chat"]["startCount"] == 0
-    assert body["capacity"] == {"gpu": 1}
-    assert body["backends"]["coder"]["inFlight"] == 2
-    assert body["backends"]["coder"]["predictedWait"] is None
-    assert body["backends"]["tiny"]["predictedWait"] == {
-        "place": 3,
-        "waitMs": 40_260,
-        "spreadMs": 12_000,
-    }
-    assert body["backends"]["coder"]["idleStopAt"] == "2027-01-15T08:00:30.000Z"
-    assert control.admissions == []
 
 
 def test_another_configuration() -> None:
@@ -97,7 +63,8 @@ def test_another_configuration() -> None:
     history = History(
         CONFIG,
         save=lambda _, starts: saved.append(starts.count),
-        last_hits=lambda: {"chat": 1.0, "coder": 2.0},
+        last_hits=lambda: {"chat": 1.0},
+        wall=lambda: 1.0,
     )
     history.fact(ended(3.0))
 
