@@ -623,6 +623,38 @@ async def test_a_slow_client_slows_the_backend_and_memory_stays_flat(
         assert (await here.record()).response_bytes == total
 
 
+async def test_a_slow_client_that_was_given_comments_slows_the_backend_too() -> None:
+    sent = 0
+    total = 64 * 1024 * 1024
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        while sent < total:
+            await peer.send(b"data: %b\n\n" % bytes(65528))
+            sent += 65536
+
+    route = a_route(heartbeat=0.05)
+    async with (
+        backend(script) as there,
+        house(a_config(route), there.endpoint, ready=False) as here,
+    ):
+        await here.client.send(post(CHAT, b'{"stream": true}'))
+        await here.client.head()
+        assert (await here.client.chunk()).startswith(b": ")
+        here.client.writer.transport.pause_reading()
+        here.gate.open()
+        await until(lambda: any(one.connection.writing_paused for one in here.front.requests))
+        await asyncio.sleep(0.2)  # in which nothing but backpressure holds the backend
+        assert sent < total // 2
+        here.client.writer.transport.resume_reading()
+        got = 0
+        while data := await here.client.chunk():
+            got += 0 if data.startswith(b": ") else len(data)
+        assert got == total
+
+
 async def test_a_slow_client_doesnt_hold_a_backend_that_is_done(way: str) -> None:
     async with carrying(way, serves(ok(bytes(60_000)))) as (here, there):
         here.client.writer.transport.pause_reading()
