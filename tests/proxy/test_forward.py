@@ -15,11 +15,12 @@ from typing import Any, cast
 
 import pytest
 
+from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
 from launcher.http.server import Limits
 from launcher.http.upstream import UpstreamConnection
 from launcher.proxy.body import StreamedBody
-from launcher.proxy.exchange import INLINE, SILENCE
+from launcher.proxy.exchange import INLINE, SILENCE, Exchange
 from launcher.proxy.fields import PSEUDONYM
 from launcher.runtime.admission import Grant
 from launcher.runtime.permits import Permit
@@ -563,10 +564,8 @@ async def test_a_client_that_leaves_ends_the_backends_connection_at_once(
             here.client.half_close()
         await asyncio.wait_for(gone.wait(), PATIENCE)
         record = await here.record()
-        assert (record.status, record.outcome) == (
-            200 if when == "streaming" and record.status == 200 else 499,
-            "client_gone",
-        )
+        assert (record.status, record.outcome) == (499, "client_gone")
+        assert record.response_bytes == (4 if when == "streaming" else 0)
         assert here.pool.open_connections == 0
 
 
@@ -1008,6 +1007,107 @@ async def test_small_answers_are_not_held_back(way: str) -> None:
     async with carrying(way, serves(ok())) as (here, _):
         assert (await here.ask(get("/coder/"))).status == 200
         assert _no_delay(here)()
+
+
+async def test_a_cut_answer_resets_an_old_client(way: str) -> None:
+    """The end of the connection would be the end of the body to it."""
+    read = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n")
+        await read.wait()
+
+    async with carrying(way, script) as (here, _):
+        await here.client.send(b"GET /coder/ HTTP/1.0\r\n\r\n")
+        await here.client.head()
+        assert await here.client.reader.readexactly(4) == b"some"
+        read.set()
+        with pytest.raises(ConnectionResetError):
+            await here.client.rest()
+
+
+async def asks_and_waits(peer: Peer) -> None:
+    """Takes a head, and gives one where `/stream` is asked for."""
+    head = await peer.head()
+    if b"/stream" in head:
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n")
+    await peer.gone()
+
+
+STOPPED = LauncherError("backend_stopped", "It was stopped.")
+
+
+@pytest.mark.parametrize("when", ["connecting", "waiting", "streaming"])
+async def test_the_gate_may_end_an_exchange(way: str, when: str) -> None:
+    async def script(peer: Peer) -> None:
+        await (peer.gone() if when == "connecting" else asks_and_waits(peer))
+
+    scheme = "https" if when == "connecting" else "http"
+    async with carrying(way, script, scheme=scheme) as (here, there):
+        await here.client.send(get("/coder/stream" if when == "streaming" else "/coder/"))
+        await until(lambda: there.running == 1)
+        if when == "waiting":
+            await until(lambda: bool(_sent(here)))
+        elif when == "streaming":
+            await here.client.head()
+            assert await here.client.chunk() == b"some"
+        if way == "permit":
+            for request in here.front.requests:
+                cast(Exchange, request.carrier).cut(STOPPED)
+        else:
+            here.gate.abort(STOPPED)
+        if when == "streaming":
+            with pytest.raises(Cut):
+                await here.client.chunk()
+        else:
+            got = await here.client.response()
+            assert (got.status, b"backend_stopped" in got.body) == (STOPPED.status, True)
+        record = await here.record()
+        assert record.code == "backend_stopped"
+        assert record.outcome == ("cut" if when == "streaming" else "error")
+        await until(lambda: here.pool.open_connections == 0 and there.running == 0)
+
+
+@pytest.mark.parametrize("when", ["waiting", "streaming"])
+async def test_a_shutdown_ends_what_takes_too_long(way: str, when: str) -> None:
+    async with carrying(way, asks_and_waits) as (here, there):
+        await here.client.send(get("/coder/stream" if when == "streaming" else "/coder/"))
+        if when == "waiting":
+            await until(lambda: bool(_sent(here)))
+        else:
+            await here.client.head()
+            assert await here.client.chunk() == b"some"
+        await here.front.close(0)
+        assert here.front.active == 0
+        record = await here.record()
+        assert (record.status, record.outcome) == (200 if when == "streaming" else 503, "cut")
+        assert record.code == "draining"
+        with pytest.raises((Cut, ConnectionError, asyncio.IncompleteReadError)):
+            await (here.client.chunk() if when == "streaming" else here.client.head())
+        await until(lambda: here.pool.open_connections == 0 and there.running == 0)
+
+
+async def test_a_shutdown_lets_an_answer_come_to_its_end(way: str) -> None:
+    last = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst")
+        await last.wait()
+        await peer.send(b"last")
+        await peer.gone()
+
+    async with carrying(way, script) as (here, _):
+        await here.client.send(get("/coder/"))
+        head = await here.client.head()
+        closing = asyncio.ensure_future(here.front.close(PATIENCE))
+        await until(lambda: here.front.addresses == ())
+        last.set()
+        assert await here.client.body(head) == b"firstlast"
+        assert await here.client.closed()
+        await closing
+        assert (await here.record()).outcome == "ok"
 
 
 # -- pipelines through the whole proxy -------------------------------------------------------
