@@ -7,6 +7,8 @@ as streamed uploads always are.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -1173,3 +1175,93 @@ async def test_a_body_that_is_waited_for_and_stalls_is_told() -> None:
         assert (got.status, got.get(b"connection")) == (408, b"close")
         assert (await here.record()).code == "request_timeout"
         assert (here.gate.admissions, there.connections) == ([], 0)
+
+
+def a_mix(chance: random.Random, count: int) -> tuple[bytes, list[tuple[str, int, bytes]]]:
+    """Requests of many kinds behind each other, and for each its method, the status and the body
+    that it has to be answered with."""
+    parts: list[bytes] = []
+    expected: list[tuple[str, int, bytes]] = []
+    for number in range(count):
+        kind = chance.randrange(8)
+        filler = b"z" * chance.choice([0, 1, 50, 5000, 90_000])
+        path = f"/coder/{number}"
+        if kind == 0:
+            parts.append(get(path))
+            expected.append(("GET", 200, b"/%d " % number))
+        elif kind == 1:
+            parts.append(get(path).replace(b"GET", b"HEAD"))
+            expected.append(("HEAD", 200, b""))
+        elif kind == 2:
+            parts.append(get("/nowhere"))
+            expected.append(("GET", 404, b""))
+        elif kind in (3, 4):
+            model = b"coder-fast" if kind == 3 else b"unknown"
+            body = b'{"model":"%b","n":%d,"x":"%b"}' % (model, number, filler)
+            parts.append(post("/v1/chat/completions", body))
+            found = b"/v1/chat/completions " + hashlib.md5(body).hexdigest().encode()
+            expected.append(("POST", 200, found) if kind == 3 else ("POST", 404, b""))
+        elif kind == 5:
+            parts.append(post(path, filler, kind="application/octet-stream"))
+            found = hashlib.md5(filler).hexdigest().encode() if filler else b""
+            expected.append(("POST", 200, b"/%d %b" % (number, found)))
+        else:
+            pieces = [filler[:7], filler[7:]] if kind == 6 else [filler]
+            chunks = b"".join(b"%X\r\n%b\r\n" % (len(one), one) for one in pieces if one)
+            parts.append(upload(path) + chunks + b"0\r\n\r\n")
+            found = hashlib.md5(filler).hexdigest().encode() if filler else b""
+            expected.append(("POST", 200, b"/%d %b" % (number, found)))
+    return b"".join(parts), expected
+
+
+async def digests(peer: Peer) -> None:
+    """Answers with the path and a digest of the body, in one of three framings."""
+    number = peer.number
+    while True:
+        head = await peer.head()
+        method, path, _ = head.split(b" ", 2)
+        lines = head.lower().split(b"\r\n")
+        body = b""
+        for line in lines:
+            if line.startswith(b"content-length:"):
+                body = await peer.reader.readexactly(int(line.split(b":")[1]))
+        if b"transfer-encoding: chunked" in lines:
+            body = b"".join(await peer.chunked())
+        said = b"%b %b" % (path, hashlib.md5(body).hexdigest().encode() if body else b"")
+        number += 1
+        if method == b"HEAD":
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said))
+        elif number % 3 == 0:
+            await peer.send(ok(said))
+        elif number % 3 == 1:
+            chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(said), said)
+            await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+        else:
+            await peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + said)
+            return
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_any_mix_of_requests_is_answered_in_order(way: str, seed: int) -> None:
+    chance = random.Random(seed)
+    data, expected = a_mix(chance, 100)
+
+    async def answers(client: RawClient) -> None:
+        for method, status, body in expected:
+            got = await client.response(method)
+            assert (got.status, got.get(b"connection")) == (status, None)
+            if status == 200:
+                assert got.body == body
+
+    async with carrying(way, digests) as (here, _):
+        answering = asyncio.ensure_future(answers(here.client))
+        at = 0
+        while at < len(data) and not answering.done():
+            size = chance.choice([1, 7, 100, 1000, 20_000, 100_000, 400_000])
+            await here.client.send(data[at : at + size])
+            at += size
+            if chance.random() < 0.5:
+                await asyncio.sleep(0)
+        await asyncio.wait_for(answering, PATIENCE)
+        await until(lambda: len(here.records) == len(expected))
+        assert [record.status for record in here.records] == [one[1] for one in expected]
