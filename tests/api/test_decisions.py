@@ -13,7 +13,7 @@ from launcher.core.rehearsal import Step
 from launcher.core.types import BackendState, Failure, Forecast, Priority, Wake
 from launcher.runtime.asking import PLANNED
 from launcher.telemetry.decisions import DecisionLog
-from launcher.telemetry.timeline import REACH, Timeline
+from launcher.telemetry.timeline import RETENTION, Timeline
 from tests.api.world import (
     CHAT,
     CODER,
@@ -218,8 +218,8 @@ class TestTimeline:
         timeline.observe(Tick(), [], control.now)
         control.now = 102.0
         control.put(CHAT, queued=3)
-        timeline.look()
-        control.now = 200.0 + REACH
+        timeline.sample()
+        control.now = 200.0 + RETENTION
 
         told = (await self.got(control, timeline)).json
 

@@ -20,7 +20,6 @@ from launcher.proxy.body import Budget
 from launcher.proxy.exchange import Exchange
 from launcher.proxy.fields import PSEUDONYM, field_table
 from launcher.proxy.handler import Proxy
-from launcher.proxy.readers import Readers
 from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.admission import Grant
 from tests.http.recording import Wire
@@ -62,11 +61,11 @@ class Sender:
             self.gate,
             self.pool,
             Budget(1 << 20),
-            FakeOwn(),
+            Own(FakeOwn(), FakeOwn()),
             on_done=lambda record: None,
             meters=Meters(),
             waiting=WaitingRoom(last_line),
-            readers=Readers(),
+            fields=field_table(),
             latest=lambda: self.proxy,
         )
 
