@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from launcher.core.habits import Habits, weigh
@@ -20,6 +21,22 @@ from launcher.core.types import (
     StopReason,
     TicketId,
 )
+
+
+@dataclass(slots=True)
+class OpenPermit:
+    """What the scheduler remembers of a permit while it is open."""
+
+    number: int
+    limit: int
+    report_idle: bool
+    entered: int = 0
+    left: int = 0
+
+    @property
+    def holders(self) -> int:
+        """How many use the backend under it."""
+        return self.entered - self.left
 
 
 @dataclass(slots=True)
@@ -54,6 +71,7 @@ class Backend:
     mute: set[TicketId] = field(default_factory=set)
     """Of the silent ones, those that stay so: quiet requests, and what was granted before the
     backend died."""
+    permit: OpenPermit | None = None
     holds: dict[TicketId, float] = field(default_factory=dict)
     """Leases in force and when they end."""
     queue: Queue = field(default_factory=Queue)
@@ -210,20 +228,28 @@ class Backend:
         oldest = self.queue.oldest
         return None if oldest == math.inf else now - oldest
 
-    def measured(
-        self, *, start: float | None = None, stop: float | None = None, service: float | None = None
-    ) -> None:
-        """Fold new measurements (seconds) into the estimates."""
+    def started_in(self, seconds: float) -> None:
+        """Fold the time that a start took into the estimates."""
         old = self.estimates
-        self.estimates = Estimates(
-            start=self._folded("start", old.start, start),
-            stop=self._folded("stop", old.stop, stop),
-            service=self._folded("service", old.service, service),
-        )
+        start = self._folded("start", old.start, seconds)
+        self.estimates = Estimates(start, old.stop, old.service)
 
-    def _folded(self, name: str, before: float | None, time: float | None) -> float | None:
-        if time is None:
-            return before
+    def stopped_in(self, seconds: float) -> None:
+        """Fold the time that a stop took into the estimates."""
+        old = self.estimates
+        stop = self._folded("stop", old.stop, seconds)
+        self.estimates = Estimates(old.start, stop, old.service)
+
+    def served_in(self, times: Iterable[float]) -> None:
+        """Fold the times that exchanges took, in seconds and in order, into the estimates."""
+        old = self.estimates
+        service = old.service
+        for seconds in times:
+            service = self._folded("service", service, seconds)
+        if service != old.service:
+            self.estimates = Estimates(old.start, old.stop, service)
+
+    def _folded(self, name: str, before: float | None, time: float) -> float:
         if before is not None:
             self.spreads[name] = weigh(self.spreads.get(name), abs(time - before))
         return weigh(before, time)

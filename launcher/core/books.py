@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.core.backend import Backend
+from launcher.core.backend import Backend, OpenPermit
 from launcher.core.binding import choose
 from launcher.core.demand import Demand
 from launcher.core.effects import Decided, Deed, Effect, Expired, Forget, Grant, Reject, WakeAt
+from launcher.core.events import PermitUsed
 from launcher.core.leases import Leases
 from launcher.core.policy import Policy
 from launcher.core.queue import Queued
@@ -63,6 +64,14 @@ class Books:
         """Of a backend that is added: beyond that of any that had its name before."""
         self.claims = 0
         """How many there have been."""
+        self.permitted: dict[BackendId, Backend] = {}
+        """Those whose permit is open."""
+        self.permits = 0
+        """How many there have been."""
+        self.permit_key: tuple[object, ...] = ()
+        """What all permits depended on when they were reviewed last."""
+        self.touched: dict[BackendId, Backend] = {}
+        """Whose room, queue or state may be another since permits were reviewed."""
         self.prewarmed = False
         self.wake = math.inf
         """The time last asked for with WakeAt."""
@@ -115,7 +124,10 @@ class Books:
         backend.queue.put(ticket, since)
         for id in _others(backend, ticket):
             self.elsewhere.setdefault(id, {})[ticket.id] = ticket
+            if id in self.backends:
+                self.touched[id] = self.backends[id]
         self.demand.changed(backend)
+        self.touched[backend.id] = backend
         self.queues[backend.id] = backend
         self.tickets[ticket.id] = backend
         if ticket.deadline < math.inf:
@@ -128,7 +140,10 @@ class Books:
             self.elsewhere[id].pop(ticket)
             if not self.elsewhere[id]:
                 del self.elsewhere[id]
+                if id in self.backends:
+                    self.touched[id] = self.backends[id]
         self.demand.changed(backend)
+        self.touched[backend.id] = backend
         if not backend.queue:
             self.queues.pop(backend.id, None)
         self.review_claim(backend)
@@ -136,8 +151,8 @@ class Books:
 
     def grant(self, backend: Backend, ticket: Ticket, now: float, *, cold: bool) -> None:
         """It counts as in flight, or as leased, from here on, whenever its waiter wakes."""
-        self.tickets[ticket.id] = backend
         if ticket.hold is not None:
+            self.tickets[ticket.id] = backend
             hold = ticket.hold
             until = now + hold.ttl if hold.until is None else hold.until
             self.leases.set(backend, ticket.id, until)
@@ -147,12 +162,44 @@ class Books:
         if ticket.urgent:
             backend.resident_from = now
         if ticket.quiet:
+            self.tickets[ticket.id] = backend
+            backend.in_flight[ticket.id] = now
             backend.silent.add(ticket.id)
             backend.mute.add(ticket.id)
-        elif not backend.holding:
-            backend.habits.began(now)
-        backend.in_flight[ticket.id] = now
+        else:
+            self._hold(backend, ticket.id, now)
         self.effects.append(Grant(ticket.id, backend.id, cold))
+
+    def _hold(self, backend: Backend, ticket: TicketId, now: float) -> None:
+        """The ticket is in flight, and holds its backend."""
+        if not backend.holding:
+            backend.habits.began(now)
+        backend.in_flight[ticket] = now
+        self.tickets[ticket] = backend
+        self.touched[backend.id] = backend
+
+    def fold(self, used: PermitUsed) -> Backend:
+        """Take in what was done under a permit: it leaves what the same arrivals and releases
+        would have left, had each been an event."""
+        backend = self.backends[used.backend]
+        permit = backend.permit
+        if permit is None or permit.number != used.permit:
+            permit = OpenPermit(used.permit, 0, False)  # it was taken back: nobody enters
+        times = []
+        for one in used.log:
+            if isinstance(one, tuple):
+                now, number, ok = one
+                permit.left += 1
+                time = self._let_go(backend, ticket_under(permit.number, number), ok, now)
+                if time is not None:
+                    times.append(time)
+            else:
+                permit.entered += 1
+                backend.habits.arrived(one)
+                self._hold(backend, ticket_under(permit.number, permit.entered), one)
+        backend.served_in(times)
+        self._forget_removed(backend)
+        return backend
 
     def first_rival(self, backend: Backend) -> float:
         """When the first came of those who wait for its place."""
@@ -274,24 +321,35 @@ class Books:
     def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
         """A granted ticket is done. Raises KeyError for one that isn't in flight."""
         backend = self.tickets[ticket]
+        time = self._let_go(backend, ticket, ok, now)
+        if time is not None:
+            backend.served_in((time,))
+        self._forget_removed(backend)
+        return backend
+
+    def _let_go(self, backend: Backend, ticket: TicketId, ok: bool, now: float) -> float | None:
+        """The ticket is no longer in flight. Return the seconds that its exchange took, where
+        that says something about the backend."""
         granted = backend.in_flight.pop(ticket)
         del self.tickets[ticket]
+        self.touched[backend.id] = backend
         silent = ticket in backend.silent
         backend.silent.discard(ticket)
         if not silent:
             backend.last_used = now
             if not backend.holding and not backend.queue:
                 backend.habits.fell_idle(now)
-            if ok:
-                backend.measured(service=now - granted)
         if ticket in backend.mute:
             backend.mute.discard(ticket)
         elif ok:
             backend.backoff = 0.0
             backend.failure = None
+        return now - granted if ok and not silent else None
+
+    def _forget_removed(self, backend: Backend) -> None:
+        """Forget a backend that was removed once nothing of it is left."""
         if backend.removed and not backend.in_flight and not backend.resident:
             self.forget(backend)
-        return backend
 
     # -- leases
 
@@ -376,6 +434,12 @@ class Books:
         self.first_epoch = max(self.first_epoch, backend.epoch + 1)
         self.unseen.pop(backend.id, None)
         self.effects.append(Forget(backend.id))
+
+
+def ticket_under(permit: int, number: int) -> TicketId:
+    """Return the ticket of the one who entered as that number: below 0, so that it is nobody
+    else's."""
+    return TicketId(-((permit << 48) + number))
 
 
 def _others(backend: Backend, ticket: Ticket) -> tuple[BackendId, ...]:

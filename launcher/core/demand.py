@@ -98,6 +98,11 @@ class Demand:
                 cost = max(cost, seconds / capacity[name])
         return tickets, cost
 
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The names of what somebody waits for, as of the last review."""
+        return frozenset(self._rivals)
+
     def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, Need]]:
         """Each in its turn, with how badly it needs a place; nobody of a line `in_vain`. Whose
         rank falls when it has its turn has another, once that was reviewed."""

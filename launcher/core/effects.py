@@ -50,6 +50,30 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class PermitOpened:
+    """Requests that name this backend alone may use it without asking; told with PermitUsed.
+
+    Sent again, with the same `permit`, where `limit` or `report_idle` is another.
+    """
+
+    backend: BackendId
+    permit: int
+    """Its number: each permit has another."""
+    limit: int
+    """So many may use it under this permit at a time."""
+    report_idle: bool
+    """Feed PermitUsed, to decide, as soon as nobody uses it under this permit."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermitClosed:
+    """The permit is taken back; those who use it still are in flight until they leave."""
+
+    backend: BackendId
+    permit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Expired:
     """A lease has ended; its ticket is gone, and no Released is to come."""
 
@@ -160,6 +184,8 @@ Effect = (
     | Adopt
     | Stop
     | Grant
+    | PermitOpened
+    | PermitClosed
     | Expired
     | Reject
     | Abort

@@ -48,6 +48,32 @@ class Released:
     ok: bool = True
 
 
+#: Under a permit: the time at which one entered, or of one that left the time, its number
+#: (they are counted from 1) and whether its exchange was a good one.
+PermitLog = tuple[float | tuple[float, int, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PermitUsed:
+    """What was done under a permit since the last such event, in order.
+
+    Has to be fed before any other event, snapshot, forecast or plan while there is something to
+    tell of an open permit; of one that was taken back, whenever somebody leaves.
+    """
+
+    backend: BackendId
+    permit: int
+    log: PermitLog
+    decide: bool
+    """The last who left may have left something to decide about: it left the backend idle and
+    the permit has `report_idle`, or the permit was taken back."""
+
+    @property
+    def entered(self) -> int:
+        """Return how many entered."""
+        return sum(not isinstance(one, tuple) for one in self.log)
+
+
 @dataclass(frozen=True, slots=True)
 class Silenced:
     """A granted ticket's tunnel fell silent (or spoke again): it no longer holds its backend."""
@@ -180,6 +206,7 @@ Event = (
     | Arrived
     | Abandoned
     | Released
+    | PermitUsed
     | Silenced
     | Renewed
     | Launched

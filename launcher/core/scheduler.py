@@ -10,7 +10,7 @@ import copy
 import heapq
 import math
 
-from launcher.core import binding, operators, placing
+from launcher.core import binding, operators, permits, placing
 from launcher.core.backend import Backend
 from launcher.core.books import SOFT
 from launcher.core.effects import Effect, Inspect
@@ -24,6 +24,7 @@ from launcher.core.events import (
     Hung,
     Launched,
     Observed,
+    PermitUsed,
     Reachable,
     Released,
     Renewed,
@@ -55,6 +56,8 @@ from launcher.core.types import (
 from launcher.core.world import ASK_INTERVAL, START_MARGIN, World
 
 _UP = (BackendState.READY, BackendState.DRAINING)
+#: Changes nothing but who holds one backend or waits for it, unless places are given anew.
+_TRAFFIC = (Arrived, Released, Abandoned, PermitUsed)
 _HERE = (BackendState.READY, BackendState.STARTING)
 
 
@@ -72,15 +75,19 @@ class Scheduler:
         """
         world = self._world
         world.effects = []
+        if isinstance(event, PermitUsed) and not event.decide:
+            world.fold(event)
+            return []
         again = self._take(event, now)
         if now >= world.leases.next_end and not world.closed:
             world.expire(now)
             again = True
+        every = again or not isinstance(event, _TRAFFIC)
         while again and not world.closed:
             world.again = False
             placing.place(world, now)
             again = world.again
-        return world.effects
+        return [*permits.review(world, now, every=every), *world.effects]
 
     def snapshot(self, now: float) -> Snapshot:
         """Everything at one moment."""
@@ -105,11 +112,14 @@ class Scheduler:
 
     def _take(self, event: Event, now: float) -> bool:
         """Note what happened; True where places may have to be given anew."""
+        world = self._world
         match event:
             case Arrived(ticket):
                 return self._arrived(ticket, now)
             case Released(ticket_id, ok):
                 return self._released(ticket_id, ok, now)
+            case PermitUsed():
+                return self._left(world.fold(event), now)
             case Abandoned(ticket_id):
                 return self._abandoned(ticket_id, now)
             case Silenced():
@@ -125,17 +135,17 @@ class Scheduler:
             case Hung(id, epoch):
                 return self._hung(id, epoch, now)
             case SpecsChanged():
-                return operators.specs_changed(self._world, event, now)
+                return operators.specs_changed(world, event, now)
             case StopRequested(id, force):
-                return operators.stop_requested(self._world, id, force, now)
+                return operators.stop_requested(world, id, force, now)
             case Renewed(ticket_id, until):
-                return operators.renewed(self._world, ticket_id, until)
+                return operators.renewed(world, ticket_id, until)
             case Drained(ids, on):
-                return operators.drained(self._world, ids, on)
+                return operators.drained(world, ids, on)
             case Launched():
                 return False
             case Closed():
-                return operators.closed(self._world, now)
+                return operators.closed(world, now)
             case Tick():
                 return self._tick(now)
 
@@ -241,6 +251,11 @@ class Scheduler:
             world.end_lease(backend, ticket, now)
             return True
         world.release(ticket, ok, now)
+        return self._left(backend, now)
+
+    def _left(self, backend: Backend, now: float) -> bool:
+        """Whether it matters to anyone that one has left a backend."""
+        world = self._world
         # A residency that overdue tickets of its own prolonged may be over now.
         prolonged = backend.queue.overdue_at() <= now
         if backend.queue or world.elsewhere:

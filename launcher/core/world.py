@@ -73,7 +73,7 @@ class World(Books):
         """It may receive requests: whoever waits for it is granted in the same breath, so that
         it carries its waiters' tickets before anybody can think of evicting it."""
         if not backend.adopted:
-            backend.measured(start=now - backend.since)
+            backend.started_in(now - backend.since)
         self._move(backend, Cause.READY, now)
         backend.instance = instance
         backend.ready_at = backend.resident_from = now
@@ -191,7 +191,7 @@ class World(Books):
         """A stop is confirmed: its needs are free."""
         failed = backend.failed_start
         if backend.stop_failure is None and not failed:
-            backend.measured(stop=now - backend.since)
+            backend.stopped_in(now - backend.since)
         self._move(backend, Cause.GAVE_UP if failed else Cause.STOPPED, now)
         self._forget_run(backend, now)
 

@@ -11,15 +11,18 @@ happened inside: acquire and release belong to the gate, not to its caller.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from launcher.config import Secret
 from launcher.core.types import BackendId, Forecast, Hold, OnLease, Priority, Wake
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from launcher.runtime.permits import Permit
 
 
 class Ask(NamedTuple):
@@ -121,6 +124,11 @@ class Admission(Protocol):
 
 class Gate(Protocol):
     """What the proxy needs of the dispatcher."""
+
+    @property
+    def permits(self) -> Mapping[BackendId, Permit]:
+        """Those that are open: see `runtime.permits`."""
+        ...
 
     def admit(self, ask: Ask) -> Admission:
         """Answers at once; costs no task and no future where the backend is ready."""

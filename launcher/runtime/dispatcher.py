@@ -25,6 +25,8 @@ from launcher.core.effects import (
     Forget,
     Grant,
     Inspect,
+    PermitClosed,
+    PermitOpened,
     PrewarmSkipped,
     Reject,
     Replace,
@@ -67,6 +69,7 @@ from launcher.runtime.gate import Place
 from launcher.runtime.held import Clock, Held
 from launcher.runtime.liveness import Liveness
 from launcher.runtime.operations import Operations
+from launcher.runtime.permits import Permit, Permits
 from launcher.runtime.places import Places
 from launcher.runtime.probe import Probe
 from launcher.runtime.progress import progress
@@ -82,6 +85,10 @@ Observer = Callable[[Event, Sequence[Effect], float], None]
 """Is told every event, what the scheduler made of it, and when. Must be quick."""
 
 _UP = (BackendState.READY, BackendState.DRAINING)
+#: Seconds after which the scheduler, and so whoever observes it, knows of permitted requests.
+FOLD_WITHIN = 1.0
+#: Between the scheduler and its shell, and nobody else's business.
+_PERMIT = (PermitOpened, PermitClosed)
 
 
 def _loop_time() -> float:
@@ -121,8 +128,12 @@ class Dispatcher:
         self._liveness = Liveness(self, prober, self._reconciler, self._clock)
         self._foresight = Foresight(scheduler, self._clock)
         self._places = Places(self._held, self._foresight, scheduler.epoch)
+        self._permits = Permits(self._places.granted, self._fold_soon, self._take)
+        self._folding: asyncio.TimerHandle | None = None
+        self.permits: Mapping[BackendId, Permit] = self._permits.open
+        """See `Gate.permits`."""
         self._feeding = False
-        self._later: deque[Event | Place] = deque()
+        self._later: deque[Event | Place | Permit] = deque()
         self._alarm = Alarm(self._clock, lambda: self.feed(Tick()))
         self._tasks = tasks.Group()
         self._closing = False
@@ -148,6 +159,8 @@ class Dispatcher:
         self.feed(Closed())
         self._closing = True
         self._alarm.cancel()
+        if self._folding is not None:
+            self._folding.cancel()
         await self._tasks.cancel()
         if stop_backends:
             await _all(
@@ -198,6 +211,7 @@ class Dispatcher:
 
     def progress_of(self, place: Place) -> Progress:
         """Where a ticket stands."""
+        self._fold()
         forecast = self._foresight.of(place.ticket.id)
         return progress(self.snapshot(), place.ticket.backends, place.asked_at, forecast)
 
@@ -262,20 +276,24 @@ class Dispatcher:
         for driver in self._roster.drivers:
             self._reconciler.follow(driver)
         self.feed(event)
+        self._permits.renew()
         for spec in event.added:
             self._reconciler.joined(self._held[spec.id])
         return event
 
     def snapshot(self) -> Snapshot:
         """Everything at this moment."""
+        self._fold()
         return self._scheduler.snapshot(self._clock())
 
     def forecasts(self) -> Mapping[BackendId, Forecast]:
         """What one more request would wait, for each backend where it would wait at all."""
+        self._fold()
         return self._foresight.all()
 
     def plan(self, ask: Ask) -> list[Step]:
         """What asking would bring about, without asking; the ticket is `PLANNED`."""
+        self._fold()
         return self._foresight.plan(ask)
 
     def endpoint(self, backend: BackendId) -> Endpoint | None:
@@ -318,7 +336,7 @@ class Dispatcher:
         within that, the event has its turn in the loop's next round. First in, first out."""
         self._take(event)
 
-    def _take(self, item: Event | Place) -> None:
+    def _take(self, item: Event | Place | Permit) -> None:
         if self._feeding:
             self._later.append(item)
             asyncio.get_running_loop().call_soon(self._next)
@@ -338,24 +356,55 @@ class Dispatcher:
             # A bug, and nobody above to tell it to.
             log.exception("feeding %r failed", item)
 
-    def _process(self, item: Event | Place) -> None:
-        event = self._places.left(item) if isinstance(item, Place) else item
+    def _process(self, item: Event | Place | Permit) -> None:
+        event: Event | None
+        match item:
+            case Place():
+                event = self._places.left(item)
+            case Permit():
+                event = self._permits.reported(item)
+            case _:
+                event = item
         if event is None or (isinstance(event, Renewed) and not self._places.has(event.ticket)):
             return
+        self._fold()
         now = self._clock()
         self._feeding = True
         try:
             effects = self._scheduler.handle(event, now)
-            for observer in self._observers:
-                try:
-                    observer(event, effects, now)
-                except Exception:
-                    # An observer's fault must not cost anybody an effect.
-                    log.exception("an observer failed on %r", event)
+            self._observe(event, [one for one in effects if not isinstance(one, _PERMIT)], now)
             for effect in effects:
                 self._carry_out(effect, now)
         finally:
             self._feeding = False
+
+    def _fold(self) -> None:
+        """Tell the scheduler what was done under permits, before it is asked or told anything
+        else. While an event is being handled it knows."""
+        if self._feeding:
+            return
+        now = self._clock()
+        for used in self._permits.noted():
+            self._scheduler.handle(used, now)
+            self._observe(used, (), now)
+
+    def _fold_soon(self) -> None:
+        """See to it that what is done under permits is known before long."""
+        if self._folding is None and not self._closing:
+            loop = asyncio.get_running_loop()
+            self._folding = loop.call_later(FOLD_WITHIN, self._fold_now)
+
+    def _fold_now(self) -> None:
+        self._folding = None
+        self._fold()
+
+    def _observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
+        for observer in self._observers:
+            try:
+                observer(event, effects, now)
+            except Exception:
+                # An observer's fault must not cost anybody an effect.
+                log.exception("an observer failed on %r", event)
 
     # -- effects
 
@@ -365,8 +414,13 @@ class Dispatcher:
                 self._places.grant(effect, now)
             case Reject():
                 self._places.reject(effect, now)
+            case PermitOpened():
+                self._permits.opened(effect)
+            case PermitClosed():
+                self._permits.closed(effect)
             case Abort():
                 self._places.abort(effect)
+                self._permits.abort(effect)
             case Expired():
                 self._places.expire(effect)
             case Forget(backend):

@@ -89,20 +89,29 @@ class Places:
     def grant(self, effect: Grant, now: float) -> None:
         """It may use its backend."""
         place, held = self._places[effect.ticket], self._held[effect.backend]
-        assert held.endpoint is not None or effect.until is not None, f"{held.id} has no endpoint"
         began = max(place.asked_at, held.start_began)
         self._wait_ends(place)
         place.give(
-            admission.Grant(
-                backend=held.id,
-                epoch=self._epoch(held.id),
-                endpoint=held.endpoint or Endpoint(),
+            self.granted(held.id, until=effect.until)._replace(
                 cold=effect.cold,
                 queued=now - place.asked_at,
                 starting=now - began if effect.cold else 0.0,
-                key=held.config.backend_key,
-                until=effect.until,
             )
+        )
+
+    def granted(self, id: BackendId, *, until: float | None = None) -> admission.Grant:
+        """What somebody is granted who asks for a backend now and does not wait."""
+        held = self._held[id]
+        assert held.endpoint is not None or until is not None, f"{id} has no endpoint"
+        return admission.Grant(
+            backend=id,
+            epoch=self._epoch(id),
+            endpoint=held.endpoint or Endpoint(),
+            cold=False,
+            queued=0.0,
+            starting=0.0,
+            key=held.config.backend_key,
+            until=until,
         )
 
     def reject(self, effect: Reject, now: float) -> None:

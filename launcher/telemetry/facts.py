@@ -31,6 +31,7 @@ from launcher.core.events import (
     Hung,
     Launched,
     Observed,
+    PermitUsed,
     Reachable,
     Released,
     Started,
@@ -51,6 +52,14 @@ class Granted:
     backend: BackendId
     waited: float
     cold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedAtOnce:
+    """So many requests got their backend without asking, by its permit."""
+
+    backend: BackendId
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,7 @@ class StopStuck:
 
 Fact = (
     Granted
+    | GrantedAtOnce
     | StartBegan
     | Loading
     | StartEnded
@@ -162,6 +172,11 @@ class Narrator:
         match event:
             case Arrived(ticket=ticket):
                 self._asked[ticket.id] = now
+            case PermitUsed():
+                if entered := event.entered:
+                    at_once = GrantedAtOnce(event.backend, entered)
+                    for listener in self._of_grants:
+                        listener(at_once)
             case Abandoned(ticket=gone):
                 self._asked.pop(gone, None)
             case Launched():

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from launcher.core.effects import Effect
-from launcher.core.events import Event
+from launcher.core.events import Event, PermitUsed
 
 #: How many are kept.
 MOST: Final = 10_000
@@ -44,7 +44,10 @@ class Journal:
         return f"<Journal {self.run} at {self.last}, {len(self._waiting)} waiting>"
 
     def observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
-        """Keep it, and wake who waits."""
+        """Keep it, and wake who waits. What permitted requests do, who come by the thousands, is
+        kept only where something came of it."""
+        if isinstance(event, PermitUsed) and not effects:
+            return
         self._kept.append(Entry(event, effects, now))
         self.last += 1
         if self._waiting:

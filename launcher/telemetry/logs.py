@@ -20,6 +20,7 @@ from launcher.telemetry.decisions import sentence
 from launcher.telemetry.facts import (
     Fact,
     Granted,
+    GrantedAtOnce,
     Loading,
     StartBegan,
     StartEnded,
@@ -112,6 +113,10 @@ def log_fact(fact: Fact) -> None:
             if decisions.isEnabledFor(logging.DEBUG):
                 waited = seconds(fact.waited)
                 _say("debug", f"granted {fact.backend} after {waited}", backend=fact.backend)
+        case GrantedAtOnce():
+            if decisions.isEnabledFor(logging.DEBUG):
+                text = f"granted {fact.backend} to {fact.count} requests at once"
+                _say("debug", text, backend=fact.backend)
         case Decided():
             _decided(fact)
         case StartBegan() | StopBegan() | Loading():

@@ -23,7 +23,15 @@ from launcher import __version__
 from launcher.config import LauncherConfig
 from launcher.core.effects import Reject
 from launcher.core.types import BackendId, BackendState, Snapshot, StopReason
-from launcher.telemetry.facts import Fact, Granted, StartEnded, StopBegan, StopEnded, StopStuck
+from launcher.telemetry.facts import (
+    Fact,
+    Granted,
+    GrantedAtOnce,
+    StartEnded,
+    StopBegan,
+    StopEnded,
+    StopStuck,
+)
 from launcher.telemetry.metrics_table import METRICS, NO_ROUTE, OWN_ROUTE, MetricSpec
 from launcher.telemetry.record import ExchangeRecord
 
@@ -231,6 +239,10 @@ class Metrics:
             case Granted():
                 if (children := self._backends.get(fact.backend)) is not None:
                     children.queue_wait.observe(fact.waited)
+            case GrantedAtOnce():
+                if (children := self._backends.get(fact.backend)) is not None:
+                    for _ in range(fact.count):
+                        children.queue_wait.observe(0.0)
             case Reject() if fact.backend in self._backends:
                 key = (fact.backend, fact.code)
                 if (counter := self._rejected.get(key)) is None:

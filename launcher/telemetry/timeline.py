@@ -15,7 +15,15 @@ from itertools import groupby
 from typing import Final
 
 from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, WakeAt
-from launcher.core.events import Abandoned, Arrived, Event, Released, Silenced, StartFailed
+from launcher.core.events import (
+    Abandoned,
+    Arrived,
+    Event,
+    PermitUsed,
+    Released,
+    Silenced,
+    StartFailed,
+)
 from launcher.core.types import BackendId, BackendState, Snapshot
 
 #: How far it looks back. Seconds.
@@ -139,7 +147,7 @@ class Timeline:
 
 
 #: What a request does.
-_TRAFFIC: Final = (Arrived, Released, Abandoned, Silenced)
+_TRAFFIC: Final = (Arrived, Released, PermitUsed, Abandoned, Silenced)
 
 
 def _moves(effect: Effect) -> bool:

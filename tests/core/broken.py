@@ -469,8 +469,8 @@ MUTANTS = [
     Mutant(
         "gaps count from falling idle",
         "books",
-        "                backend.habits.fell_idle(now)\n            if ok:",
-        "                pass\n            if ok:",
+        "                backend.habits.fell_idle(now)\n        if ticket in backend.mute:",
+        "                pass\n        if ticket in backend.mute:",
     ),
     Mutant(
         "lingering has a bound of its own",

@@ -12,7 +12,7 @@ import math
 from random import Random
 
 from launcher.core import events as ev
-from launcher.core.effects import Adopt, Start, Stop, WakeAt
+from launcher.core.effects import Adopt, PermitOpened, Start, Stop, WakeAt
 from launcher.core.types import BackendId, BackendSpec, Hold, OnLease, Priority, Wake, needs
 from tests.core.stage import Broken, Make, Stage, spec
 
@@ -30,15 +30,18 @@ class Chance:
         settled: bool = False,
         operators: bool = True,
         crowded: bool = False,
+        calm: bool = False,
     ) -> None:
         """`settled`: see to it after each event that a Tick would change nothing. `operators`:
         there are some, who switch, lease, reserve, drain and configure. `crowded`: many wait for
-        few places, stops take their time, and little else goes wrong."""
+        few places, stops take their time, and little else goes wrong. `calm`: mostly requests come
+        and go, for backends that are up."""
         self.rng = rng
         self.settled = settled
         self.operators = operators
         self.crowded = crowded
-        self.gpu, self.ram = rng.choice((1, 2, 3)), rng.choice((0, 0, 2))
+        self.calm = calm
+        self.gpu, self.ram = rng.choice((3, 6) if calm else (1, 2, 3)), rng.choice((0, 0, 2))
         least = len(NAMES) if crowded else 1
         specs = [self._spec(name) for name in NAMES[: rng.randint(least, len(NAMES))]]
         self.stage = Stage(make, specs, gpu=self.gpu, ram=self.ram, seen=False)
@@ -55,7 +58,7 @@ class Chance:
         rng = self.rng
         return spec(
             name,
-            gpu=rng.randint(int(self.crowded), self.gpu),
+            gpu=rng.randint(int(self.crowded), min(self.gpu, 3)),
             ram=rng.randint(0, self.ram),
             idle_timeout=rng.choice((20.0, 120.0)),
             start_timeout=rng.choice((30.0, 100.0)),
@@ -84,6 +87,14 @@ class Chance:
         if self.operators:
             moves += [self._order, self._lease, self._lease, self._unlease, self._renew]
             moves += [self._drain, self._configure, self._reserve]
+        if self.calm:
+            moves = (
+                list(dict.fromkeys(moves))
+                + [self._use] * 60
+                + [self._release] * 55
+                + [self._finish] * 10
+            )
+            moves += [self._wait] * 10 + [self._look] * 3
         for _ in range(steps):
             self.rng.choice(moves)()
             if self.settled:
@@ -106,6 +117,16 @@ class Chance:
             operator=rng.random() < 0.1,
             on_lease=rng.choice(list(OnLease)),
         )
+
+    def _use(self) -> None:
+        """One more request for something that is up, if anything is."""
+        states = self.stage.states()
+        up = [name for name in self.names if states.get(BackendId(name)) == "ready"]
+        if up:
+            self.stage.arrive(self.rng.choice(up))
+        else:
+            for move in (self._look, self._arrive, self._finish):
+                move()
 
     def _order(self) -> None:
         self.stage.order(self.rng.choice(self.names))
@@ -183,8 +204,8 @@ class Chance:
             self.stage.abandon(self.rng.choice(sorted(self.stage.queued)))
 
     def _silence(self) -> None:
-        if self.stage.flying:
-            ticket = self.rng.choice(sorted(self.stage.flying))
+        if tunnels := sorted(self.stage.flying.keys() - self.stage.permitted()):
+            ticket = self.rng.choice(tunnels)
             self.stage.silence(ticket, self.rng.random() < 0.7)
 
     def _finish(self) -> None:
@@ -266,7 +287,7 @@ class Chance:
         if stage.wake <= stage.now:
             return
         effects = copy.deepcopy(stage.scheduler).handle(ev.Tick(), stage.now)
-        if any(not isinstance(effect, WakeAt) for effect in effects):
+        if any(not isinstance(effect, WakeAt | PermitOpened) for effect in effects):
             raise Broken(f"after {stage.last}, a Tick brings {effects}")
 
     # -- the end

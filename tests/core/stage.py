@@ -7,7 +7,7 @@ and after every event checks the core's invariants. It never decides anything it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Protocol
 
 from launcher.core import events as ev
@@ -464,6 +464,10 @@ class Stage:
         self.now = until
 
     # -- looking
+
+    def permitted(self) -> Set[TicketId]:
+        """Those in flight under a permit, where the scheduler's are used."""
+        return frozenset()
 
     def state(self, backend: str) -> str:
         return self.scheduler.state(BackendId(backend)).value

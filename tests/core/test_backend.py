@@ -25,10 +25,19 @@ def test_the_first_measurement_is_taken_whole_and_later_ones_by_weight() -> None
 def test_swap_costs_are_guessed_until_measured() -> None:
     one = backend(start_guess=40.0, stop_guess=5.0)
     assert one.swap_cost == 45.0
-    one.measured(start=10.0)
+    one.started_in(10.0)
     assert one.swap_cost == 15.0
-    one.measured(stop=1.0)
+    one.stopped_in(1.0)
     assert one.swap_cost == 11.0
+
+
+def test_services_are_measured_one_by_one_however_many_are_told_at_once() -> None:
+    one, other = backend(), backend()
+    one.served_in([1.0, 5.0, 2.0])
+    for seconds in (1.0, 5.0, 2.0):
+        other.served_in([seconds])
+    assert one.estimates == other.estimates == Estimates(service=pytest.approx(2.14))
+    assert one.spreads == other.spreads
 
 
 def test_what_an_earlier_run_measured_counts() -> None:
