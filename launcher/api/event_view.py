@@ -47,6 +47,8 @@ DURATIONS: Final = frozenset(
 TABLES: Final = frozenset({"needs", "capacity"})
 #: For operators only: exit codes, a backend's last lines.
 PRIVATE: Final = frozenset({"detail"})
+#: For nobody: what permitted requests did, by the hundreds.
+UNTOLD: Final = frozenset({"log"})
 
 
 def describe(entry: Entry, shift: float, *, details: bool) -> dict[str, object]:
@@ -69,7 +71,7 @@ def plain(what: object, shift: float, *, details: bool) -> dict[str, object]:
 def _fields(what: object, shift: float, details: bool) -> dict[str, object]:
     told: dict[str, object] = {}
     for name in _shape(what)[1]:
-        if name in PRIVATE and not details:
+        if name in UNTOLD or (name in PRIVATE and not details):
             continue
         value = getattr(what, name)
         if name in MOMENTS:

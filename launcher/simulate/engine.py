@@ -20,6 +20,8 @@ from launcher.core.effects import (
     Decided,
     Effect,
     Grant,
+    PermitClosed,
+    PermitOpened,
     PrewarmSkipped,
     Reject,
     Start,
@@ -350,7 +352,7 @@ class _Run:
             self._out.waited[ticket] = now - self._out.arrived[ticket]
             self._out.rejected[ticket] = effect.code
             self._think(ticket)
-        elif not isinstance(effect, Decided | PrewarmSkipped):
+        elif not isinstance(effect, Decided | PrewarmSkipped | PermitOpened | PermitClosed):
             raise RuntimeError(f"nothing here can do {effect}")
 
     def _spread(self, mean: float, jitter: float, model: int) -> float:
