@@ -34,7 +34,7 @@ from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
 from launcher.proxy import waiting
 from launcher.proxy.handler import ProxyHandler
-from launcher.runtime.held import Held
+from launcher.runtime.handle import Held
 from launcher.telemetry.timeline import Lane
 from tests.keyring import admin, api
 

@@ -20,7 +20,7 @@ from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import Flag, shape
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.control.gate import Gate
-from launcher.core.rehearsal import Step
+from launcher.core.dry_run import Step
 from launcher.core.types import (
     RESIDENT,
     BackendId,
@@ -33,8 +33,7 @@ from launcher.core.types import (
 )
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint as Address
-from launcher.runtime.admission import Ask, Grant, Progress
-from launcher.runtime.asking import ask_for
+from launcher.runtime.admission import Ask, Grant, Progress, ask_for
 
 #: Seconds between two looks at a backend whose stop somebody waits for.
 LOOK_EVERY = 0.05

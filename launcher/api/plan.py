@@ -18,7 +18,7 @@ from launcher.api.view import Decision, Predicted, decision, predicted
 from launcher.config import LauncherConfig
 from launcher.core.effects import Decided, Grant, Reject
 from launcher.core.types import Forecast
-from launcher.runtime.asking import ask_for
+from launcher.runtime.admission import ask_for
 
 
 @shape

@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from launcher.core.backend import Backend
-from launcher.core.books import add
-from launcher.core.eviction import fits
 from launcher.core.policy import Policy, rank_of
+from launcher.core.state import World, add, fits
 from launcher.core.types import BackendId, BackendState, Forecast, Needs, TicketId
-from launcher.core.world import World
 
 #: Seconds of what was seen before that count beside a queue's own growth.
 WINDOW: Final = 30.0

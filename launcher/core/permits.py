@@ -11,9 +11,9 @@ from typing import Final
 
 from launcher.core.backend import Backend, OpenPermit
 from launcher.core.effects import Effect, PermitClosed, PermitOpened
-from launcher.core.placing import over
+from launcher.core.placement import over
+from launcher.core.state import World
 from launcher.core.types import BackendState
-from launcher.core.world import World
 
 #: The limit of a permit where a backend has none: more than anybody will have open.
 UNLIMITED: Final = 1 << 29

@@ -10,9 +10,10 @@ import copy
 import heapq
 import math
 
-from launcher.core import binding, operators, permits, placing
+from launcher.core import binding, permits
 from launcher.core.backend import Backend
-from launcher.core.books import SOFT
+from launcher.core.binding import drained, not_resident, refusal, removed, stuck
+from launcher.core.dry_run import Rehearsal, Step
 from launcher.core.effects import Effect, Inspect
 from launcher.core.events import (
     Abandoned,
@@ -38,11 +39,12 @@ from launcher.core.events import (
     Tick,
 )
 from launcher.core.forecast import Outlook
+from launcher.core.placement import over, place
 from launcher.core.policy import Bounded, Policy
-from launcher.core.refusal import drained, not_resident, refusal, stuck
-from launcher.core.rehearsal import Rehearsal, Step
+from launcher.core.state import ASK_INTERVAL, SOFT, START_MARGIN, World
 from launcher.core.types import (
     BackendId,
+    BackendSpec,
     BackendState,
     Failure,
     Needs,
@@ -53,11 +55,12 @@ from launcher.core.types import (
     TicketId,
     Wake,
 )
-from launcher.core.world import ASK_INTERVAL, START_MARGIN, World
 
 _UP = (BackendState.READY, BackendState.DRAINING)
 #: Changes nothing but who holds one backend or waits for it, unless places are given anew.
 _TRAFFIC = (Arrived, Released, Abandoned, PermitUsed)
+#: Drains that the configuration brought about.
+_CONFIGURED = (StopReason.REMOVED, StopReason.REPLACED)
 _HERE = (BackendState.READY, BackendState.STARTING)
 
 
@@ -85,7 +88,7 @@ class Scheduler:
         every = again or not isinstance(event, _TRAFFIC)
         while again and not world.closed:
             world.again = False
-            placing.place(world, now)
+            place(world, now)
             again = world.again
         return [*permits.review(world, now, every=every), *world.effects]
 
@@ -135,17 +138,17 @@ class Scheduler:
             case Hung(id, epoch):
                 return self._hung(id, epoch, now)
             case SpecsChanged():
-                return operators.specs_changed(world, event, now)
+                return _specs_changed(world, event, now)
             case StopRequested(id, force):
-                return operators.stop_requested(world, id, force, now)
+                return _stop_requested(world, id, force, now)
             case Renewed(ticket_id, until):
-                return operators.renewed(world, ticket_id, until)
+                return _renewed(world, ticket_id, until)
             case Drained(ids, on):
-                return operators.drained(world, ids, on)
+                return _drained(world, ids, on)
             case Launched():
                 return False
             case Closed():
-                return operators.closed(world, now)
+                return _closed(world, now)
             case Tick():
                 return self._tick(now)
 
@@ -264,7 +267,7 @@ class Scheduler:
             return prolonged and backend.queue.overdue_at() > now
         if world.queues or backend.state is not BackendState.READY or backend.busy:
             return True
-        if placing.over(world):
+        if over(world):
             return True
         world.wake_by(backend.idle_stop_at, now)
         return False
@@ -412,3 +415,116 @@ class Scheduler:
             elif backend.state is BackendState.DRAINING:
                 world.settle(backend, now)
         return True
+
+
+# -- what operators do
+
+
+def _stop_requested(world: World, id: BackendId, force: bool, now: float) -> bool:
+    """After what runs; a lease is waited for as well, and the backend serves on until then.
+    With `force` leases are broken and exchanges cut."""
+    backend = world.backends[id]
+    if backend.holds and not force:
+        backend.stop_due = True
+        return False
+    if force:
+        world.break_leases(backend, now)
+        if backend.state in _UP:
+            world.cut(backend, f"{id} was stopped by an operator.", now)
+    world.stop_as_told(backend, now)
+    return True
+
+
+def _renewed(world: World, ticket: TicketId, until: float) -> bool:
+    """A lease ends at another time. Raises KeyError for one that isn't in force."""
+    backend = world.tickets[ticket]
+    if ticket not in backend.holds:
+        raise KeyError(ticket)
+    world.leases.set(backend, ticket, until)
+    return True
+
+
+def _drained(world: World, ids: tuple[BackendId, ...] | None, on: bool) -> bool:
+    """New tickets are refused, or taken again. Raises KeyError for one that isn't configured."""
+    if ids is None:
+        world.drain_new = on
+    for backend in [world.backends[id] for id in (world.backends if ids is None else ids)]:
+        backend.drained = on
+    return False
+
+
+def _closed(world: World, now: float) -> bool:
+    """The launcher shuts down."""
+    world.closed = True
+    for backend in world.backends.values():
+        failure = Failure("draining", "The launcher is shutting down.")
+        world.reject_queue(backend, failure, now)
+    return False
+
+
+def _specs_changed(world: World, event: SpecsChanged, now: float) -> bool:
+    """The configuration is another."""
+    if event.capacity is not None:
+        world.capacity.clear()
+        world.capacity.update(event.capacity)
+    for spec in event.added:
+        _add(world, spec, now)
+    for spec in event.changed:
+        _change(world, world.backends[spec.id], spec, now)
+    for spec in event.replaced:
+        _replace(world, world.backends[spec.id], spec, now)
+    for id in event.removed:
+        _remove(world, world.backends[id], now)
+    world.backends = dict(sorted(world.backends.items()))
+    world.review_leases()
+    for spec in event.changed:
+        world.serve(world.backends[spec.id], now)
+    return True
+
+
+def _add(world: World, spec: BackendSpec, now: float) -> None:
+    again = world.backends.get(spec.id)
+    if again is None:
+        new = Backend(
+            spec, spec.estimates, epoch=world.first_epoch, since=now, drained=world.drain_new
+        )
+        world.backends[spec.id] = world.unseen[spec.id] = new
+        return
+    _change(world, again, spec, now)
+
+
+def _change(world: World, backend: Backend, spec: BackendSpec, now: float) -> None:
+    """It is to be what it is, with another spec: had it been removed or replaced before, what
+    runs stays."""
+    backend.spec = spec
+    backend.removed = backend.replaced = False
+    if backend.resident:
+        # What runs is what was meant all along: what it is said to need counts at once.
+        backend.placement = spec.placements[0]
+    world.demand.changed(backend)
+    going = backend.state is BackendState.DRAINING and backend.drain_reason in _CONFIGURED
+    if going and backend.cut_at is None:
+        world.undrain(backend, now, "configured")
+
+
+def _replace(world: World, backend: Backend, spec: BackendSpec, now: float) -> None:
+    backend.spec, backend.removed = spec, False
+    world.demand.changed(backend)
+    if not backend.resident:
+        world.replace(backend)
+        return
+    backend.replaced = True
+    if backend.state is BackendState.STARTING:
+        world.stop(backend, StopReason.REPLACED, now)
+    else:
+        world.drain(backend, StopReason.REPLACED, now)
+
+
+def _remove(world: World, backend: Backend, now: float) -> None:
+    world.break_leases(backend, now)
+    backend.removed = True
+    world.reject_queue(backend, removed(backend), now)
+    if backend.state in _UP:
+        world.drain(backend, StopReason.REMOVED, now)
+    elif not backend.resident and not backend.in_flight:
+        world.forget(backend)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from launcher.config import BackendConfig, LauncherConfig
-from launcher.runtime.roster import same_start
+from launcher.runtime.registry import same_start
 
 #: What was chosen once, when the launcher came up.
 FIXED = (

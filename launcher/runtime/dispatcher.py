@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from launcher import tasks
 from launcher.config import BackendConfig
+from launcher.core.dry_run import Step
 from launcher.core.effects import (
     Abort,
     Adopt,
@@ -45,7 +47,6 @@ from launcher.core.events import (
     StopRequested,
     Tick,
 )
-from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import (
     RESIDENT,
@@ -62,20 +63,45 @@ from launcher.drivers.base import Driver, DriverSpec
 from launcher.http.endpoint import Endpoint
 from launcher.redact import Redactor
 from launcher.runtime import admission
-from launcher.runtime.admission import Ask, Progress
-from launcher.runtime.alarm import Alarm
-from launcher.runtime.foresight import Foresight
-from launcher.runtime.gate import Place
-from launcher.runtime.held import Clock, Held
+from launcher.runtime.admission import Ask, Place, Places, Progress, progress
+from launcher.runtime.forecaster import Foresight
+from launcher.runtime.handle import Clock, Held
 from launcher.runtime.liveness import Liveness
-from launcher.runtime.operations import Operations
 from launcher.runtime.permits import Permit, Permits
-from launcher.runtime.places import Places
 from launcher.runtime.probe import Probe
-from launcher.runtime.progress import progress
 from launcher.runtime.reconcile import Reconciler
-from launcher.runtime.roster import Roster
-from launcher.runtime.starter import Starter
+from launcher.runtime.registry import Roster
+from launcher.runtime.starter import Operations, Starter
+
+
+class Alarm:
+    """Calls `ring` at the time set last."""
+
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, at: float) -> None:
+        """Ring at `at` (on the clock; `inf`: never) and at no other time."""
+        self.cancel()
+        if at < math.inf:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, at - self._clock()), self._due, at)
+
+    def cancel(self) -> None:
+        """Don't ring."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self, at: float) -> None:
+        self._timer = None
+        if self._clock() < at:
+            self.set(at)  # uvloop's timers count in whole milliseconds
+        else:
+            self._ring()
+
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +153,7 @@ class Dispatcher:
         self._operations = Operations(self, self._starter, self._reconciler, self._clock)
         self._liveness = Liveness(self, prober, self._reconciler, self._clock)
         self._foresight = Foresight(scheduler, self._clock)
-        self._places = Places(self._held, self._foresight, scheduler.epoch)
+        self._places = Places(self._held, self._foresight.retry_after, scheduler.epoch)
         self._permits = Permits(self._places.granted, self._fold_soon, self._take)
         self._folding: asyncio.TimerHandle | None = None
         self.permits: Mapping[BackendId, Permit] = self._permits.open

@@ -10,10 +10,9 @@ import asyncio
 from launcher.core.events import Busy, Hung
 from launcher.core.types import BackendState
 from launcher.errors import LauncherError
-from launcher.runtime import busy
 from launcher.runtime.admission import Grant
-from launcher.runtime.held import Clock, Held, Shell
-from launcher.runtime.probe import Probe, Verdict
+from launcher.runtime.handle import Clock, Held, Shell
+from launcher.runtime.probe import BUSY_PATIENCE, Probe, Verdict, ask_busy
 from launcher.runtime.reconcile import Reconciler
 
 #: Failed probes in a row that make a backend hung, and the seconds between them.
@@ -111,10 +110,10 @@ class Liveness:
         endpoint = held.endpoint
         said: bool | None = False
         if endpoint is not None and held.config.busy is not None:
-            said = await busy.ask(held.config, endpoint)
+            said = await ask_busy(held.config, endpoint)
         held.busy_unanswered = held.busy_unanswered + 1 if said is None else 0
         if said is None:
-            said = held.busy_unanswered < busy.PATIENCE
+            said = held.busy_unanswered < BUSY_PATIENCE
         self._shell.feed(Busy(held.id, epoch, said))
 
     async def _ask(self, held: Held) -> Verdict:

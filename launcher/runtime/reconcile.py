@@ -16,7 +16,7 @@ from launcher.core.events import Observed, Reachable
 from launcher.core.types import BackendId, Failure
 from launcher.drivers.base import Changed, Connected, Disconnected, Driver, Observation
 from launcher.errors import LauncherError
-from launcher.runtime.held import Held, Shell
+from launcher.runtime.handle import Held, Shell
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,8 @@
-"""Carrying out Start, Adopt and Stop: calls to a driver, probes, and words for a failure.
+"""Starting, adopting and stopping: calls to a driver, probes, and words for a failure, as tasks
+whose outcomes are fed back with the epoch of the effect.
 
-Knows neither the scheduler nor events: each call comes to one result, or is cancelled.
+Nothing here decides. One operation per backend is under way, but for a stop that waits for the
+start that it cancels.
 """
 
 from __future__ import annotations
@@ -8,18 +10,101 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from launcher import tasks
-from launcher.core.types import Failure
+from launcher.core.effects import Adopt, Start, Stop
+from launcher.core.events import Event, Launched, Started, StartFailed, StopFailed, Stopped
+from launcher.core.types import BackendId, Failure
 from launcher.drivers.base import Observation
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
-from launcher.runtime import failures
-from launcher.runtime.failures import Redact
-from launcher.runtime.held import Clock, Held
+from launcher.runtime.handle import Clock, Held, Shell
 from launcher.runtime.probe import Probe, Seen, first_ready
+from launcher.runtime.reconcile import Reconciler
+
+#: Lines of a backend's output that go with a failed start.
+LOG_LINES = 20
+
+Redact = Callable[[str], str]
+"""Takes the configured secrets out of a text."""
+
+
+def from_error(error: LauncherError, redact: Redact, lines: Iterable[str] = ()) -> Failure:
+    """A driver's error as the failure that its waiters are told."""
+    parts = [error.detail] if error.detail else []
+    parts.extend(lines)
+    return Failure(error.code, redact(error.message), redact("\n".join(parts)) or None)
+
+
+def died(
+    backend: BackendId,
+    seen: Observation,
+    instance: str | None,
+    lines: Iterable[str],
+    redact: Redact,
+) -> Failure:
+    """It ended (or was replaced) before it became ready."""
+    if not seen.exists:
+        return Failure(
+            "backend_missing", f"{backend} was removed while it started; create it again."
+        )
+    if seen.running:
+        what = f"{backend} was restarted by somebody else while it started"
+        if instance is None:
+            what = f"{backend} could not be identified"
+        return Failure(
+            "backend_start_failed",
+            f"{what}; a restart policy does that after a crash: set it to `no`.",
+            redact("\n".join(lines)) or None,
+        )
+    facts = []
+    if seen.exit_code is not None:
+        facts.append(f"exit code {seen.exit_code}")
+    if seen.oom_killed:
+        facts.append("killed because it was out of memory")
+    if seen.error:
+        facts.append(redact(seen.error))
+    told = f" ({', '.join(facts)})" if facts else ""
+    advice = "give it more memory or a smaller model" if seen.oom_killed else "its log says more"
+    detail = [f"exit code: {seen.exit_code}, OOMKilled: {str(seen.oom_killed).lower()}", *lines]
+    return Failure(
+        "backend_start_failed",
+        f"{backend} ended before it was ready{told}; {advice}.",
+        redact("\n".join(detail)),
+    )
+
+
+def start_timeout(
+    backend: BackendId, timeout: float, seen: str, lines: Iterable[str], redact: Redact
+) -> Failure:
+    """It was not ready by its deadline; `seen` is what the last probe met."""
+    return Failure(
+        "start_timeout",
+        f"{backend} did not become ready within its start_timeout of {timeout:g} s; "
+        f"last seen: {redact(seen).rstrip('.')}. If it only needs longer, raise "
+        f"`start_timeout`; else look at its log, and at `health` and `port`.",
+        redact("\n".join(lines)) or None,
+    )
+
+
+def stop_timeout(backend: BackendId, seconds: float) -> Failure:
+    """The driver did not confirm the stop in time."""
+    return Failure(
+        "backend_stop_failed",
+        f"{backend} did not stop within {seconds:g} s; it is tried again. "
+        f"Look at what holds it, and stop it by hand if need be.",
+    )
+
+
+def crashed(code: str, backend: BackendId, what: str, error: Exception) -> Failure:
+    """A driver broke its promise to raise only LauncherError."""
+    return Failure(
+        code,
+        f"{what} {backend} failed inside the launcher ({type(error).__name__}); see its log.",
+    )
+
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +172,10 @@ class Starter:
                 await tasks.cancel(*others)
                 await held.driver.stop(held.id)
         except LauncherError as error:
-            return failures.from_error(error, self._redact)
+            return from_error(error, self._redact)
         except Exception as error:  # noqa: BLE001 (see _crashed)
             if timer.expired() and isinstance(error, TimeoutError):
-                return failures.stop_timeout(held.id, allowed)
+                return stop_timeout(held.id, allowed)
             return self._crashed("backend_stop_failed", held, "stopping", error)
         return None
 
@@ -118,17 +203,17 @@ class Starter:
                 result = await self._until_ready(held, found, seen)
         except LauncherError as error:
             lines = await self._log_tail(held) if error.code == "backend_start_failed" else ()
-            return failures.from_error(error, self._redact, lines)
+            return from_error(error, self._redact, lines)
         except Exception as error:  # noqa: BLE001 (see _crashed)
             if timer.expired() and isinstance(error, TimeoutError):
                 lines = await self._log_tail(held)
-                return failures.start_timeout(
+                return start_timeout(
                     held.id, held.config.start_timeout, seen.last, lines, self._redact
                 )
             return self._crashed("backend_start_failed", held, "starting", error)
         if isinstance(result, _Ended):
             lines = await self._log_tail(held)
-            return failures.died(held.id, result.seen, found.instance, lines, self._redact)
+            return died(held.id, result.seen, found.instance, lines, self._redact)
         return result
 
     async def _until_ready(
@@ -196,7 +281,7 @@ class Starter:
         """The last lines of its output; none where they can't be had: the failure matters."""
         try:
             async with asyncio.timeout(LOG_TIMEOUT):
-                return await held.driver.log_tail(held.id, failures.LOG_LINES)
+                return await held.driver.log_tail(held.id, LOG_LINES)
         except (LauncherError, TimeoutError):
             return ()
 
@@ -204,4 +289,73 @@ class Starter:
         # Caught so broadly because an operation without an outcome would leave the backend
         # starting or stopping for ever.
         log.error("%s %s: the driver failed", what, held.id, exc_info=error)
-        return failures.crashed(code, held.id, what, error)
+        return crashed(code, held.id, what, error)
+
+
+class Operations:
+    """What is under way at backends."""
+
+    def __init__(
+        self, shell: Shell, starter: Starter, reconciler: Reconciler, clock: Clock
+    ) -> None:
+        self._shell = shell
+        self._starter = starter
+        self._reconciler = reconciler
+        self._clock = clock
+
+    def start(self, held: Held, effect: Start | Adopt, now: float) -> None:
+        """Begin a Start or an Adopt."""
+        held.start_begins(now)
+        held.busy_unanswered = 0
+        adopted = isinstance(effect, Adopt)
+
+        def runs() -> None:
+            self._shell.feed(Launched(held.id, effect.epoch))
+
+        async def run() -> Event:
+            try:
+                if adopted:
+                    result = await self._starter.adopt(held, effect.deadline)
+                else:
+                    result = await self._starter.start(held, effect.deadline, runs)
+            finally:
+                held.start_ended = self._clock()
+            if isinstance(result, Failure):
+                return StartFailed(held.id, effect.epoch, result)
+            return self._became_ready(held, effect.epoch, result)
+
+        self._operate(held, run, f"{'adopt' if adopted else 'start'} {held.id}")
+
+    def stop(self, held: Held, effect: Stop) -> None:
+        """Begin a Stop. What else is under way at this backend is cancelled first and waited
+        for: a start that comes after the stop would outlive it."""
+        others = tuple(held.operations)
+
+        async def run() -> Event:
+            failure = await self._starter.stop(held, others)
+            if failure is not None:
+                return StopFailed(held.id, effect.epoch, failure)
+            return Stopped(held.id, effect.epoch)
+
+        self._operate(held, run, f"stop {held.id}")
+
+    def _became_ready(self, held: Held, epoch: int, ready: Ready) -> Started:
+        # The scheduler ignores an outcome that comes too late; so must what grants carry.
+        if epoch == self._shell.epoch(held.id):
+            held.endpoint, held.instance, held.born = ready.endpoint, ready.instance, epoch
+        return Started(held.id, epoch, ready.instance)
+
+    def _operate(self, held: Held, run: Callable[[], Awaitable[Event]], name: str) -> None:
+        async def operate() -> None:
+            outcome = await run()
+            task = asyncio.current_task()
+            assert task is not None
+            # Before the outcome is fed: what comes of it may be the next operation.
+            held.operations.discard(task)
+            self._shell.feed(outcome)
+            if held.look_again and not held.operations:
+                self._reconciler.look(held)
+
+        task = self._shell.spawn(operate(), name)
+        held.operations.add(task)
+        task.add_done_callback(held.operations.discard)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from launcher.api.plan import Plans
+from launcher.core.dry_run import Step
 from launcher.core.effects import Decided, Deed, Grant, Reject
-from launcher.core.rehearsal import Step
 from launcher.core.types import Forecast, Priority, Wake
 from launcher.errors import LauncherError
-from launcher.runtime.asking import PLANNED
+from launcher.runtime.admission import PLANNED
 from tests.api.world import CHAT, CODER, CONFIG, TINY, FakeControl, read, request
 
 

@@ -14,7 +14,7 @@ from launcher.api.assembly import Watched
 from launcher.api.contract import ApiRequest, ApiResponse
 from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, RouteConfig
 from launcher.control.plane import ControlPlane
-from launcher.core.rehearsal import Step
+from launcher.core.dry_run import Step
 from launcher.core.types import (
     BackendId,
     BackendSnapshot,

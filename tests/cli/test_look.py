@@ -10,10 +10,10 @@ import pytest
 from launcher import __version__
 from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
+from launcher.core.dry_run import Step
 from launcher.core.effects import Decided, Deed, Grant
-from launcher.core.rehearsal import Step
 from launcher.core.types import BackendState, Forecast
-from launcher.runtime.asking import PLANNED
+from launcher.runtime.admission import PLANNED
 from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.metrics import Metrics
 from tests.api.serving import served

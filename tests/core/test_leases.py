@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from launcher.core.backend import Backend
-from launcher.core.leases import Leases
+from launcher.core.state import Leases
 from launcher.core.types import Estimates, TicketId
 from tests.core.stage import spec
 

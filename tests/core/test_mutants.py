@@ -29,7 +29,7 @@ def survives(make: Make) -> bool:
 
 
 def test_an_unbroken_copy_survives() -> None:
-    assert survives(load(Mutant("none", "eviction", "Who has to go", "Who has to go")))
+    assert survives(load(Mutant("none", "placement", "Who gets a place", "Who gets a place")))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.rule)

@@ -13,10 +13,9 @@ from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, BackendSnapshot, BackendState, Estimates, Needs, TicketId
 from launcher.drivers.base import ContainerSpec
 from launcher.drivers.fake import FakeDriver
-from launcher.runtime.admission import Ask
+from launcher.runtime.admission import Ask, Place
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.fake_probe import FakeProber
-from launcher.runtime.gate import Place
 from tests.runtime.waiting import eventually
 
 A = BackendId("a")

@@ -10,8 +10,7 @@ from launcher import tasks
 from launcher.core.types import BackendId, Ticket, TicketId
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
-from launcher.runtime.admission import Grant, Progress
-from launcher.runtime.gate import Place
+from launcher.runtime.admission import Grant, Place, Progress
 
 A = BackendId("a")
 GRANT = Grant(A, 1, Endpoint("h", 1), False, 0.0, 0.0)

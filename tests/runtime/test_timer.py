@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 
-from launcher.runtime.alarm import Alarm
+from launcher.runtime.dispatcher import Alarm
 from tests.runtime.virtual_clock import virtual
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.core.habits import FEWEST, REMEMBERED, SLACK, UNKNOWN, Habits
+from launcher.core.backend import FEWEST, REMEMBERED, SLACK, UNKNOWN, Habits
 
 
 def after(gaps: list[float]) -> Habits:

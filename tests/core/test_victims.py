@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.core.eviction import Candidate, choose, fits
+from launcher.core.placement import Candidate, choose_victims, fits
 from launcher.core.types import BackendId
 
 
@@ -17,7 +17,7 @@ def candidate(name: str, gpu: int, *, price: float = 0.0, used: float = 0.0) -> 
 
 
 def chosen_of(*args: Any) -> tuple[str, ...] | None:
-    found = choose(*args)
+    found = choose_victims(*args)
     return None if found is None else tuple(one.id for one in found)
 
 
@@ -42,7 +42,7 @@ def test_one_that_costs_less_than_two_goes_alone() -> None:
 
 
 def test_none_where_no_set_makes_room() -> None:
-    assert choose([candidate("a", 1)], (("gpu", 2),), {"gpu": 2}, {"gpu": 2}) is None
+    assert choose_victims([candidate("a", 1)], (("gpu", 2),), {"gpu": 2}, {"gpu": 2}) is None
 
 
 def test_what_occupies_something_else_is_left_alone() -> None:
@@ -79,7 +79,7 @@ def test_the_set_makes_room_nobody_in_it_need_not_be_and_none_is_cheaper(
     def left_without(gone: tuple[Candidate, ...]) -> dict[str, int]:
         return {name: n - sum(dict(c.needs)[name] for c in gone) for name, n in usage.items()}
 
-    chosen = choose(candidates, needs, usage, room)
+    chosen = choose_victims(candidates, needs, usage, room)
     if chosen is None:
         assert not fits(left_without(tuple(candidates)), needs, room)
         return

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from launcher.core.dry_run import Step
 from launcher.core.effects import Reject
 from launcher.core.forecast import Outlook
-from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, Forecast, TicketId
-from launcher.runtime.admission import Ask
-from launcher.runtime.asking import PLANNED, ticket_of
-from launcher.runtime.held import Clock
+from launcher.runtime.admission import PLANNED, Ask, ticket_of
+from launcher.runtime.handle import Clock
 
 #: Seconds for which a look is good: a full queue rejects as fast as clients come, and each
 #: look goes over all who wait.

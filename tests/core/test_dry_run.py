@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from launcher.core.dry_run import Step
 from launcher.core.effects import Decided, Grant, Reject
-from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, Estimates, OnLease, Priority, Ticket, TicketId
 from tests.core.stage import Stage, spec

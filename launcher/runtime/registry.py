@@ -11,11 +11,32 @@ from dataclasses import replace
 
 from launcher.config import BackendConfig, Health
 from launcher.core.events import SpecsChanged
-from launcher.core.types import BackendId, BackendSpec, Estimates, Needs, Snapshot
+from launcher.core.types import BackendId, BackendSpec, Estimates, Needs, Placement, Snapshot
 from launcher.drivers.base import Driver, DriverSpec, ReservedSpec
 from launcher.drivers.reserved import ReservedDriver
-from launcher.runtime.held import Held
-from launcher.runtime.specs import spec_of
+from launcher.runtime.handle import Held
+
+
+def spec_of(
+    config: BackendConfig, capacity: Needs, prewarm: int | None, estimates: Estimates
+) -> BackendSpec:
+    """`needs = None` is all of the capacity; `prewarm` is the rank among those prewarmed."""
+    needs = capacity if config.needs is None else config.needs
+    return BackendSpec(
+        id=config.id,
+        placements=(Placement(needs),),
+        idle_timeout=config.idle_timeout,
+        start_timeout=config.start_timeout,
+        max_queue=config.max_queue,
+        prewarm=prewarm,
+        asks_busy=config.busy is not None,
+        max_in_flight=config.max_in_flight,
+        linger=config.linger,
+        estimates=estimates,
+        start_guess=config.start_guess,
+        stop_guess=config.stop_guess,
+    )
+
 
 #: Of so many backends that are gone the measured times are remembered: a route that is taken
 #: out and put back is as quick as before.
@@ -121,10 +142,6 @@ class Roster:
             raise KeyError(id)
         held.removed = True
         return SpecsChanged(removed=(id,))
-
-    def is_reservation(self, id: BackendId) -> bool:
-        """Whether it is one, and not configured."""
-        return self.held[id].driver is self._reserved
 
     def remember(self, snapshot: Snapshot) -> None:
         """Note what was measured of those that may be on their way out."""

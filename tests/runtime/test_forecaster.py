@@ -7,13 +7,12 @@ import math
 
 import pytest
 
+from launcher.core.dry_run import Step
 from launcher.core.effects import Decided, Deed, Grant, Reject
-from launcher.core.rehearsal import Step
 from launcher.core.types import Hold, OnLease, TicketId, Wake
 from launcher.errors import LauncherError
-from launcher.runtime.admission import Ask
-from launcher.runtime.asking import PLANNED
-from launcher.runtime.foresight import SOMEBODY
+from launcher.runtime.admission import PLANNED, Ask
+from launcher.runtime.forecaster import SOMEBODY
 from tests.runtime.house import A, B, House, config, opened
 from tests.runtime.virtual_clock import virtual
 

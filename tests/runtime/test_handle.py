@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.drivers.fake import FakeDriver
-from launcher.runtime.held import Held
+from launcher.runtime.handle import Held
 from tests.runtime.house import A, config
 
 

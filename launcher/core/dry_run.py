@@ -1,5 +1,5 @@
 """What would come of one more ticket, if everything takes as long as it usually does and nobody
-else comes: the scheduler itself, on a copy of the books, led through the time until then.
+else comes: the scheduler itself, on a copy of the world, led through the time until then.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from launcher.core.backend import Backend
-from launcher.core.books import Books
 from launcher.core.effects import (
     Adopt,
     AskBusy,
@@ -25,6 +24,7 @@ from launcher.core.effects import (
     WakeAt,
 )
 from launcher.core.events import Arrived, Busy, Event, Observed, Released, Started, Stopped, Tick
+from launcher.core.state import World
 from launcher.core.types import BackendState, Ticket, TicketId
 
 #: Events after which nobody would read on.
@@ -47,16 +47,16 @@ class Player(Protocol):
 
 
 class Rehearsal:
-    """One run through the time until a ticket is served. Spoils the books it is given."""
+    """One run through the time until a ticket is served. Spoils the world it is given."""
 
-    def __init__(self, player: Player, books: Books, now: float) -> None:
+    def __init__(self, player: Player, world: World, now: float) -> None:
         self._player = player
-        self._books = books
+        self._world = world
         self._now = now
         self._order = itertools.count()
         self._coming: list[tuple[float, int, Event]] = []
-        self._tick = books.wake
-        for backend in books.residents.values():
+        self._tick = world.wake
+        for backend in world.residents.values():
             if backend.state is BackendState.STARTING:
                 self._at(backend.since + backend.expected_start, self._up(backend))
             elif backend.state is BackendState.STOPPING:
@@ -99,16 +99,16 @@ class Rehearsal:
     def _follow(self, effect: Effect) -> None:
         match effect:
             case Start(id) | Adopt(id):
-                backend = self._books.backends[id]
+                backend = self._world.backends[id]
                 self._at(self._now + backend.expected_start, self._up(backend))
             case Stop(id, epoch):
-                self._at(self._now + self._books.backends[id].expected_stop, Stopped(id, epoch))
+                self._at(self._now + self._world.backends[id].expected_stop, Stopped(id, epoch))
             case AskBusy(id, epoch):
                 self._at(self._now, Busy(id, epoch, False))
             case Grant(ticket, id):
-                self._ends(self._books.backends[id], ticket)
+                self._ends(self._world.backends[id], ticket)
             case Replace(id):
-                self._at(self._now, Observed(id, self._books.backends[id].epoch, running=False))
+                self._at(self._now, Observed(id, self._world.backends[id].epoch, running=False))
             case WakeAt(at):
                 self._tick = at
             case _:
