@@ -14,9 +14,9 @@ from launcher.control.plane import ControlPlane
 from launcher.control.records import SwitchRecord
 from launcher.core.events import Closed
 from launcher.core.types import BackendId, Needs, OnLease
-from launcher.drivers.fake import FakeDriver
 from launcher.state.tables import Table
 from launcher.telemetry.facts import Narrator
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, B, C, House, config, opened
 
 K = TypeVar("K", str, int)

@@ -19,7 +19,6 @@ from launcher.drivers.base import (
     Driver,
     DriverEvent,
 )
-from launcher.drivers.fake import FakeDriver, Note
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
 from tests.drivers.contract import (
@@ -32,6 +31,7 @@ from tests.drivers.contract import (
     DriverContract,
     Harness,
 )
+from tests.fake_driver import FakeDriver, Note
 from tests.runtime.virtual_clock import virtual
 
 A = BackendId("a")

@@ -12,10 +12,10 @@ from launcher.core.events import Abandoned, Arrived, Event, Released
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, BackendSnapshot, BackendState, Estimates, Needs, TicketId
 from launcher.drivers.base import ContainerSpec
-from launcher.drivers.fake import FakeDriver
 from launcher.runtime.admission import Ask, Place
 from launcher.runtime.dispatcher import Dispatcher
-from launcher.runtime.fake_probe import FakeProber
+from tests.fake_driver import FakeDriver
+from tests.fake_probe import FakeProber
 from tests.runtime.waiting import eventually
 
 A = BackendId("a")

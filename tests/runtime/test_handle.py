@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.drivers.fake import FakeDriver
 from launcher.runtime.handle import Held
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, config
 
 

@@ -10,9 +10,9 @@ import pytest
 from launcher import tasks
 from launcher.core.types import BackendId, StopReason
 from launcher.drivers.base import ProcessSpec
-from launcher.drivers.fake import FakeDriver
 from launcher.runtime.output import Outputs
 from launcher.telemetry.facts import Loading, StopEnded
+from tests.fake_driver import FakeDriver
 
 X = BackendId("x")
 

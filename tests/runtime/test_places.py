@@ -11,9 +11,9 @@ import pytest
 from launcher.core.effects import Expired, Forget, Replace
 from launcher.core.types import BackendId, BackendState, Hold
 from launcher.drivers.base import ContainerSpec
-from launcher.drivers.fake import FakeDriver
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, B, C, House, config, opened
 from tests.runtime.virtual_clock import virtual
 

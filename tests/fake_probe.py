@@ -6,9 +6,9 @@ import asyncio
 
 from launcher.config import BackendConfig
 from launcher.core.types import Failure
-from launcher.drivers.fake import FakeDriver
 from launcher.http.endpoint import Endpoint
 from launcher.runtime.probe import PROBE_TIMEOUT, Verdict
+from tests.fake_driver import FakeDriver
 
 
 class FakeProber:
