@@ -34,7 +34,7 @@ from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
 from launcher.proxy import waiting
 from launcher.proxy.handler import ProxyHandler
-from launcher.runtime.handle import Held
+from launcher.runtime.handle import BackendHandle
 from launcher.telemetry.timeline import Lane
 from tests.keyring import admin, api
 
@@ -252,7 +252,7 @@ async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) ->
 
     def alive() -> dict[str, int]:
         gc.collect()
-        kinds = (ProxyHandler, OwnApi, RouteTable, Held, Backend, Meter, Lane)
+        kinds = (ProxyHandler, OwnApi, RouteTable, BackendHandle, Backend, Meter, Lane)
         found = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
         return dict(found)
 

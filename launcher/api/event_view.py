@@ -15,7 +15,7 @@ from enum import Enum, IntEnum
 from typing import Final
 
 from launcher.api.answers import milliseconds, timestamp
-from launcher.core.effects import Decided, Grant, Reject
+from launcher.core.effects import Admit, Decided, Reject
 from launcher.core.events import Abandoned, Arrived, Released, SpecsChanged
 from launcher.core.types import BackendId, TicketId
 from launcher.telemetry.decisions import sentence
@@ -142,7 +142,7 @@ class Concerns:
         for effect in entry.effects:
             if self._backend in _backends(effect):
                 about = True
-            elif isinstance(effect, Grant):
+            elif isinstance(effect, Admit):
                 self._tickets.discard(effect.ticket)  # another of its backends serves it
             if isinstance(effect, Reject):
                 self._tickets.discard(effect.ticket)

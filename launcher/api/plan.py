@@ -16,7 +16,7 @@ from launcher.api.endpoint import Endpoint
 from launcher.api.shapes import shape
 from launcher.api.view import Decision, Predicted, decision, predicted
 from launcher.config import LauncherConfig
-from launcher.core.effects import Decided, Grant, Reject
+from launcher.core.effects import Admit, Decided, Reject
 from launcher.core.types import Forecast
 from launcher.runtime.admission import ask_for
 
@@ -93,10 +93,10 @@ class Plans:
                 answer["rejection"] = Rejection(
                     code=code, message=message, retryAfterMs=milliseconds(after)
                 )
-            case Grant(backend=backend) if last is not None and last.after > 0:
+            case Admit(backend=backend) if last is not None and last.after > 0:
                 expected = self._control.forecasts().get(backend) or Forecast(1, last.after, 0.0)
                 answer["backend"], answer["predictedWait"] = backend, predicted(expected)
-            case Grant(backend=backend):
+            case Admit(backend=backend):
                 answer["outcome"], answer["backend"] = "served", backend
             case _:
                 pass

@@ -134,7 +134,7 @@ def _told(mark: Mark, at: str) -> TimelineMark:
     if isinstance(what, Decided):
         return {
             "at": at,
-            "kind": what.deed.value,
+            "kind": what.action.value,
             "backend": what.backend,
             "why": what.why,
             "wanted_by": what.wanted_by,

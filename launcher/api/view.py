@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from launcher.api.answers import milliseconds, timestamp
 from launcher.api.shapes import shape
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendSnapshot, BackendState, Failure, Forecast
 from launcher.telemetry.decisions import sentence
 
@@ -75,7 +75,7 @@ class Described(TypedDict):
 class Decision(TypedDict):
     """A decision of the scheduler, with everything it knows, and as a sentence."""
 
-    deed: Deed
+    deed: Action
     backend: str
     why: str
     wantedBy: str | None
@@ -141,7 +141,7 @@ def predicted(forecast: Forecast | None) -> Predicted | None:
 def decision(what: Decided) -> Decision:
     """A decision, with everything it knows, and as a sentence."""
     return {
-        "deed": what.deed,
+        "deed": what.action,
         "backend": what.backend,
         "why": what.why,
         "wantedBy": what.wanted_by,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from launcher.control.records import Step
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendId, StopReason
 from launcher.printable import seconds
 from launcher.telemetry.facts import (
@@ -66,7 +66,7 @@ class Story:
         match fact:
             case Decided() if fact.wanted_by in self._targets:
                 self._decided(fact)
-            case Decided(deed=Deed.UNDRAIN, backend=id):
+            case Decided(action=Action.UNDRAIN, backend=id):
                 self._end(f"drain {id}", ok=False, detail="its place is no longer wanted")
             case StopBegan(backend=id, reason=reason):
                 if id in self._going:
@@ -90,10 +90,10 @@ class Story:
 
     def _decided(self, what: Decided) -> None:
         name = f"drain {what.backend}"
-        match what.deed:
-            case Deed.DRAIN:
+        match what.action:
+            case Action.DRAIN:
                 self._begin(name)
-            case Deed.STOP:
+            case Action.STOP:
                 self._end(name, ok=True)
                 self._going.add(what.backend)
             case _:

@@ -42,7 +42,7 @@ def weigh(old: float | None, new: float) -> float:
     return new if old is None else old + WEIGHT * (new - old)
 
 
-class Habits:
+class ArrivalStats:
     """Gaps between falling idle and the next arrival, and how often somebody asks. Seconds."""
 
     __slots__ = ("_busy_at", "_every", "_gaps", "_idle_at", "_last", "_run")
@@ -56,7 +56,7 @@ class Habits:
         self._every: float | None = None
 
     def __repr__(self) -> str:
-        return f"<Habits {len(self._gaps)} gaps, every {self._every}>"
+        return f"<ArrivalStats {len(self._gaps)} gaps, every {self._every}>"
 
     @property
     def idle_at(self) -> float | None:
@@ -181,7 +181,7 @@ class Backend:
     holds: dict[TicketId, float] = field(default_factory=dict)
     """Leases in force and when they end."""
     queue: Queue = field(default_factory=Queue)
-    habits: Habits = field(default_factory=Habits)
+    arrival_stats: ArrivalStats = field(default_factory=ArrivalStats)
     spreads: dict[str, float] = field(default_factory=dict)
     """How far the last starts, stops and services were from what was expected; weighted."""
 

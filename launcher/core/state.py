@@ -17,14 +17,14 @@ from launcher.core.binding import choose, leased, refusal, removed
 from launcher.core.demand import Demand
 from launcher.core.effects import (
     Abort,
+    Action,
+    Admit,
     Adopt,
     AskBusy,
     Decided,
-    Deed,
     Effect,
     Expired,
     Forget,
-    Grant,
     Reject,
     Replace,
     Start,
@@ -33,7 +33,7 @@ from launcher.core.effects import (
 )
 from launcher.core.events import PermitUsed
 from launcher.core.lifecycle import Cause, move
-from launcher.core.policy import Need, Policy
+from launcher.core.policy import Policy, Urgency
 from launcher.core.queue import Queued
 from launcher.core.types import (
     BackendId,
@@ -61,14 +61,14 @@ LAST_BACKOFF = 300.0
 SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
 
 
-class World:
+class SchedulerState:
     """Backends, tickets and capacity, and the effects of the event being handled."""
 
     def __init__(self, capacity: Needs, policy: Policy) -> None:
         self.policy = policy
         self.demand = Demand(policy)
         self.capacity: dict[str, int] = dict(capacity)
-        self.leases = Leases(self.capacity)
+        self.leases = LeaseTable(self.capacity)
         self.backends: dict[BackendId, Backend] = {}
         self.residents: dict[BackendId, Backend] = {}
         self.queues: dict[BackendId, Backend] = {}
@@ -126,14 +126,14 @@ class World:
     # -- telling
 
     def decided(
-        self, deed: Deed, backend: Backend, why: str, now: float, cost: float | None = None
+        self, action: Action, backend: Backend, why: str, now: float, cost: float | None = None
     ) -> None:
         """Say why; before the effects that it explains."""
         wanted_by = backend.wanted_by
         wanting = backend if wanted_by is None else self.backends.get(wanted_by, backend)
         self.effects.append(
             Decided(
-                deed=deed,
+                action=action,
                 backend=backend.id,
                 why=why,
                 wanted_by=wanted_by,
@@ -183,7 +183,7 @@ class World:
             hold = ticket.hold
             until = now + hold.ttl if hold.until is None else hold.until
             self.leases.set(backend, ticket.id, until)
-            self.effects.append(Grant(ticket.id, backend.id, cold, until))
+            self.effects.append(Admit(ticket.id, backend.id, cold, until))
             self.review_leases()
             return
         if ticket.urgent:
@@ -195,12 +195,12 @@ class World:
             backend.mute.add(ticket.id)
         else:
             self._hold(backend, ticket.id, now)
-        self.effects.append(Grant(ticket.id, backend.id, cold))
+        self.effects.append(Admit(ticket.id, backend.id, cold))
 
     def _hold(self, backend: Backend, ticket: TicketId, now: float) -> None:
         """The ticket is in flight, and holds its backend."""
         if not backend.holding:
-            backend.habits.began(now)
+            backend.arrival_stats.began(now)
         backend.in_flight[ticket] = now
         self.tickets[ticket] = backend
         self.touched[backend.id] = backend
@@ -222,7 +222,7 @@ class World:
                     times.append(time)
             else:
                 permit.entered += 1
-                backend.habits.arrived(one)
+                backend.arrival_stats.arrived(one)
                 self._hold(backend, ticket_under(permit.number, permit.entered), one)
         backend.served_in(times)
         self._forget_removed(backend)
@@ -245,7 +245,7 @@ class World:
         )
 
     def serve(self, backend: Backend, now: float) -> None:
-        """Grant to those who wait for it as many as it takes: while it is ready to anybody,
+        """Admit to those who wait for it as many as it takes: while it is ready to anybody,
         while it drains to those who came before that."""
         until = math.inf
         if backend.state is BackendState.DRAINING and backend.drain_reason in SOFT:
@@ -279,7 +279,7 @@ class World:
         retry_after: float | None = None,
     ) -> None:
         """End a ticket, queued or new."""
-        self.decided(Deed.REJECT, backend, failure.code, now)
+        self.decided(Action.REJECT, backend, failure.code, now)
         if ticket in backend.queue:
             self._dequeue(backend, ticket)
         self.tickets.pop(ticket, None)
@@ -342,7 +342,7 @@ class World:
         lease = self._dequeue(backend, ticket).ticket.hold
         del self.tickets[ticket]
         if not backend.holding and not backend.queue and lease is None:
-            backend.habits.fell_idle(now)
+            backend.arrival_stats.fell_idle(now)
         return backend
 
     def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
@@ -365,7 +365,7 @@ class World:
         if not silent:
             backend.last_used = now
             if not backend.holding and not backend.queue:
-                backend.habits.fell_idle(now)
+                backend.arrival_stats.fell_idle(now)
         if ticket in backend.mute:
             backend.mute.discard(ticket)
         elif ok:
@@ -477,7 +477,7 @@ class World:
 
     def start(self, backend: Backend, why: str, now: float) -> None:
         """Begin a start; its needs are taken from now on."""
-        self.decided(Deed.START, backend, why, now, backend.expected_start)
+        self.decided(Action.START, backend, why, now, backend.expected_start)
         backend.paid = bool(backend.pays)
         self._move(backend, Cause.START, now)
         placement = backend.placement = backend.spec.placements[0]
@@ -491,7 +491,7 @@ class World:
         """Somebody else started it (or an earlier launcher): it becomes ready by its probe."""
         replaced = backend.state in (BackendState.READY, BackendState.DRAINING)
         self._forget_drain(backend)
-        self.decided(Deed.START, backend, "restarted" if replaced else "found running", now)
+        self.decided(Action.START, backend, "restarted" if replaced else "found running", now)
         self._move(backend, Cause.REPLACED if replaced else Cause.ADOPT, now)
         self._mute(backend)
         backend.placement = backend.spec.placements[0]
@@ -515,11 +515,11 @@ class World:
         self.serve(backend, now)
 
     def evict(
-        self, victim: Backend, wanting: Backend, price: float, need: Need, now: float
+        self, victim: Backend, wanting: Backend, price: float, urgency: Urgency, now: float
     ) -> None:
         """It drains for somebody else, or goes on doing so for another. For an operator's order
         only those are served to the end who are served already."""
-        if need is Need.ORDERED:
+        if urgency is Urgency.ORDERED:
             victim.drain_from = 0
         if victim.wanted_by == wanting.id and victim.state is BackendState.DRAINING:
             return
@@ -527,7 +527,7 @@ class World:
         if victim.state is BackendState.READY:
             why = "evicted"
             if victim.held(now):
-                why = "ordered" if need is Need.ORDERED else "overdue"
+                why = "ordered" if urgency is Urgency.ORDERED else "overdue"
             self.drain(victim, StopReason.EVICTED, now, why)
         else:
             victim.drain_reason = StopReason.EVICTED
@@ -541,7 +541,7 @@ class World:
             self._move(backend, Cause.DRAIN, now)
             backend.drain_from = min(backend.drain_from, backend.queue.arrivals)
             if backend.in_flight or backend.spec.asks_busy:
-                self.decided(Deed.DRAIN, backend, why or reason.value, now, backend.price)
+                self.decided(Action.DRAIN, backend, why or reason.value, now, backend.price)
         elif backend.state is not BackendState.DRAINING:
             return
         if backend.drain_reason is None or reason not in SOFT:
@@ -552,7 +552,7 @@ class World:
         """Nobody wants its place any more: it goes on."""
         self._move(backend, Cause.UNDRAIN, now)
         self._forget_drain(backend)
-        self.decided(Deed.UNDRAIN, backend, why, now)
+        self.decided(Action.UNDRAIN, backend, why, now)
         self.serve(backend, now)
 
     def settle(self, backend: Backend, now: float) -> None:
@@ -583,7 +583,7 @@ class World:
     def stop(self, backend: Backend, reason: StopReason, now: float) -> None:
         """Begin a stop; its needs stay taken until that is confirmed. For whom it was made to go
         has paid for the place from here on."""
-        self.decided(Deed.STOP, backend, reason.value, now, backend.price)
+        self.decided(Action.STOP, backend, reason.value, now, backend.price)
         wanting = None if backend.wanted_by is None else self.backends.get(backend.wanted_by)
         if wanting is not None and wanting.wants_place:
             self.claim(wanting, backend)
@@ -690,7 +690,7 @@ class World:
                 self.forget(backend)
 
 
-class Leases:
+class LeaseTable:
     """The leases in force. Times are absolute, on the core's clock; `inf` is a pin's end."""
 
     def __init__(self, capacity: Mapping[str, int]) -> None:
@@ -700,7 +700,7 @@ class Leases:
         """When the first of them ends."""
 
     def __repr__(self) -> str:
-        return f"<Leases on {', '.join(sorted(self._leased))}>"
+        return f"<LeaseTable on {', '.join(sorted(self._leased))}>"
 
     def __len__(self) -> int:
         """How many backends are leased."""

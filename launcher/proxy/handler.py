@@ -28,7 +28,7 @@ from launcher.proxy.serving import Serving, Visit
 from launcher.proxy.target import check_path, printable
 from launcher.proxy.timing import timing_headers
 from launcher.proxy.waiting import WaitingRoom
-from launcher.runtime.admission import Gate
+from launcher.runtime.admission import Admitter
 from launcher.telemetry.record import ExchangeObserver, ExchangeRecord, ExchangeStarted
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class ProxyHandler:
         self,
         config: LauncherConfig,
         table: RouteTable[RouteConfig],
-        gate: Gate,
+        gate: Admitter,
         pool: UpstreamPool,
         budget: Budget,
         own: OwnEndpoints,

@@ -29,7 +29,7 @@ from launcher.proxy.resolved import Resolved
 from launcher.proxy.timing import timing_headers
 from launcher.proxy.waiting import Guest, WaitingRoom, opens_a_page
 from launcher.proxy.wishes import wishes
-from launcher.runtime.admission import Admission, Ask, Gate, Grant, ask_for
+from launcher.runtime.admission import Admission, Admitter, Ask, Grant, ask_for
 from launcher.telemetry.record import ExchangeRecord
 
 #: RFC 9110 §9.2.2.
@@ -84,7 +84,7 @@ class Serving:
     def __init__(
         self,
         config: LauncherConfig,
-        gate: Gate,
+        gate: Admitter,
         pool: UpstreamPool,
         resolver: Resolver,
         waiting: WaitingRoom,

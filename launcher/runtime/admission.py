@@ -40,7 +40,7 @@ from launcher.core.types import (
 )
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
-from launcher.runtime.handle import Held
+from launcher.runtime.handle import BackendHandle
 
 if TYPE_CHECKING:
     from launcher.runtime.permits import Permit
@@ -143,7 +143,7 @@ class Admission(Protocol):
     ) -> None: ...
 
 
-class Gate(Protocol):
+class Admitter(Protocol):
     """What the proxy needs of the dispatcher."""
 
     @property
@@ -273,27 +273,27 @@ OnAbort = Callable[[LauncherError], None]
 OnExpired = Callable[[], None]
 
 
-class Keeper(Protocol):
+class TicketOwner(Protocol):
     """Who keeps the tickets."""
 
-    def left(self, place: Place) -> None:
+    def left(self, admission: TicketAdmission) -> None:
         """The holder let go."""
         ...
 
-    def silenced(self, place: Place, silent: bool) -> None:
+    def silenced(self, admission: TicketAdmission, silent: bool) -> None:
         """The holder's tunnel fell silent, or speaks again."""
         ...
 
-    def renewed(self, place: Place, until: float) -> None:
+    def renewed(self, admission: TicketAdmission, until: float) -> None:
         """The holder's lease is to end at another time."""
         ...
 
-    def progress_of(self, place: Place) -> Progress:
+    def progress_of(self, admission: TicketAdmission) -> Progress:
         """Where a waiting ticket stands."""
         ...
 
 
-class Place:
+class TicketAdmission:
     """One ticket, from asking to letting go."""
 
     __slots__ = (
@@ -316,7 +316,7 @@ class Place:
         "waits_for",
     )
 
-    def __init__(self, keeper: Keeper, ticket: Ticket, asked_at: float) -> None:
+    def __init__(self, keeper: TicketOwner, ticket: Ticket, asked_at: float) -> None:
         self._keeper = keeper
         self.ticket = ticket
         self.asked_at = asked_at
@@ -324,7 +324,7 @@ class Place:
         self.ok = False
         self.starting = 0.0
         self.left = False
-        self.waits_for: tuple[Held, ...] = ()
+        self.waits_for: tuple[BackendHandle, ...] = ()
         """Those at which the keeper counts it among who waits."""
         self._entered = False
         self._silent = False
@@ -448,7 +448,7 @@ class Place:
             state = "refused"
         else:
             state = "waits" if self.grant is None else "granted"
-        return f"<Place {self.ticket.id} for {', '.join(self.ticket.backends)}: {state}>"
+        return f"<TicketAdmission {self.ticket.id} for {', '.join(self.ticket.backends)}: {state}>"
 
     def _wake(self) -> None:
         for waiter in self._waiters:
@@ -477,126 +477,128 @@ class Place:
             log.exception("cutting the exchange of %r failed", self)
 
 
-class Places:
+class Admissions:
     """Those who wait, and those who were granted."""
 
     def __init__(
         self,
-        held: Mapping[BackendId, Held],
+        handles: Mapping[BackendId, BackendHandle],
         retry_after: Callable[[Reject], float | None],
         epoch: Callable[[BackendId], int],
     ) -> None:
         """`retry_after`: seconds after which one who is rejected may come again, where known."""
-        self._held = held
+        self._handles = handles
         self._retry_after = retry_after
         self._epoch = epoch
         self._ids = itertools.count(1)
-        self._places: dict[TicketId, Place] = {}
+        self._admissions: dict[TicketId, TicketAdmission] = {}
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._admissions)
 
-    def enter(self, ask: Ask, keeper: Keeper, now: float) -> Place:
+    def enter(self, ask: Ask, keeper: TicketOwner, now: float) -> TicketAdmission:
         """A new ticket. One that names only backends that aren't configured any more is refused
         already."""
         for id in ask.backends:
-            if id not in self._held:
+            if id not in self._handles:
                 return self._enter_rest(ask, keeper, now)
         ticket = ticket_of(ask, TicketId(next(self._ids)), now)
-        place = self._places[ticket.id] = Place(keeper, ticket, now)
-        return place
+        admission = self._admissions[ticket.id] = TicketAdmission(keeper, ticket, now)
+        return admission
 
-    def _enter_rest(self, ask: Ask, keeper: Keeper, now: float) -> Place:
+    def _enter_rest(self, ask: Ask, keeper: TicketOwner, now: float) -> TicketAdmission:
         """It was resolved by a configuration that is no longer."""
-        rest = tuple(id for id in ask.backends if id in self._held)
+        rest = tuple(id for id in ask.backends if id in self._handles)
         if rest:
             return self.enter(ask._replace(backends=rest), keeper, now)
-        place = Place(keeper, ticket_of(ask, TicketId(next(self._ids)), now), now)
+        admission = TicketAdmission(keeper, ticket_of(ask, TicketId(next(self._ids)), now), now)
         names = ", ".join(ask.backends)
-        place.refuse(LauncherError("backend_stopped", f"{names} is no longer configured."))
-        return place
+        admission.refuse(LauncherError("backend_stopped", f"{names} is no longer configured."))
+        return admission
 
-    def waiting(self, most: int) -> list[Place]:
+    def waiting(self, most: int) -> list[TicketAdmission]:
         """The first so many that wait, in the order of their arrival."""
-        return list(itertools.islice((one for one in self._places.values() if one.waits_for), most))
+        return list(
+            itertools.islice((one for one in self._admissions.values() if one.waits_for), most)
+        )
 
-    def waits(self, place: Place) -> None:
+    def waits(self, admission: TicketAdmission) -> None:
         """If it was neither granted nor refused, it waits: until it is, or leaves."""
-        if place.grant is not None or place.refused:
+        if admission.grant is not None or admission.refused:
             return
-        place.waits_for = tuple(self._held[id] for id in place.ticket.backends)
-        for held in place.waits_for:
-            held.wait_begins()
+        admission.waits_for = tuple(self._handles[id] for id in admission.ticket.backends)
+        for handle in admission.waits_for:
+            handle.wait_begins()
 
-    def left(self, place: Place) -> Abandoned | Released | None:
+    def left(self, admission: TicketAdmission) -> Abandoned | Released | None:
         """Its holder let go: what is to be fed, if anything."""
-        self._wait_ends(place)
-        if self._places.pop(place.ticket.id, None) is None:
+        self._wait_ends(admission)
+        if self._admissions.pop(admission.ticket.id, None) is None:
             return None  # it was rejected, or its lease has ended
-        if place.grant is not None:
-            return Released(place.ticket.id, place.ok)
-        return Abandoned(place.ticket.id)
+        if admission.grant is not None:
+            return Released(admission.ticket.id, admission.ok)
+        return Abandoned(admission.ticket.id)
 
     def has(self, ticket: TicketId) -> bool:
         """Whether it is still here."""
-        return ticket in self._places
+        return ticket in self._admissions
 
     # -- effects
 
-    def grant(self, effect: effects.Grant, now: float) -> None:
+    def grant(self, effect: effects.Admit, now: float) -> None:
         """It may use its backend."""
-        place, held = self._places[effect.ticket], self._held[effect.backend]
-        began = max(place.asked_at, held.start_began)
-        self._wait_ends(place)
-        place.give(
-            self.granted(held.id, until=effect.until)._replace(
+        admission, handle = self._admissions[effect.ticket], self._handles[effect.backend]
+        began = max(admission.asked_at, handle.start_began)
+        self._wait_ends(admission)
+        admission.give(
+            self.granted(handle.id, until=effect.until)._replace(
                 cold=effect.cold,
-                queued=now - place.asked_at,
+                queued=now - admission.asked_at,
                 starting=now - began if effect.cold else 0.0,
             )
         )
 
     def granted(self, id: BackendId, *, until: float | None = None) -> Grant:
         """What somebody is granted who asks for a backend now and does not wait."""
-        held = self._held[id]
-        assert held.endpoint is not None or until is not None, f"{id} has no endpoint"
+        handle = self._handles[id]
+        assert handle.endpoint is not None or until is not None, f"{id} has no endpoint"
         return Grant(
             backend=id,
             epoch=self._epoch(id),
-            endpoint=held.endpoint or Endpoint(),
+            endpoint=handle.endpoint or Endpoint(),
             cold=False,
             queued=0.0,
             starting=0.0,
-            key=held.config.backend_key,
+            key=handle.config.backend_key,
             until=until,
         )
 
     def reject(self, effect: Reject, now: float) -> None:
         """It ends."""
-        place = self._places.pop(effect.ticket)
-        self._wait_ends(place)
-        place.refuse(
+        admission = self._admissions.pop(effect.ticket)
+        self._wait_ends(admission)
+        admission.refuse(
             LauncherError(
                 effect.code,
                 effect.message,
                 retry_after=self._retry_after(effect),
                 detail=effect.detail,
             ),
-            starting=self._held[effect.backend].started_within(place.asked_at, now),
+            starting=self._handles[effect.backend].started_within(admission.asked_at, now),
         )
 
     def abort(self, effect: Abort) -> None:
         """Every exchange of a backend is to be cut. A lease is none."""
-        for place in list(self._places.values()):
-            grant = place.grant
+        for admission in list(self._admissions.values()):
+            grant = admission.grant
             if grant is not None and grant.backend == effect.backend and grant.until is None:
-                place.abort(LauncherError(effect.code, effect.message))
+                admission.abort(LauncherError(effect.code, effect.message))
 
     def expire(self, effect: Expired) -> None:
         """A lease has ended."""
-        self._places.pop(effect.ticket).expire(broken=effect.broken)
+        self._admissions.pop(effect.ticket).expire(broken=effect.broken)
 
-    def _wait_ends(self, place: Place) -> None:
-        for held in place.waits_for:
-            held.wait_ends()
-        place.waits_for = ()
+    def _wait_ends(self, admission: TicketAdmission) -> None:
+        for handle in admission.waits_for:
+            handle.wait_ends()
+        admission.waits_for = ()

@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class BackendHandle:
     """One backend as the shell holds it."""
 
     id: BackendId
@@ -39,7 +39,7 @@ class Held:
     """The candidate that answered when it last became ready."""
     instance: str | None = None
     """What became ready then."""
-    born: int = -1
+    ready_epoch: int = -1
     """The epoch of the Start or Adopt that made it ready. A grant of an earlier epoch was
     for something that is gone."""
     start_began: float = 0.0

@@ -20,7 +20,7 @@ from launcher.core.types import BackendId, Failure
 from launcher.drivers.base import Observation
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
-from launcher.runtime.handle import Clock, Held, Shell
+from launcher.runtime.handle import BackendHandle, Clock, Shell
 from launcher.runtime.probe import Probe, Seen, first_ready
 from launcher.runtime.reconcile import Reconciler
 
@@ -131,7 +131,7 @@ class _Ended:
     seen: Observation
 
 
-_Begin = Callable[[Held], Awaitable[Observation]]
+_Begin = Callable[[BackendHandle], Awaitable[Observation]]
 
 
 class Starter:
@@ -143,47 +143,49 @@ class Starter:
         self._redact = redact
 
     async def start(
-        self, held: Held, deadline: float, runs: Callable[[], None] = lambda: None
+        self, handle: BackendHandle, deadline: float, runs: Callable[[], None] = lambda: None
     ) -> Ready | Failure:
         """Start it and wait until it is ready; `deadline` is absolute, on the clock. `runs` is
         called in between: it was started, and is asked from now on."""
-        held.changed.clear()
+        handle.changed.clear()
         seen = Seen("the start itself did not return")
 
-        async def launch(held: Held) -> Observation:
-            found = await held.driver.start(held.id)
+        async def launch(handle: BackendHandle) -> Observation:
+            found = await handle.driver.start(handle.id)
             if found.running:
                 runs()
             return found
 
-        return await self._inside(held, deadline, launch, seen)
+        return await self._inside(handle, deadline, launch, seen)
 
-    async def adopt(self, held: Held, deadline: float) -> Ready | Failure:
+    async def adopt(self, handle: BackendHandle, deadline: float) -> Ready | Failure:
         """Wait until what runs already is ready; `deadline` is absolute, on the clock."""
-        held.changed.clear()
+        handle.changed.clear()
         seen = Seen("it could not be looked at")
-        return await self._inside(held, deadline, self._find, seen)
+        return await self._inside(handle, deadline, self._find, seen)
 
-    async def stop(self, held: Held, others: tuple[asyncio.Task[None], ...]) -> Failure | None:
+    async def stop(
+        self, handle: BackendHandle, others: tuple[asyncio.Task[None], ...]
+    ) -> Failure | None:
         """Stop it, the operations in `others` cancelled first. None: it is confirmed."""
-        allowed = held.config.driver.stop_grace + STOP_MARGIN
+        allowed = handle.config.driver.stop_grace + STOP_MARGIN
         try:
             async with asyncio.timeout(allowed) as timer:
                 await tasks.cancel(*others)
-                await held.driver.stop(held.id)
+                await handle.driver.stop(handle.id)
         except LauncherError as error:
             return from_error(error, self._redact)
         except Exception as error:  # noqa: BLE001 (see _crashed)
             if timer.expired() and isinstance(error, TimeoutError):
-                return stop_timeout(held.id, allowed)
-            return self._crashed("backend_stop_failed", held, "stopping", error)
+                return stop_timeout(handle.id, allowed)
+            return self._crashed("backend_stop_failed", handle, "stopping", error)
         return None
 
-    async def _find(self, held: Held) -> Observation:
+    async def _find(self, handle: BackendHandle) -> Observation:
         # The engine may be away just now: what runs is not failed for that.
         while True:
             try:
-                return await held.driver.inspect(held.id)
+                return await handle.driver.inspect(handle.id)
             except LauncherError as error:
                 if error.code == "backend_missing":
                     return Observation(exists=False)
@@ -191,41 +193,42 @@ class Starter:
 
     async def _inside(
         self,
-        held: Held,
+        handle: BackendHandle,
         deadline: float,
         begin: _Begin,
         seen: Seen,
     ) -> Ready | Failure:
         try:
             async with asyncio.timeout(deadline - self._clock()) as timer:
-                found = await begin(held)
+                found = await begin(handle)
                 seen.last = "it was not probed yet"
-                result = await self._until_ready(held, found, seen)
+                result = await self._until_ready(handle, found, seen)
         except LauncherError as error:
-            lines = await self._log_tail(held) if error.code == "backend_start_failed" else ()
+            lines = await self._log_tail(handle) if error.code == "backend_start_failed" else ()
             return from_error(error, self._redact, lines)
         except Exception as error:  # noqa: BLE001 (see _crashed)
             if timer.expired() and isinstance(error, TimeoutError):
-                lines = await self._log_tail(held)
+                lines = await self._log_tail(handle)
                 return start_timeout(
-                    held.id, held.config.start_timeout, seen.last, lines, self._redact
+                    handle.id, handle.config.start_timeout, seen.last, lines, self._redact
                 )
-            return self._crashed("backend_start_failed", held, "starting", error)
+            return self._crashed("backend_start_failed", handle, "starting", error)
         if isinstance(result, _Ended):
-            lines = await self._log_tail(held)
-            return died(held.id, result.seen, found.instance, lines, self._redact)
+            lines = await self._log_tail(handle)
+            return died(handle.id, result.seen, found.instance, lines, self._redact)
         return result
 
     async def _until_ready(
-        self, held: Held, found: Observation, seen: Seen
+        self, handle: BackendHandle, found: Observation, seen: Seen
     ) -> Ready | Failure | _Ended:
         if not found.running or found.instance is None:
             return _Ended(found)
         healthy = asyncio.Event()
         watch = tasks.spawn(
-            self._until_ended(held, found.instance, healthy, seen), name=f"watch start {held.id}"
+            self._until_ended(handle, found.instance, healthy, seen),
+            name=f"watch start {handle.id}",
         )
-        search = tasks.spawn(self._search(held, healthy, seen), name=f"probe {held.id}")
+        search = tasks.spawn(self._search(handle, healthy, seen), name=f"probe {handle.id}")
         try:
             await asyncio.wait({watch, search}, return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
@@ -235,28 +238,30 @@ class Starter:
             await tasks.cancel(watch, search)
         return answer if isinstance(answer, Failure) else Ready(answer, found.instance)
 
-    async def _search(self, held: Held, healthy: asyncio.Event, seen: Seen) -> Endpoint | Failure:
-        if held.config.health.kind == "none":
+    async def _search(
+        self, handle: BackendHandle, healthy: asyncio.Event, seen: Seen
+    ) -> Endpoint | Failure:
+        if handle.config.health.kind == "none":
             return Endpoint()
-        if held.config.health.kind == "docker":
+        if handle.config.health.kind == "docker":
             await healthy.wait()
         return await first_ready(
             self._probe,
-            held.config,
-            lambda: held.driver.endpoints(held.id),
-            held.awaited,
+            handle.config,
+            lambda: handle.driver.endpoints(handle.id),
+            handle.awaited,
             seen,
         )
 
     async def _until_ended(
-        self, held: Held, instance: str, healthy: asyncio.Event, seen: Seen
+        self, handle: BackendHandle, instance: str, healthy: asyncio.Event, seen: Seen
     ) -> Failure | _Ended:
         """Ends when it has ended, however busy the probes are; tells `healthy` meanwhile."""
-        by_docker = held.config.health.kind == "docker"
+        by_docker = handle.config.health.kind == "docker"
         while True:
-            held.changed.clear()
+            handle.changed.clear()
             try:
-                found = await held.driver.inspect(held.id)
+                found = await handle.driver.inspect(handle.id)
             except LauncherError as error:
                 if error.code == "backend_missing":
                     return _Ended(Observation(exists=False))
@@ -266,7 +271,7 @@ class Starter:
                 if by_docker and found.health is None:
                     return Failure(
                         "backend_start_failed",
-                        f'{held.id} has `health = "docker"` but its container has no '
+                        f'{handle.id} has `health = "docker"` but its container has no '
                         f"HEALTHCHECK; give it one, or set `health` to a path or `tcp`.",
                     )
                 if by_docker:
@@ -275,21 +280,21 @@ class Starter:
                     healthy.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
-                    await held.changed.wait()
+                    await handle.changed.wait()
 
-    async def _log_tail(self, held: Held) -> tuple[str, ...]:
+    async def _log_tail(self, handle: BackendHandle) -> tuple[str, ...]:
         """The last lines of its output; none where they can't be had: the failure matters."""
         try:
             async with asyncio.timeout(LOG_TIMEOUT):
-                return await held.driver.log_tail(held.id, LOG_LINES)
+                return await handle.driver.log_tail(handle.id, LOG_LINES)
         except (LauncherError, TimeoutError):
             return ()
 
-    def _crashed(self, code: str, held: Held, what: str, error: Exception) -> Failure:
+    def _crashed(self, code: str, handle: BackendHandle, what: str, error: Exception) -> Failure:
         # Caught so broadly because an operation without an outcome would leave the backend
         # starting or stopping for ever.
-        log.error("%s %s: the driver failed", what, held.id, exc_info=error)
-        return crashed(code, held.id, what, error)
+        log.error("%s %s: the driver failed", what, handle.id, exc_info=error)
+        return crashed(code, handle.id, what, error)
 
 
 class Operations:
@@ -303,59 +308,65 @@ class Operations:
         self._reconciler = reconciler
         self._clock = clock
 
-    def start(self, held: Held, effect: Start | Adopt, now: float) -> None:
+    def start(self, handle: BackendHandle, effect: Start | Adopt, now: float) -> None:
         """Begin a Start or an Adopt."""
-        held.start_begins(now)
-        held.busy_unanswered = 0
+        handle.start_begins(now)
+        handle.busy_unanswered = 0
         adopted = isinstance(effect, Adopt)
 
         def runs() -> None:
-            self._shell.feed(Launched(held.id, effect.epoch))
+            self._shell.feed(Launched(handle.id, effect.epoch))
 
         async def run() -> Event:
             try:
                 if adopted:
-                    result = await self._starter.adopt(held, effect.deadline)
+                    result = await self._starter.adopt(handle, effect.deadline)
                 else:
-                    result = await self._starter.start(held, effect.deadline, runs)
+                    result = await self._starter.start(handle, effect.deadline, runs)
             finally:
-                held.start_ended = self._clock()
+                handle.start_ended = self._clock()
             if isinstance(result, Failure):
-                return StartFailed(held.id, effect.epoch, result)
-            return self._became_ready(held, effect.epoch, result)
+                return StartFailed(handle.id, effect.epoch, result)
+            return self._became_ready(handle, effect.epoch, result)
 
-        self._operate(held, run, f"{'adopt' if adopted else 'start'} {held.id}")
+        self._operate(handle, run, f"{'adopt' if adopted else 'start'} {handle.id}")
 
-    def stop(self, held: Held, effect: Stop) -> None:
+    def stop(self, handle: BackendHandle, effect: Stop) -> None:
         """Begin a Stop. What else is under way at this backend is cancelled first and waited
         for: a start that comes after the stop would outlive it."""
-        others = tuple(held.operations)
+        others = tuple(handle.operations)
 
         async def run() -> Event:
-            failure = await self._starter.stop(held, others)
+            failure = await self._starter.stop(handle, others)
             if failure is not None:
-                return StopFailed(held.id, effect.epoch, failure)
-            return Stopped(held.id, effect.epoch)
+                return StopFailed(handle.id, effect.epoch, failure)
+            return Stopped(handle.id, effect.epoch)
 
-        self._operate(held, run, f"stop {held.id}")
+        self._operate(handle, run, f"stop {handle.id}")
 
-    def _became_ready(self, held: Held, epoch: int, ready: Ready) -> Started:
+    def _became_ready(self, handle: BackendHandle, epoch: int, ready: Ready) -> Started:
         # The scheduler ignores an outcome that comes too late; so must what grants carry.
-        if epoch == self._shell.epoch(held.id):
-            held.endpoint, held.instance, held.born = ready.endpoint, ready.instance, epoch
-        return Started(held.id, epoch, ready.instance)
+        if epoch == self._shell.epoch(handle.id):
+            handle.endpoint, handle.instance, handle.ready_epoch = (
+                ready.endpoint,
+                ready.instance,
+                epoch,
+            )
+        return Started(handle.id, epoch, ready.instance)
 
-    def _operate(self, held: Held, run: Callable[[], Awaitable[Event]], name: str) -> None:
+    def _operate(
+        self, handle: BackendHandle, run: Callable[[], Awaitable[Event]], name: str
+    ) -> None:
         async def operate() -> None:
             outcome = await run()
             task = asyncio.current_task()
             assert task is not None
             # Before the outcome is fed: what comes of it may be the next operation.
-            held.operations.discard(task)
+            handle.operations.discard(task)
             self._shell.feed(outcome)
-            if held.look_again and not held.operations:
-                self._reconciler.look(held)
+            if handle.look_again and not handle.operations:
+                self._reconciler.look(handle)
 
         task = self._shell.spawn(operate(), name)
-        held.operations.add(task)
-        task.add_done_callback(held.operations.discard)
+        handle.operations.add(task)
+        task.add_done_callback(handle.operations.discard)

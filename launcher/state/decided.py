@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import orjson
 
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendId
 from launcher.state.store import StateStore
 from launcher.state.tables import Cell, Table
@@ -14,12 +14,14 @@ from launcher.telemetry.decisions import Decision
 
 
 def _cells(kept: Decision) -> tuple[Cell, ...]:
-    return kept.at, kept.times, orjson.dumps(asdict(kept.what)).decode()
+    fields = asdict(kept.what)
+    fields["deed"] = fields.pop("action")
+    return kept.at, kept.times, orjson.dumps(fields).decode()
 
 
 def _record(number: int, at: float, times: int, text: str) -> Decision:
     fields = orjson.loads(text)
-    fields["deed"] = Deed(fields["deed"])
+    fields["action"] = Action(fields.pop("deed"))
     fields["pays"] = tuple(BackendId(id) for id in fields["pays"])
     return Decision(number, float(at), Decided(**fields), int(times))
 

@@ -14,10 +14,10 @@ from typing import Literal
 
 from launcher.core.effects import (
     Abort,
+    Admit,
     Adopt,
     Decided,
     Effect,
-    Grant,
     PrewarmSkipped,
     Reject,
     Start,
@@ -208,7 +208,7 @@ class Narrator:
 
     def _effect(self, effect: Effect, now: float) -> None:
         match effect:
-            case Grant():
+            case Admit():
                 asked = self._asked.pop(effect.ticket, now)
                 granted = Granted(effect.backend, now - asked, effect.cold)
                 for listener in self._of_grants:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
+from launcher.core.effects import Abort, Action, Decided, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.printable import seconds
 from launcher.telemetry.decisions import sentence
@@ -164,13 +164,13 @@ def _news(fact: Hung | Reachable | StopRequested | Closed | PrewarmSkipped) -> N
 
 
 def _decided(fact: Decided) -> None:
-    if fact.deed is Deed.REJECT:
+    if fact.action is Action.REJECT:
         return  # the Reject that it explains knows better words
     _say(
         "info",
         sentence(fact),
         backend=fact.backend,
-        decision=fact.deed.value,
+        decision=fact.action.value,
         reason=fact.why,
         wantedBy=fact.wanted_by,
         pays=list(fact.pays) or None,

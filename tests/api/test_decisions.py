@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.api.decisions import Decisions, DecisionsQuery
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.errors import LauncherError
 from launcher.telemetry.decisions import DecisionLog
 from tests.api.world import CHAT, CODER, CONFIG, TINY, read, request
@@ -16,8 +16,8 @@ WALL = 1_800_000_000.0
 @pytest.fixture
 def decisions() -> Decisions:
     log = DecisionLog(wall=lambda: WALL)
-    log.fact(Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=3, waited=61.0))
-    log.fact(Decided(Deed.START, TINY, "prewarm"))
+    log.fact(Decided(Action.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=3, waited=61.0))
+    log.fact(Decided(Action.START, TINY, "prewarm"))
     return Decisions(CONFIG, log, lambda: WALL)
 
 

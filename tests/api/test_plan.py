@@ -9,7 +9,7 @@ import pytest
 
 from launcher.api.plan import Plans
 from launcher.core.dry_run import Step
-from launcher.core.effects import Decided, Deed, Grant, Reject
+from launcher.core.effects import Action, Admit, Decided, Reject
 from launcher.core.types import Forecast, Priority, Wake
 from launcher.errors import LauncherError
 from launcher.runtime.admission import PLANNED
@@ -25,7 +25,7 @@ async def shown(control: FakeControl, route: str = "coder") -> Any:
 
 async def test_who_is_served_at_once() -> None:
     control = FakeControl()
-    control.steps = [Step(0.0, Grant(PLANNED, TINY, False))]
+    control.steps = [Step(0.0, Admit(PLANNED, TINY, False))]
 
     assert await shown(control) == {
         "route": "coder",
@@ -45,9 +45,9 @@ async def test_who_waits_is_told_what_for_and_how_long() -> None:
     control = FakeControl()
     control.predicted = {CODER: Forecast(1, 9.0, 1.0), TINY: Forecast(3, 40.0, 12.0)}
     control.steps = [
-        Step(0.0, Decided(Deed.STOP, CHAT, "evicted", TINY, cost=41.0, waiting=1)),
-        Step(4.0, Decided(Deed.START, TINY, "wanted", pays=(CHAT,), waiting=1)),
-        Step(34.0, Grant(PLANNED, TINY, True)),
+        Step(0.0, Decided(Action.STOP, CHAT, "evicted", TINY, cost=41.0, waiting=1)),
+        Step(4.0, Decided(Action.START, TINY, "wanted", pays=(CHAT,), waiting=1)),
+        Step(34.0, Admit(PLANNED, TINY, True)),
     ]
 
     body = await shown(control)
@@ -63,7 +63,7 @@ async def test_who_waits_is_told_what_for_and_how_long() -> None:
 
 async def test_without_a_forecast_the_steps_tell_how_long() -> None:
     control = FakeControl()
-    control.steps = [Step(34.0, Grant(PLANNED, CODER, True))]
+    control.steps = [Step(34.0, Admit(PLANNED, CODER, True))]
 
     body = await shown(control)
 
@@ -83,7 +83,7 @@ async def test_nobody_can_tell_what_comes_of_it() -> None:
 async def test_who_would_be_rejected() -> None:
     control = FakeControl()
     control.steps = [
-        Step(0.0, Decided(Deed.REJECT, CHAT, "not_resident")),
+        Step(0.0, Decided(Action.REJECT, CHAT, "not_resident")),
         Step(0.0, Reject(PLANNED, CHAT, "not_resident", "chat is stopped.", retry_after=7.0)),
     ]
 

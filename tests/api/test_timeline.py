@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.api.timeline import Timelines
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.events import StartFailed, Tick
 from launcher.core.types import BackendState, Failure
 from launcher.telemetry.timeline import REACH, Timeline
@@ -18,7 +18,7 @@ async def test_spans_samples_and_marks() -> None:
     timeline.observe(Tick(), [], control.now)
     control.now = 110.0
     control.put(CHAT, BackendState.STARTING, since=109.5, queued=2)
-    for_it = Decided(Deed.STOP, CODER, "evicted", wanted_by=CHAT, waiting=2)
+    for_it = Decided(Action.STOP, CODER, "evicted", wanted_by=CHAT, waiting=2)
     timeline.observe(Tick(), [for_it], 109.5)
     control.now = 120.0
     control.put(CHAT, BackendState.FAILED, since=120.0, queued=0)

@@ -11,7 +11,7 @@ from launcher import __version__
 from launcher.api.assembly import OwnApi
 from launcher.api.stats import History
 from launcher.core.dry_run import Step
-from launcher.core.effects import Decided, Deed, Grant
+from launcher.core.effects import Action, Admit, Decided
 from launcher.core.types import BackendState, Forecast
 from launcher.runtime.admission import PLANNED
 from launcher.telemetry.decisions import DecisionLog
@@ -99,8 +99,8 @@ class TestStatus:
 
 class TestPlan:
     def test_a_list_of_decisions(self, control: FakeControl, url: str) -> None:
-        stop = Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=1)
-        control.steps = [Step(0.0, stop), Step(34.0, Grant(PLANNED, CODER, True))]
+        stop = Decided(Action.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=1)
+        control.steps = [Step(0.0, stop), Step(34.0, Admit(PLANNED, CODER, True))]
         control.predicted = {CODER: Forecast(1, 40.0, 12.0)}
 
         done = run("plan", "coder", "--url", url)

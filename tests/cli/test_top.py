@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendState
 from tests.api.world import CODER, FakeControl
 from tests.cli.conftest import Told
@@ -22,7 +22,7 @@ def test_it_keeps_up_and_leaves_the_terminal_as_it_was(
         assert "stopped" in terminal.raw.decode()
 
         control.put(CODER, BackendState.STARTING)
-        told.decisions.fact(Decided(Deed.START, CODER, "wanted", waiting=1))
+        told.decisions.fact(Decided(Action.START, CODER, "wanted", waiting=1))
         told.news()
         terminal.shows("starting", seen)
         terminal.shows("starts coder", seen)
@@ -55,7 +55,7 @@ def test_other_keys_do_nothing(url: str) -> None:
 
 
 def test_without_a_terminal_it_is_printed_once(told: Told, url: str) -> None:
-    told.decisions.fact(Decided(Deed.START, CODER, "wanted", waiting=1))
+    told.decisions.fact(Decided(Action.START, CODER, "wanted", waiting=1))
 
     done = run("top", "--url", url)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.control.records import Step
 from launcher.control.story import Story
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendId, Failure, StopReason
 from launcher.telemetry.facts import (
     Fact,
@@ -37,7 +37,7 @@ def told(*facts: Fact, story: Story | None = None) -> list[tuple[str, bool | Non
 
 def stop(backend: BackendId, wanted_by: BackendId | None) -> tuple[Fact, Fact]:
     return (
-        Decided(Deed.STOP, backend, "evicted", wanted_by=wanted_by),
+        Decided(Action.STOP, backend, "evicted", wanted_by=wanted_by),
         StopBegan(backend, StopReason.EVICTED),
     )
 
@@ -55,9 +55,9 @@ def test_what_is_stopped_for_somebody_else_does_not_belong_here() -> None:
 
 
 def test_a_drain_ends_with_the_stop_or_with_being_called_off() -> None:
-    drain = Decided(Deed.DRAIN, A, "overdue", wanted_by=B)
+    drain = Decided(Action.DRAIN, A, "overdue", wanted_by=B)
     assert told(drain, *stop(A, B)) == [("drain a", True), ("stop a", None)]
-    assert told(drain, Decided(Deed.UNDRAIN, A, "no longer wanted")) == [("drain a", False)]
+    assert told(drain, Decided(Action.UNDRAIN, A, "no longer wanted")) == [("drain a", False)]
 
 
 def test_a_stop_that_sticks_says_so() -> None:

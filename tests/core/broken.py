@@ -68,8 +68,8 @@ MUTANTS = [
     Mutant(
         "capacity: a start waits until it fits",
         "placement",
-        '            if fits(self.used, needs, world.capacity):\n                add(self.used, needs)\n                world.start(backend, "wanted" if backend.queue else "leased", now)\n',
-        '            if True:\n                add(self.used, needs)\n                world.start(backend, "wanted" if backend.queue else "leased", now)\n',
+        '            if fits(self.used, needs, sched.capacity):\n                add(self.used, needs)\n                sched.start(backend, "wanted" if backend.queue else "leased", now)\n',
+        '            if True:\n                add(self.used, needs)\n                sched.start(backend, "wanted" if backend.queue else "leased", now)\n',
     ),
     Mutant(
         "needs are kept until the stop is confirmed",
@@ -80,7 +80,7 @@ MUTANTS = [
     Mutant(
         "nothing starts before everything has been seen",
         "placement",
-        "        for backend in world.unseen.values():\n",
+        "        for backend in sched.unseen.values():\n",
         "        for backend in ():\n",
     ),
     Mutant(
@@ -110,14 +110,14 @@ MUTANTS = [
     Mutant(
         "the busy drain only for the overdue",
         "placement",
-        "        until = math.inf\n        if need:\n",
+        "        until = math.inf\n        if urgency:\n",
         "        until = math.inf\n        if True:\n",
     ),
     Mutant(
         "the overdue do make the busy drain",
         "placement",
-        "self._give(backend, need)",
-        "self._give(backend, Need.PATIENT)",
+        "self._give(backend, urgency)",
+        "self._give(backend, Urgency.PATIENT)",
     ),
     Mutant(
         "minimum residency",
@@ -134,7 +134,7 @@ MUTANTS = [
     Mutant(
         "a drain ends when those it was for leave",
         "placement",
-        "                self.world.undrain(backend, self.now)\n",
+        "                self.sched.undrain(backend, self.now)\n",
         "                pass\n",
     ),
     Mutant(
@@ -152,7 +152,7 @@ MUTANTS = [
     Mutant(
         "the overdue are not overtaken",
         "placement",
-        "        if chosen is not None or need:\n",
+        "        if chosen is not None or urgency:\n",
         "        if chosen is None:\n",
     ),
     Mutant(
@@ -266,7 +266,7 @@ MUTANTS = [
     Mutant(
         "a wait ends at its deadline",
         "scheduler",
-        '                world.reject(waiting, ticket, Failure("queue_timeout", message), now)\n',
+        '                sched.reject(waiting, ticket, Failure("queue_timeout", message), now)\n',
         "                pass\n",
     ),
     Mutant(
@@ -278,19 +278,19 @@ MUTANTS = [
     Mutant(
         "old observations are ignored",
         "scheduler",
-        "        if event.epoch != backend.epoch:\n            world.effects.append(Inspect(backend.id))\n            return False\n",
+        "        if event.epoch != backend.epoch:\n            sched.effects.append(Inspect(backend.id))\n            return False\n",
         "",
     ),
     Mutant(
         "what runs is adopted",
         "scheduler",
-        "elif not backend.resident and event.running and not world.closed:",
-        "elif not backend.resident and event.running and world.closed:",
+        "elif not backend.resident and event.running and not sched.closed:",
+        "elif not backend.resident and event.running and sched.closed:",
     ),
     Mutant(
         "a death is believed",
         "scheduler",
-        "                world.died(backend, now)\n                return True\n",
+        "                sched.died(backend, now)\n                return True\n",
         "                return True\n",
     ),
     Mutant(
@@ -302,7 +302,7 @@ MUTANTS = [
     Mutant(
         "idle surplus is stopped",
         "placement",
-        "                world.drain(backend, StopReason.SURPLUS, now)\n",
+        "                sched.drain(backend, StopReason.SURPLUS, now)\n",
         "                pass\n",
     ),
     Mutant(
@@ -320,7 +320,7 @@ MUTANTS = [
     Mutant(
         "a stop that fails is retried",
         "scheduler",
-        "                world.retry_stop(backend, now)\n",
+        "                sched.retry_stop(backend, now)\n",
         "                pass\n",
     ),
     Mutant(
@@ -362,7 +362,7 @@ MUTANTS = [
     Mutant(
         "a drain ends when its engine goes away",
         "scheduler",
-        "                    world.undrain(backend, now)\n        return True\n",
+        "                    sched.undrain(backend, now)\n        return True\n",
         "                    pass\n        return True\n",
     ),
     Mutant(
@@ -380,7 +380,7 @@ MUTANTS = [
     Mutant(
         "a hung backend's exchanges are cut",
         "scheduler",
-        '        world.cut(backend, f"{id} no longer answers and is started anew.", now)\n',
+        '        sched.cut(backend, f"{id} no longer answers and is started anew.", now)\n',
         "",
     ),
     Mutant(
@@ -392,13 +392,13 @@ MUTANTS = [
     Mutant(
         "an operator's force cuts",
         "scheduler",
-        '            world.cut(backend, f"{id} was stopped by an operator.", now)\n',
+        '            sched.cut(backend, f"{id} was stopped by an operator.", now)\n',
         "            pass\n",
     ),
     Mutant(
         "a closing launcher refuses",
         "scheduler",
-        "    world.closed = True\n",
+        "    sched.closed = True\n",
         "    pass\n",
     ),
     Mutant(
@@ -416,7 +416,7 @@ MUTANTS = [
     Mutant(
         "who waits its turn has it when one ends",
         "scheduler",
-        "        if backend.queue or world.elsewhere:\n            world.serve(backend, now)\n",
+        "        if backend.queue or sched.elsewhere:\n            sched.serve(backend, now)\n",
         "",
     ),
     Mutant(
@@ -434,7 +434,7 @@ MUTANTS = [
     Mutant(
         "a tunnel fallen silent gives its turn away",
         "scheduler",
-        "            backend.silent.add(event.ticket)\n            self._world.serve(backend, now)\n",
+        "            backend.silent.add(event.ticket)\n            self._state.serve(backend, now)\n",
         "            backend.silent.add(event.ticket)\n",
     ),
     Mutant(
@@ -446,8 +446,8 @@ MUTANTS = [
     Mutant(
         "lingering ends when somebody is urgent",
         "placement",
-        "        if need:\n            overdue",
-        "        if need and busy:\n            overdue",
+        "        if urgency:\n            overdue",
+        "        if urgency and busy:\n            overdue",
     ),
     Mutant(
         "lingering is learned",
@@ -464,20 +464,20 @@ MUTANTS = [
     Mutant(
         "gaps count from falling idle",
         "state",
-        "                backend.habits.fell_idle(now)\n        if ticket in backend.mute:",
+        "                backend.arrival_stats.fell_idle(now)\n        if ticket in backend.mute:",
         "                pass\n        if ticket in backend.mute:",
     ),
     Mutant(
         "lingering has a bound of its own",
         "policy",
-        "return min(idle.spec.linger, idle.habits",
-        "return max(0.0, idle.habits",
+        "return min(idle.spec.linger, idle.arrival_stats",
+        "return max(0.0, idle.arrival_stats",
     ),
     Mutant(
         "lingering can be turned off",
         "policy",
-        "        if idle.spec.linger <= 0:\n            return 0.0\n        return min(idle.spec.linger, idle.habits",
-        "        return max(0.0, idle.habits",
+        "        if idle.spec.linger <= 0:\n            return 0.0\n        return min(idle.spec.linger, idle.arrival_stats",
+        "        return max(0.0, idle.arrival_stats",
     ),
     Mutant(
         "what loads slowly is spared",
@@ -488,7 +488,7 @@ MUTANTS = [
     Mutant(
         "who is wanted soon is spared",
         "placement",
-        "wanted = backend.habits.wanted(SOON, self.now)",
+        "wanted = backend.arrival_stats.wanted(SOON, self.now)",
         "wanted = 1.0",
     ),
     Mutant(
@@ -548,13 +548,13 @@ MUTANTS = [
     Mutant(
         "who may wake only the idle evicts nobody",
         "placement",
-        "        if not backend.queue.pressing and not backend.holds:\n            world.reject_queue(backend, not_resident(backend), now)\n            return\n",
+        "        if not backend.queue.pressing and not backend.holds:\n            sched.reject_queue(backend, not_resident(backend), now)\n            return\n",
         "",
     ),
     Mutant(
         "an urgent one has a claim",
         "placement",
-        "        if chosen is not None or need:\n",
+        "        if chosen is not None or urgency:\n",
         "        if chosen is not None:\n",
     ),
     Mutant(
@@ -602,7 +602,7 @@ MUTANTS = [
     Mutant(
         "a claim on a place that is lost is none",
         "placement",
-        "            world.unclaim(backend)\n            self._wake_at(world.demand.review(now))\n            return\n",
+        "            sched.unclaim(backend)\n            self._wake_at(sched.demand.review(now))\n            return\n",
         "            pass\n",
     ),
     Mutant(
@@ -770,26 +770,26 @@ MUTANTS = [
     Mutant(
         "a lease ends",
         "scheduler",
-        "            world.expire(now)\n            again = True\n",
+        "            sched.expire(now)\n            again = True\n",
         "            pass\n",
     ),
     Mutant(
         "somebody wakes for a lease's end",
         "placement",
-        "        self._due(world.leases.next_end)\n",
+        "        self._due(sched.leases.next_end)\n",
         "",
     ),
     Mutant(
         "the end of a lease is of use to others",
         "scheduler",
-        "            world.expire(now)\n            again = True\n",
-        "            world.expire(now)\n",
+        "            sched.expire(now)\n            again = True\n",
+        "            sched.expire(now)\n",
     ),
     Mutant(
         "a lease let go is of use to others",
         "scheduler",
-        "            world.end_lease(backend, ticket, now)\n            return True\n",
-        "            world.end_lease(backend, ticket, now)\n            return False\n",
+        "            sched.end_lease(backend, ticket, now)\n            return True\n",
+        "            sched.end_lease(backend, ticket, now)\n            return False\n",
     ),
     Mutant(
         "no eviction of what is leased",
@@ -830,8 +830,8 @@ MUTANTS = [
     Mutant(
         "a lease says nothing of traffic",
         "scheduler",
-        "        if ticket.hold is None:\n            backend.habits.arrived(now)\n",
-        "        backend.habits.arrived(now)\n",
+        "        if ticket.hold is None:\n            backend.arrival_stats.arrived(now)\n",
+        "        backend.arrival_stats.arrived(now)\n",
     ),
     Mutant(
         "a lease taken back says nothing of traffic",
@@ -890,7 +890,7 @@ MUTANTS = [
     Mutant(
         "who waits for a lease's end may have another backend",
         "placement",
-        "                if world.rebind_blocked(backend, ticket.id, now):\n                    continue\n",
+        "                if sched.rebind_blocked(backend, ticket.id, now):\n                    continue\n",
         "",
     ),
     Mutant(
@@ -902,19 +902,19 @@ MUTANTS = [
     Mutant(
         "who may wake nothing doesn't wait for a lease",
         "placement",
-        "            if not backend.queue.pressing:\n                world.reject_queue(backend, not_resident(backend), now)\n\n",
+        "            if not backend.queue.pressing:\n                sched.reject_queue(backend, not_resident(backend), now)\n\n",
         "\n",
     ),
     Mutant(
         "leases fit together",
         "scheduler",
-        "or not world.leases.in_the_way(other, coming)",
+        "or not sched.leases.in_the_way(other, coming)",
         "or True",
     ),
     Mutant(
         "a lease that waits counts too",
         "scheduler",
-        "coming = [other for other in world.queues.values() if other.queue.leases]",
+        "coming = [other for other in sched.queues.values() if other.queue.leases]",
         "coming: list[Backend] = []",
     ),
     Mutant(
@@ -932,7 +932,7 @@ MUTANTS = [
     Mutant(
         "what is leased and died is started again",
         "placement",
-        "            else:\n                self._give(backend, Need.ORDERED)\n",
+        "            else:\n                self._give(backend, Urgency.ORDERED)\n",
         "            else:\n                pass\n",
     ),
     Mutant(
@@ -998,7 +998,7 @@ MUTANTS = [
     Mutant(
         "a renewal counts",
         "scheduler",
-        "    world.leases.set(backend, ticket, until)\n",
+        "    sched.leases.set(backend, ticket, until)\n",
         "    pass\n",
     ),
     Mutant(
@@ -1016,7 +1016,7 @@ MUTANTS = [
     Mutant(
         "a stop that waited is carried out",
         "placement",
-        "                world.stop_as_told(backend, now)\n",
+        "                sched.stop_as_told(backend, now)\n",
         "                pass\n",
     ),
     Mutant(
@@ -1040,7 +1040,7 @@ MUTANTS = [
     Mutant(
         "force breaks a lease",
         "scheduler",
-        "        world.break_leases(backend, now)\n        if backend.state in _UP:",
+        "        sched.break_leases(backend, now)\n        if backend.state in _UP:",
         "        if backend.state in _UP:",
     ),
     Mutant(
@@ -1052,7 +1052,7 @@ MUTANTS = [
     Mutant(
         "what an operator orders makes the busy drain",
         "policy",
-        "    if wanting.queue.order is not None:\n        return Need.ORDERED\n",
+        "    if wanting.queue.order is not None:\n        return Urgency.ORDERED\n",
         "",
     ),
     Mutant(
@@ -1142,19 +1142,19 @@ MUTANTS = [
     Mutant(
         "a drain of everything is one of what is added too",
         "scheduler",
-        "        world.drain_new = on\n",
+        "        sched.drain_new = on\n",
         "        pass\n",
     ),
     Mutant(
         "what is replaced drains",
         "scheduler",
-        "        world.drain(backend, StopReason.REPLACED, now)\n",
+        "        sched.drain(backend, StopReason.REPLACED, now)\n",
         "        pass\n",
     ),
     Mutant(
         "what starts is replaced at once",
         "scheduler",
-        "        world.stop(backend, StopReason.REPLACED, now)\n",
+        "        sched.stop(backend, StopReason.REPLACED, now)\n",
         "        pass\n",
     ),
     Mutant(
@@ -1184,8 +1184,8 @@ MUTANTS = [
     Mutant(
         "a replacement taken back restarts nothing",
         "scheduler",
-        "    if going and backend.cut_at is None:\n        world.undrain",
-        "    if False:\n        world.undrain",
+        "    if going and backend.cut_at is None:\n        sched.undrain",
+        "    if False:\n        sched.undrain",
     ),
     Mutant(
         "a replacement taken back is none",
@@ -1196,7 +1196,7 @@ MUTANTS = [
     Mutant(
         "a removed backend's leases are broken",
         "scheduler",
-        "    world.break_leases(backend, now)\n    backend.removed = True\n",
+        "    sched.break_leases(backend, now)\n    backend.removed = True\n",
         "    backend.removed = True\n",
     ),
     Mutant(
@@ -1214,13 +1214,13 @@ MUTANTS = [
     Mutant(
         "another capacity counts",
         "scheduler",
-        "        world.capacity.update(event.capacity)\n",
-        "        world.capacity.update(world.capacity)\n",
+        "        sched.capacity.update(event.capacity)\n",
+        "        sched.capacity.update(sched.capacity)\n",
     ),
     Mutant(
         "another capacity may free the way of a lease",
         "scheduler",
-        "    world.review_leases()\n",
+        "    sched.review_leases()\n",
         "",
     ),
     Mutant(
@@ -1232,7 +1232,7 @@ MUTANTS = [
     Mutant(
         "a lease outlives the launcher's end",
         "scheduler",
-        "if now >= world.leases.next_end and not world.closed:",
-        "if now >= world.leases.next_end:",
+        "if now >= sched.leases.next_end and not sched.closed:",
+        "if now >= sched.leases.next_end:",
     ),
 ]

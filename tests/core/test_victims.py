@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.core.placement import Candidate, choose_victims, fits
+from launcher.core.placement import EvictionCandidate, choose_victims, fits
 from launcher.core.types import BackendId
 
 
-def candidate(name: str, gpu: int, *, price: float = 0.0, used: float = 0.0) -> Candidate:
-    return Candidate(BackendId(name), (("gpu", gpu),), price, used)
+def candidate(name: str, gpu: int, *, price: float = 0.0, used: float = 0.0) -> EvictionCandidate:
+    return EvictionCandidate(BackendId(name), (("gpu", gpu),), price, used)
 
 
 def chosen_of(*args: Any) -> tuple[str, ...] | None:
@@ -46,7 +46,7 @@ def test_none_where_no_set_makes_room() -> None:
 
 
 def test_what_occupies_something_else_is_left_alone() -> None:
-    other = Candidate(BackendId("cpu"), (("ram", 4),), 0.0, 0.0)
+    other = EvictionCandidate(BackendId("cpu"), (("ram", 4),), 0.0, 0.0)
     residents = [other, candidate("a", 1, used=5.0)]
     usage = {"gpu": 1, "ram": 4}
     assert chosen_of(residents, (("gpu", 1),), usage, {"gpu": 1, "ram": 4}) == ("a",)
@@ -69,14 +69,14 @@ def test_the_set_makes_room_nobody_in_it_need_not_be_and_none_is_cheaper(
     residents: list[Resident], gpu: int, ram: int, capacity: int
 ) -> None:
     candidates = [
-        Candidate(BackendId(f"c{i}"), (("gpu", g), ("ram", r)), float(price), float(used))
+        EvictionCandidate(BackendId(f"c{i}"), (("gpu", g), ("ram", r)), float(price), float(used))
         for i, (g, r, price, used) in enumerate(residents)
     ]
     usage = {"gpu": sum(r[0] for r in residents), "ram": sum(r[1] for r in residents)}
     room = {"gpu": capacity, "ram": capacity}
     needs = (("gpu", gpu), ("ram", ram))
 
-    def left_without(gone: tuple[Candidate, ...]) -> dict[str, int]:
+    def left_without(gone: tuple[EvictionCandidate, ...]) -> dict[str, int]:
         return {name: n - sum(dict(c.needs)[name] for c in gone) for name, n in usage.items()}
 
     chosen = choose_victims(candidates, needs, usage, room)

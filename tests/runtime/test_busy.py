@@ -91,12 +91,12 @@ async def test_an_eviction_waits_for_a_backends_own_work() -> None:
         house.driver.script(A).endpoints = (server.endpoint,)
         async with opened(house):
             await house.use(A)
-            held = house.dispatcher._held[A]
+            handle = house.dispatcher._handles[A]
             liveness = house.dispatcher._liveness
 
             async def answer() -> bool:
                 told = len(house.ledger.of(Busy))
-                liveness.ask_busy(held, house.dispatcher.epoch(A))
+                liveness.ask_busy(handle, house.dispatcher.epoch(A))
                 await house.until(lambda: len(house.ledger.of(Busy)) > told, within=30)
                 said: bool = house.ledger.of(Busy)[-1].busy
                 return said
@@ -113,7 +113,7 @@ async def test_an_eviction_waits_for_a_backends_own_work() -> None:
             # Asked twice at once, the answers come in order.
             told = len(house.ledger.of(Busy))
             for _ in range(3):
-                liveness.ask_busy(held, house.dispatcher.epoch(A))
+                liveness.ask_busy(handle, house.dispatcher.epoch(A))
             await house.until(lambda: len(house.ledger.of(Busy)) == told + 3, within=30)
             assert [said.busy for said in house.ledger.of(Busy)[told:]] == [True, True, False]
             await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendId
 from launcher.state.decided import DECISIONS, DecisionKeeper
 from launcher.state.store import StateStore
@@ -12,9 +12,9 @@ from launcher.telemetry import decisions
 from launcher.telemetry.decisions import Decision, DecisionLog
 
 A, B = BackendId("a"), BackendId("b")
-STOP = Decided(Deed.STOP, A, "evicted", wanted_by=B, cost=3.5, waiting=2, waited=61.0)
-START = Decided(Deed.START, B, "wanted", pays=(A,))
-REFUSED = Decided(Deed.REJECT, A, "queue_full")
+STOP = Decided(Action.STOP, A, "evicted", wanted_by=B, cost=3.5, waiting=2, waited=61.0)
+START = Decided(Action.START, B, "wanted", pays=(A,))
+REFUSED = Decided(Action.REJECT, A, "queue_full")
 
 
 async def test_decisions_and_their_numbers_go_on_after_a_restart(
