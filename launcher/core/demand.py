@@ -99,9 +99,9 @@ class Demand:
         return tickets, cost
 
     @property
-    def wanted(self) -> frozenset[str]:
-        """The names of what somebody waits for, as of the last review."""
-        return frozenset(self._rivals)
+    def wanted(self) -> tuple[str, ...]:
+        """Return the names of the resources that somebody waits for, as of the last review."""
+        return tuple(self._rivals)
 
     def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, Urgency]]:
         """Each in its turn, with how badly it needs a place; nobody of a line `in_vain`. Whose

@@ -3,8 +3,8 @@
 The backends that are waited for are placed one after the other, in the order that the policy
 will have by then, where and when enough of the places that they need come free (list
 scheduling), by the measured times of starts, stops and services. Each is expected to serve who
-waits by then, and to go on for as long as its arrival statistics say, at most until somebody's wait is
-urgent and its minimum residency over. Nobody knows who will arrive: that is the spread.
+waits by then, and to go on for as long as its arrival statistics say, at most until somebody's
+wait is urgent and its minimum residency over. Nobody knows who will arrive: that is the spread.
 """
 
 from __future__ import annotations

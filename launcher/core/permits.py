@@ -27,22 +27,21 @@ def review(sched: SchedulerState, now: float, *, every: bool) -> list[Effect]:
     key = (bool(sched.queues), sched.wake, contended, sched.closed)
     if every or key != sched.permit_key:
         sched.permit_key = key
+        sched.surplus = bool(over(sched))
         backends = [*sched.permitted.values()]
         backends += [b for id, b in sched.residents.items() if id not in sched.permitted]
     else:
         backends = [*sched.touched.values()]
     sched.touched.clear()
     effects: list[Effect] = []
-    crowded: bool | None = None
+    crowded = sched.surplus or bool(sched.queues)
     for backend in backends:
         permit = backend.permit
         limit = _limit(sched, backend, contended, now)
         if not limit:
             if permit is not None:
-                effects.append(close(sched, backend, permit))
+                effects.append(_close(sched, backend, permit))
             continue
-        if crowded is None:
-            crowded = bool(sched.queues) or bool(over(sched))
         # When it falls idle a place may change hands; else it is enough that a Tick comes no
         # later than its idle stop is due.
         report = crowded or backend.busy or now + backend.spec.idle_timeout < sched.wake
@@ -58,14 +57,14 @@ def review(sched: SchedulerState, now: float, *, every: bool) -> list[Effect]:
     return effects
 
 
-def close(sched: SchedulerState, backend: Backend, permit: OpenPermit) -> PermitClosed:
+def _close(sched: SchedulerState, backend: Backend, permit: OpenPermit) -> PermitClosed:
     """Take the permit of a backend back."""
     backend.permit = None
     del sched.permitted[backend.id]
     return PermitClosed(backend.id, permit.number)
 
 
-def _limit(sched: SchedulerState, backend: Backend, contended: frozenset[str], now: float) -> int:
+def _limit(sched: SchedulerState, backend: Backend, contended: tuple[str, ...], now: float) -> int:
     """How many may use it under a permit at a time; 0: it is not to be open."""
     if (
         backend.state is not BackendState.READY

@@ -97,6 +97,8 @@ class SchedulerState:
         """How many there have been."""
         self.permit_key: tuple[object, ...] = ()
         """What all permits depended on when they were reviewed last."""
+        self.surplus = False
+        """Residents occupied more than there is when permits were reviewed last."""
         self.touched: dict[BackendId, Backend] = {}
         """Whose room, queue or state may be another since permits were reviewed."""
         self.prewarmed = False

@@ -103,7 +103,10 @@ class Permit:
     def leave(self, holder: Holder, now: float, ok: bool) -> None:
         """Use the backend no longer; `ok` if the exchange was a good one. To be called exactly
         once for each `enter`, also after the permit was taken back. Raise KeyError otherwise."""
-        self._log.append((now, self._holders.pop(holder), ok))
+        number = self._holders.pop(holder)
+        if not self._log:
+            self._note()
+        self._log.append((now, number, ok))
         if self._open:
             self.room += 1
             if (self._holders or not self._report_idle) and len(self._log) < LONGEST:
