@@ -92,8 +92,8 @@ MUTANTS = [
     Mutant(
         "a ticket counts as in flight from its grant on",
         "state",
-        "        backend.in_flight[ticket.id] = now\n",
-        "        backend.in_flight.setdefault(ticket.id, now) if not cold else None\n",
+        "            self._hold(backend, ticket.id, now)\n",
+        "            None if cold else self._hold(backend, ticket.id, now)\n",
     ),
     Mutant(
         "a newly ready backend carries its waiters' tickets",
@@ -639,7 +639,7 @@ MUTANTS = [
         "lingering is protected by the minimum residency",
         "placement",
         "(not busy and idle_at is None):\n",
-        "(not busy and (need or idle_at is None)):\n",
+        "(not busy and (urgency or idle_at is None)):\n",
     ),
     Mutant(
         "overdue tickets of its own are served first",
