@@ -5,7 +5,7 @@
         ...                     # the exchange; admission.ok = True if it was a good one
 
 Leaving the block releases the ticket, or abandons it if it was still queued, whatever happened
-inside: acquire and release belong to the gate, not to its caller. Nothing here knows the
+inside: acquire and release belong to the dispatcher, not to its caller. Nothing here knows the
 scheduler: tickets go in, and what its effects mean to their holders comes out.
 """
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class Ask(NamedTuple):
-    """What a caller wants of the gate. Durations in seconds."""
+    """What a caller asks for. Durations in seconds."""
 
     backends: tuple[BackendId, ...]
     max_wait: float = 60.0

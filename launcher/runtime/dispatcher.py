@@ -122,7 +122,7 @@ def _loop_time() -> float:
 
 
 class Dispatcher:
-    """The gate of the proxy, the control of the operators, the shell of the scheduler."""
+    """Owns the scheduler: admits requests, carries out operators' requests and effects."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Dispatcher:
         self._permits = Permits(self._admissions.granted, self._fold_soon, self._take)
         self._folding: asyncio.TimerHandle | None = None
         self.permits: Mapping[BackendId, Permit] = self._permits.open
-        """See `Gate.permits`."""
+        """See `Admitter.permits`."""
         self._feeding = False
         self._later: deque[Event | TicketAdmission | Permit] = deque()
         self._timer = Timer(self._clock, lambda: self.feed(Tick()))
@@ -204,10 +204,10 @@ class Dispatcher:
         if failure is not None:
             log.error("stopping %s at the end failed: %s", handle.id, failure.message)
 
-    # -- the gate
+    # -- admission
 
     def admit(self, ask: Ask) -> TicketAdmission:
-        """See `Gate.admit`."""
+        """See `Admitter.admit`."""
         admission = self._admissions.enter(ask, self, self._clock())
         if not admission.refused:
             self.feed(Arrived(admission.ticket))
@@ -215,11 +215,11 @@ class Dispatcher:
         return admission
 
     async def suspect(self, grant: admission.Grant) -> bool:
-        """See `Gate.suspect`."""
+        """See `Admitter.suspect`."""
         return await self._liveness.suspect(self._handles[grant.backend], grant)
 
     def watch_silence(self, grant: admission.Grant) -> None:
-        """See `Gate.watch_silence`."""
+        """See `Admitter.watch_silence`."""
         self._liveness.watch_silence(self._handles[grant.backend], grant)
 
     def left(self, admission: TicketAdmission) -> None:
@@ -341,7 +341,7 @@ class Dispatcher:
         """Driver name → None where it answers (and was listed), else why not."""
         return self._reconciler.health()
 
-    # -- for the other rooms
+    # -- for the other parts of the runtime
 
     def epoch(self, backend: BackendId) -> int:
         """The epoch that an observation beginning now has to carry."""

@@ -1,4 +1,4 @@
-"""What the shell remembers of one backend, and what its rooms may ask of the dispatcher.
+"""What the runtime remembers of one backend, and what its parts need of the dispatcher.
 
 Nothing here decides: whether a backend is up is the scheduler's to say. This is only what
 the carrying out needs: the endpoint that answered, the tasks under way, who waits.
@@ -91,7 +91,7 @@ class BackendHandle:
 
 
 class Shell(Protocol):
-    """What the rooms of the shell need of the dispatcher."""
+    """What the other parts of the runtime need of the dispatcher."""
 
     def feed(self, event: Event) -> None: ...
 

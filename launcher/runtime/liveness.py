@@ -36,7 +36,7 @@ class Liveness:
         self._clock = clock
 
     async def suspect(self, handle: BackendHandle, grant: Grant) -> bool:
-        """See `Gate.suspect`. Callers share one look; one that leaves doesn't end it."""
+        """See `Admitter.suspect`. Callers share one look; one that leaves doesn't end it."""
         if grant.epoch <= handle.ready_epoch or not self._up(handle):
             return False
         if handle.suspicion is None or handle.suspicion.done():
@@ -76,7 +76,7 @@ class Liveness:
         return False
 
     def watch_silence(self, handle: BackendHandle, grant: Grant) -> None:
-        """See `Gate.watch_silence`."""
+        """See `Admitter.watch_silence`."""
         if grant.epoch > handle.ready_epoch and self._up(handle):
             self._watch(handle)
 

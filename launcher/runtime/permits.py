@@ -1,13 +1,13 @@
 """Permits: backends that may be used without asking, and who uses them so.
 
-    permit = gate.permits.get(backend)
+    permit = dispatcher.permits.get(backend)
     if permit is not None and permit.room > 0:
         permit.enter(holder, now)
         ...                     # the exchange, with permit.grant
         permit.leave(holder, now, ok)
 
 Only what an ordinary request for one backend needs: no quiet one, no tunnel, no lease, no
-operator's order. Everybody else asks the gate, which works beside it. Times are on the
+operator's order. Everything else goes through `admit`, which works beside permits. Times are on the
 dispatcher's clock.
 """
 

@@ -68,7 +68,7 @@ class Prober:
 
     `http`: any 2xx is ready, 401 and 403 fail for good. `tcp`: connected and still open
     after 100 ms. `docker`: the container's own HEALTHCHECK decides (its readers are the
-    start and the liveness rooms); what is left to ask here is which candidate can be
+    start and the liveness checks); what is left to ask here is which candidate can be
     reached, as with `tcp`.
     """
 
