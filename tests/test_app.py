@@ -32,7 +32,7 @@ from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
 from launcher.proxy import waiting
-from launcher.runtime.held import Held
+from launcher.runtime.handle import Held
 from launcher.telemetry.timeline import BackendTimeline
 from tests.keyring import admin, api
 
@@ -93,7 +93,7 @@ async def test_an_alias_goes_to_who_is_up_and_decisions_say_why(tmp_path: Path) 
         assert [one["backend"] for one in plan["decisions"]] == ["b", "a"]
         assert launcher.dispatcher.state(BackendId("b")) is BackendState.READY
         told = (await ask("/api/decisions"))["decisions"]
-        assert [(one["deed"], one["backend"], one["wanted_by"]) for one in reversed(told)] == [
+        assert [(one["action"], one["backend"], one["wanted_by"]) for one in reversed(told)] == [
             ("start", "a", None),
             ("stop", "a", "b"),
             ("start", "b", None),
