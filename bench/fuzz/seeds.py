@@ -47,7 +47,10 @@ def upstream() -> Iterator[bytes]:
 
 def write() -> None:
     """Put them where the fuzzer begins."""
-    for name, flags, inputs in (("server", (0, 1), server()), ("upstream", (0, 3, 8), upstream())):
+    for name, flags, inputs in (
+        ("server", (0, 1, 8, 9, 4), server()),
+        ("upstream", (0, 3, 8), upstream()),
+    ):
         folder = KEPT / name
         folder.mkdir(parents=True, exist_ok=True)
         for number, raw in enumerate(inputs):

@@ -19,6 +19,8 @@ HASTY: Final = 2
 """The answer is given before the body is read."""
 LEAVES: Final = 4
 """The client half-closes at the end."""
+NARROW: Final = 8
+"""Bodies are slowed down after a few bytes that nobody has read."""
 
 LIMITS: Final = Limits(head_timeout=30.0, body_timeout=60.0, keepalive=75.0, max_head=4096)
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|([\w.~-]|%[0-9A-Fa-f]{2})+)(:[0-9]{0,5})?")
@@ -138,6 +140,8 @@ async def observed(pieces: tuple[bytes, ...], flags: int, loop: Loop) -> Outcome
 
     def on_request(request: Request) -> None:
         begun.append(request)
+        if flags & NARROW:
+            request.high_water = 16
         request.carry(answer(request))
 
     shared = Shared(on_request, LIMITS)
