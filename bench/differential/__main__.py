@@ -59,8 +59,12 @@ auth = "passthrough"
 models = []
 """
 #: Seconds of silence that mean that nothing comes, at first and when a case is run again.
-QUIET, PATIENT = 0.6, 3.0
+QUIET, PATIENT = 0.6, 2.0
 AGAIN = 4
+#: Cases with the same differences after which one more run is enough to confirm another.
+SEEN = 3
+#: Simpler versions of a case that are tried.
+TRIES = 12
 START = 60.0
 
 
@@ -197,7 +201,11 @@ class Comparison:
         self.old, self.new = old, new
         self.unsteady: dict[tuple[str, ...], list[Unsteady]] = {}
         """Cases that differed once and not again, by what differed."""
-        self.groups: dict[tuple[str, ...], list[Difference]] = {}
+        self.found: dict[str, list[Difference]] = {}
+        """Cases by what differs in them and isn't wanted."""
+        self.differing = 0
+        """Those cases."""
+        self.wanted: Counter[str] = Counter()
         self._tokens = 0
         self._alone = asyncio.Lock()
 
@@ -233,24 +241,31 @@ class Comparison:
         before, after, *_ = await self.both(case, QUIET)
         if before == after:
             return
+        names = differences(before, after)
+        wrong = unwanted(case, names)
+        if not wrong:
+            self.wanted.update(names)
+            return
+        known = all(len(self.found.get(name, ())) >= SEEN for name in wrong)
         async with self._alone:
             was, now = {before}, {after}
-            found = await self.again(case, was, now)
+            found = await self.again(case, was, now, 1 if known else AGAIN)
             if found is None:
                 odd = [
                     side.name
                     for side, first, others in ((self.old, before, now), (self.new, after, was))
                     if first not in others
                 ]
-                names = tuple(differences(before, after))
-                self.unsteady.setdefault(names, []).append(Unsteady(case, " and ".join(odd)))
+                self.unsteady.setdefault(tuple(names), []).append(Unsteady(case, " and ".join(odd)))
                 return
-            group = self.groups.setdefault(found.names, [])
-            if not group:
+            if any(name not in self.found for name in found.unwanted):
                 found = await self.smallest(found)
-            group.append(found)
+                show(found, self.old, self.new)
+        self.differing += bool(found.unwanted)
+        for name in found.unwanted:
+            self.found.setdefault(name, []).append(found)
 
-    async def smallest(self, found: Difference, tries: int = 30) -> Difference:
+    async def smallest(self, found: Difference, tries: int = TRIES) -> Difference:
         """The smallest case with the same differences that a few tries find."""
         while True:
             for case in smaller(found.case):
@@ -258,7 +273,7 @@ class Comparison:
                 if tries < 0:
                     return found
                 less = await self.again(case, set(), set(), 1)
-                if less is not None and less.names == found.names:
+                if less is not None and less.unwanted == found.unwanted:
                     found = less
                     break
             else:
@@ -278,7 +293,7 @@ class Comparison:
                 if number % 500 == 0:
                     took = time.monotonic() - began
                     print(
-                        f"{number} cases, {took:.0f} s, {len(self.groups)} kinds of difference,"
+                        f"{number} cases, {took:.0f} s, {len(self.found)} unwanted differences,"
                         f" {sum(map(len, self.unsteady.values()))} unsteady",
                         file=sys.stderr,
                     )
@@ -288,23 +303,26 @@ class Comparison:
                 group.create_task(lane())
 
 
-def report(found: Comparison, count: int, *, all_of_them: bool) -> int:
-    """Print what differs; how many cases differ in what nobody wants."""
-    bad = 0
-    for names, group in sorted(found.groups.items(), key=lambda item: -len(item[1])):
-        wrong = sum(bool(one.unwanted) for one in group)
-        bad += wrong
-        if not wrong and not all_of_them:
-            continue
-        example = next((one for one in group if one.unwanted), group[0])
-        print(f"\n=== {len(group)} cases, {wrong} of them unwanted")
-        for one in names:
-            print(f"  {'! ' if one in example.unwanted else '  '}{one}")
-        print(described(example.case))
-        for side, seen in ((found.old, example.old), (found.new, example.new)):
-            print(f" {side.name}:")
-            print(told(example.case, seen, example.token))
-    differing = sum(len(group) for group in found.groups.values())
+def show(example: Difference, old: Side, new: Side) -> None:
+    """Print a case whose sides differ, and all that both showed."""
+    print("\n=== a difference")
+    for one in example.names:
+        print(f"  {'! ' if one in example.unwanted else '  '}{one}")
+    print(described(example.case))
+    for side, seen in ((old, example.old), (new, example.new)):
+        print(f" {side.name}:")
+        print(told(example.case, seen, example.token), flush=True)
+
+
+def report(found: Comparison, count: int) -> None:
+    """Print how often what differed."""
+    print("\n=== in all")
+    for name, cases_of_it in sorted(found.found.items(), key=lambda item: -len(item[1])):
+        print(f"{len(cases_of_it):6} cases: {name}")
+        notes = sorted({f"{one.case.kind}: {one.case.note}"[:60] for one in cases_of_it})
+        print(f"       {' | '.join(notes[:6])}")
+    for name, times in found.wanted.most_common():
+        print(f"{times:6} cases, wanted: {name}")
     for side in (found.old, found.new):
         strangers = side.backend.strangers
         print(
@@ -323,15 +341,12 @@ def report(found: Comparison, count: int, *, all_of_them: bool) -> int:
         for which, times in odd.items():
             print(f"       {times} times {which} showed what the other never did")
     print(
-        f"\n{count} cases: {differing} differ, {bad} of them unwanted;"
+        f"\n{count} cases: {found.differing} differ in what isn't wanted;"
         f" {sum(len(once) for _, once in unsteady)} differed once and not again"
     )
-    return bad
 
 
-async def compare(
-    old: Path, new: Path, all_cases: Sequence[Case], lanes: int, *, all_of_them: bool
-) -> int:
+async def compare(old: Path, new: Path, all_cases: Sequence[Case], lanes: int) -> int:
     """Run everything; how many cases differ in what nobody wants."""
     with (
         tempfile.TemporaryDirectory(prefix="launcher-differential-") as one,
@@ -343,7 +358,8 @@ async def compare(
         ):
             comparison = Comparison(first, second)
             await comparison.run(all_cases, lanes)
-            bad = report(comparison, len(all_cases), all_of_them=all_of_them)
+            report(comparison, len(all_cases))
+            bad = comparison.differing
             for side in (first, second):
                 text = side.log.read_text()
                 bugs = text.count("Traceback")
@@ -368,13 +384,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lanes", type=int, default=16, help="cases at the same time")
     parser.add_argument("--kind", help="only cases of this kind")
-    parser.add_argument("--all", action="store_true", help="show differences that are wanted, too")
     options = parser.parse_args(argv)
     chosen = [
         one
         for one in cases(options.seed, options.count)
         if options.kind is None or one.kind == options.kind
     ]
+    # What runs in the background, too, ends its launchers before itself.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         bad = asyncio.run(
             compare(
@@ -382,7 +400,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 options.new.resolve(),
                 chosen,
                 options.lanes,
-                all_of_them=options.all,
             )
         )
         sys.exit(1 if bad else 0)
