@@ -39,6 +39,18 @@ _WELL_FORMED = "^(sequence|pipelined|boundary|leaving|expect):"
 _CODED = rb"(?i)transfer-encoding: chunked"
 _KEPT = "A connection is kept after a chunked upload."
 
+
+def _refused(reason: str, case: str, sent: bytes = b"") -> tuple[Wanted, ...]:
+    """What was accepted, and is refused now."""
+    names = (
+        r"client\.status: \d+ → 400",
+        r"client\.end: kept → closed",
+        r"(backend: request|client: response) gone.*",
+        r"client\.(header.*|body|framing|trailer).*",
+    )
+    return tuple(Wanted(name, reason, case, sent) for name in names)
+
+
 #: Differences between the old and the new launcher that are meant to be there.
 WANTED: tuple[Wanted, ...] = (
     Wanted(r"client\.end: (closed|reset) → kept", _KEPT, _WELL_FORMED, _CODED),
@@ -54,6 +66,25 @@ WANTED: tuple[Wanted, ...] = (
     Wanted(
         r"(client|backend)\.header x-(padded|blank): other",
         "Blanks around a value are no part of it (RFC 9110 §5.5).",
+    ),
+    Wanted(
+        r"backend: request new",
+        "A small body is at hand whatever its type: an idempotent request is sent again.",
+        "(close|reset) (before|within)",
+        rb"(PUT|DELETE) ",
+    ),
+    *_refused(
+        "A request line has one blank between its parts (RFC 9112 §3).", "GET  %b HTTP|%b  H"
+    ),
+    *_refused("Chunk extensions are bounded.", "", rb";(e{200}|a{1000})"),
+    *_refused("The size of a chunk has 16 digits at most.", "chunk: many zeros"),
+    Wanted(r"client\.status: 501 → 400", "An empty coding is malformed.", "near miss: no coding"),
+    Wanted(r"client\.status: 400 → 505", "HTTP/1. is no version."),
+    Wanted(r"client\.behind: gone", "An error that answers a HEAD has no body.", "", rb"HEAD "),
+    Wanted(
+        r"client\.end: silent → closed|client: response gone 400",
+        "A client that half-closes has left.",
+        "length of 64 bits",
     ),
 )
 

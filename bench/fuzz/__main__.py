@@ -12,8 +12,8 @@ the smallest inputs of DIR that together reach as much as all of them to tests/h
 from __future__ import annotations
 
 import argparse
-import importlib
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -44,13 +44,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--corpus", type=Path, help="default: a folder that is removed at the end")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args(argv)
-    import atheris
-
-    with atheris.instrument_imports(include=["launcher.http"]):
-        side = importlib.import_module(f"bench.fuzz.{options.side}")
-    from bench.fuzz.wire import Loop
-
-    loop = Loop()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         words = folder / "words"
@@ -59,23 +52,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         corpus.mkdir(parents=True, exist_ok=True)
         kept = KEPT / options.side
         kept.mkdir(parents=True, exist_ok=True)
-        seconds = max(1, int(options.minutes * 60))
-        flags = [f"-max_len={LONGEST}", f"-dict={words}", "-timeout=20", "-rss_limit_mb=2048"]
+        fresh = folder / "fresh"
+        fresh.mkdir()
+        program = folder / "program"
+        target = f'"{sys.executable}" -m bench.fuzz.target "$0" {options.side} "$@"'
+        program.write_text(f"#!/bin/sh\nexec {target}\n")
+        program.chmod(0o755)
         if options.keep:
-            fresh = folder / "kept"
-            fresh.mkdir()
-            sources = [fresh, kept, corpus]
-            flags.append("-merge=1")
+            arguments = ["-merge=1", str(fresh), str(kept), str(corpus)]
         else:
-            sources = [corpus, kept]
-            flags.append(f"-max_total_time={seconds}")
-        atheris.Setup(
-            [sys.argv[0], *flags, *map(str, sources)], lambda data: side.check(loop, data)
-        )
-        atheris.Fuzz()
-        if options.keep:
-            shutil.rmtree(kept)
-            shutil.copytree(folder / "kept", kept)
+            arguments = [f"-max_total_time={int(options.minutes * 60)}", str(corpus), str(kept)]
+        limits = [f"-max_len={LONGEST}", f"-dict={words}", "-timeout=20", "-rss_limit_mb=2048"]
+        done = subprocess.run([str(program), *limits, *arguments], check=False)
+        if options.keep and not done.returncode:
+            for path in kept.iterdir():
+                path.unlink()
+            for path in fresh.iterdir():
+                shutil.copy(path, kept)
+        sys.exit(done.returncode)
 
 
 if __name__ == "__main__":
