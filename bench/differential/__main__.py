@@ -61,7 +61,7 @@ models = []
 #: Seconds of silence that mean that nothing comes, at first and when a case is run again.
 QUIET, PATIENT = 0.6, 2.0
 AGAIN = 4
-#: Cases with the same differences after which one more run is enough to confirm another.
+#: Cases with the same differences after which another one needs no confirmation.
 SEEN = 3
 #: Simpler versions of a case that are tried.
 TRIES = 12
@@ -207,7 +207,7 @@ class Comparison:
         """Those cases."""
         self.wanted: Counter[str] = Counter()
         self._tokens = 0
-        self._alone = asyncio.Lock()
+        self._again = asyncio.Semaphore(3)
 
     def token(self) -> bytes:
         """The next run's own number."""
@@ -223,12 +223,17 @@ class Comparison:
         return facts(case, old, token), facts(case, new, token), old, new, token
 
     async def again(
-        self, case: Case, was: set[Facts], now: set[Facts], times: int = AGAIN
+        self,
+        case: Case,
+        was: set[Facts],
+        now: set[Facts],
+        times: int = AGAIN,
+        quiet: float = PATIENT,
     ) -> Difference | None:
         """The difference, if no two runs of the sides are ever equal; `was` and `now` get what
         is seen."""
         for _ in range(times):
-            before, after, old, new, token = await self.both(case, PATIENT)
+            before, after, old, new, token = await self.both(case, quiet)
             was.add(before)
             now.add(after)
             if was & now:
@@ -238,7 +243,7 @@ class Comparison:
 
     async def check(self, case: Case) -> None:
         """Compare one case; what differs is looked at more closely."""
-        before, after, *_ = await self.both(case, QUIET)
+        before, after, old, new, token = await self.both(case, QUIET)
         if before == after:
             return
         names = differences(before, after)
@@ -246,10 +251,12 @@ class Comparison:
         if not wrong:
             self.wanted.update(names)
             return
-        known = all(len(self.found.get(name, ())) >= SEEN for name in wrong)
-        async with self._alone:
+        if all(len(self.found.get(name, ())) >= SEEN for name in wrong):
+            self.add(Difference(case, tuple(names), tuple(wrong), old, new, token))
+            return
+        async with self._again:
             was, now = {before}, {after}
-            found = await self.again(case, was, now, 1 if known else AGAIN)
+            found = await self.again(case, was, now)
             if found is None:
                 odd = [
                     side.name
@@ -258,9 +265,13 @@ class Comparison:
                 ]
                 self.unsteady.setdefault(tuple(names), []).append(Unsteady(case, " and ".join(odd)))
                 return
-            if any(name not in self.found for name in found.unwanted):
-                found = await self.smallest(found)
-                show(found, self.old, self.new)
+            fresh = any(name not in self.found for name in found.unwanted)
+            self.add(found)
+            if fresh:
+                show(await self.smallest(found), self.old, self.new)
+
+    def add(self, found: Difference) -> None:
+        """Count a difference."""
         self.differing += bool(found.unwanted)
         for name in found.unwanted:
             self.found.setdefault(name, []).append(found)
@@ -272,7 +283,7 @@ class Comparison:
                 tries -= 1
                 if tries < 0:
                     return found
-                less = await self.again(case, set(), set(), 1)
+                less = await self.again(case, set(), set(), 1, QUIET)
                 if less is not None and less.unwanted == found.unwanted:
                     found = less
                     break
