@@ -192,6 +192,7 @@ class Unsteady:
     case: Case
     odd: str
     """The side that showed what the other never did: a fault that isn't there each time?"""
+    example: Difference
 
 
 class Comparison:
@@ -263,7 +264,10 @@ class Comparison:
                     for side, first, others in ((self.old, before, now), (self.new, after, was))
                     if first not in others
                 ]
-                self.unsteady.setdefault(tuple(names), []).append(Unsteady(case, " and ".join(odd)))
+                once = Difference(case, tuple(names), tuple(wrong), old, new, token)
+                self.unsteady.setdefault(tuple(names), []).append(
+                    Unsteady(case, " and ".join(odd), once)
+                )
                 return
             fresh = any(name not in self.found for name in found.unwanted)
             self.add(found)
@@ -349,6 +353,8 @@ def report(found: Comparison, count: int) -> None:
         odd = Counter(one.odd for one in once if one.odd)
         label = f"{once[0].case.kind} ({once[0].case.note})"
         print(f"  {len(once):4} {label}: {'; '.join(names)[:200]}")
+        if "new" in odd and len(once) > 1:
+            show(once[0].example, found.old, found.new)
         for which, times in odd.items():
             print(f"       {times} times {which} showed what the other never did")
     print(
