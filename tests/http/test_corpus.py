@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,5 +26,5 @@ def test_there_are_inputs_for_both_sides() -> None:
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=lambda path: f"{path.parent.name}-{path.name[:8]}")
-def test_input_is_read_as_llhttp_and_the_rules_have_it(path, loop: Loop) -> None:  # type: ignore[no-untyped-def]
+def test_input_is_read_as_llhttp_and_the_rules_have_it(path: Path, loop: Loop) -> None:
     importlib.import_module(f"bench.fuzz.{path.parent.name}").check(loop, path.read_bytes())
