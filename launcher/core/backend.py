@@ -73,8 +73,10 @@ class ArrivalStats:
         if self._idle_at is not None:
             self._gaps.append(now - self._idle_at)
             self._idle_at = None
-        if self._last is not None:
-            self._every = weigh(self._every, now - self._last)
+        last, every = self._last, self._every
+        if last is not None:
+            gap = now - last
+            self._every = gap if every is None else every + WEIGHT * (gap - every)
         self._last = now
 
     def began(self, now: float) -> None:
@@ -350,8 +352,16 @@ class Backend:
         """Fold the times that exchanges took, in seconds and in order, into the estimates."""
         old = self.estimates
         service = old.service
+        spread = self.spreads.get("service")
         for seconds in times:
-            service = self._folded("service", service, seconds)
+            if service is None:
+                service = seconds
+                continue
+            far = abs(seconds - service)
+            spread = far if spread is None else spread + WEIGHT * (far - spread)
+            service += WEIGHT * (seconds - service)
+        if spread is not None:
+            self.spreads["service"] = spread
         if service != old.service:
             self.estimates = Estimates(old.start, old.stop, service)
 

@@ -71,7 +71,7 @@ class PermitUsed:
     @property
     def entered(self) -> int:
         """Return how many entered."""
-        return sum(not isinstance(one, tuple) for one in self.log)
+        return list(map(type, self.log)).count(float)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,55 @@ class SchedulerState:
         permit = backend.permit
         if permit is None or permit.number != used.permit:
             permit = OpenPermit(used.permit, 0, False)  # it was taken back: nobody enters
+        if backend.silent:
+            self._fold_one_by_one(backend, permit, used)
+        else:
+            self._fold_at_once(backend, permit, used)
+        self._forget_removed(backend)
+        return backend
+
+    def _fold_at_once(self, backend: Backend, permit: OpenPermit, used: PermitUsed) -> None:
+        """Fold what holds the backend, as all does: who came and went within the log is never in
+        flight."""
+        holding, waiting = backend.holding, bool(backend.queue)
+        stats, tickets, in_flight = backend.arrival_stats, self.tickets, backend.in_flight
+        entered: dict[int, float] = {}
+        number = permit.entered
+        times = []
+        for one in used.log:
+            if isinstance(one, tuple):
+                now, which, ok = one
+                granted = entered.pop(which, None)
+                if granted is None:
+                    ticket = ticket_under(permit.number, which)
+                    granted = in_flight.pop(ticket)
+                    del tickets[ticket]
+                permit.left += 1
+                holding -= 1
+                backend.last_used = now
+                if not holding and not waiting:
+                    stats.fell_idle(now)
+                if ok:
+                    times.append(now - granted)
+            else:
+                number += 1
+                entered[number] = one
+                stats.arrived(one)
+                if not holding:
+                    stats.began(one)
+                holding += 1
+        permit.entered = number
+        for number, granted in entered.items():
+            ticket = ticket_under(permit.number, number)
+            in_flight[ticket] = granted
+            tickets[ticket] = backend
+        if times:
+            backend.backoff = 0.0
+            backend.failure = None
+            backend.served_in(times)
+        self.touched[backend.id] = backend
+
+    def _fold_one_by_one(self, backend: Backend, permit: OpenPermit, used: PermitUsed) -> None:
         times = []
         for one in used.log:
             if isinstance(one, tuple):
@@ -227,8 +276,6 @@ class SchedulerState:
                 backend.arrival_stats.arrived(one)
                 self._hold(backend, ticket_under(permit.number, permit.entered), one)
         backend.served_in(times)
-        self._forget_removed(backend)
-        return backend
 
     def first_rival(self, backend: Backend) -> float:
         """When the first came of those who wait for its place."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -94,9 +95,14 @@ class Exchanges:
                 continue  # a route that a reload has taken away
             by_status = numbers.by_status
             by_status[status] = by_status.get(status, 0) + 1
-            numbers.duration.observe(duration)
+            # As `Histogram.observe` does it, without a call for each.
+            histogram = numbers.duration
+            histogram.counts[bisect_left(histogram.bounds, duration)] += 1
+            histogram.sum += duration
             if first_byte >= 0.0:
-                numbers.first_byte.observe(first_byte)
+                histogram = numbers.first_byte
+                histogram.counts[bisect_left(histogram.bounds, first_byte)] += 1
+                histogram.sum += first_byte
             numbers.request_bytes += received
             numbers.response_bytes += sent
             if at - duration > numbers.last_hit:
