@@ -46,12 +46,12 @@ from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.output import Outputs
 from launcher.runtime.probe import Prober
-from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionKeeper, Keeper
+from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionStore, Measurements
 from launcher.state.store import StateStore, path_for
 from launcher.tasks import Group
 from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.exchanges import Exchanges
-from launcher.telemetry.facts import Fact, Narrator, StartEnded, StopBegan
+from launcher.telemetry.facts import Fact, FactPublisher, StartEnded, StopBegan
 from launcher.telemetry.journal import Journal
 from launcher.telemetry.log import log_fact
 from launcher.telemetry.metrics import Metrics
@@ -85,20 +85,20 @@ class App:
         self.metrics = Metrics(
             config, lambda: scheduler.snapshot(loop.time()), self.exchanges.by_route
         )
-        self.keeper = Keeper(store, lambda: scheduler.snapshot(loop.time()))
+        self.measurements = Measurements(store, lambda: scheduler.snapshot(loop.time()))
         self.history = History(
-            config, self.keeper.starts, self.keeper.count, self.exchanges.last_hits
+            config, self.measurements.starts, self.measurements.count, self.exchanges.last_hits
         )
-        decided = DecisionKeeper(store)
+        decided = DecisionStore(store)
         self.decisions = DecisionLog(decided.kept, decided.keep)
         self.pool = UpstreamPool()
         self.meters = Meters()
         self.outputs = Outputs(lambda backend: self.dispatcher.driver(backend), redactor.text)
         self.waiting = WaitingRoom(self.outputs.last_line)
-        narrator = Narrator(
+        publisher = FactPublisher(
             self.metrics.fact,
             self.history.fact,
-            self.keeper.fact,
+            self.measurements.fact,
             self.decisions.fact,
             log_fact,
             self.outputs.fact,
@@ -117,14 +117,15 @@ class App:
             driver_of,
             prober=Prober(),
             clock=loop.time,
-            observers=(narrator.observe, self.journal.observe, self.timeline.observe),
+            observers=(publisher.observe, self.journal.observe, self.timeline.observe),
             prewarm=config.prewarm,
-            estimates=self.keeper.estimates,
+            estimates=self.measurements.estimates,
             redactor=redactor,
         )
         self.plane = ControlPlane(config, self.dispatcher, store, now=loop.time, wall=time.time)
         self.starts = Group()
         self.budget = Budget(config.max_buffered)
+        self._fields = field_table()
         self.reloader = Reloader(load or (lambda: config), self)
         self.api = ApiServer(
             Context(
@@ -146,7 +147,7 @@ class App:
         )
         self._own = Own(OwnPaths(), self.api)
         self.handler = self._handler(config)
-        self.server = Server(self.handler, fields=field_table())
+        self.server = Server(self.handler, fields=self._fields)
         self._endpoints: dict[BackendId, Endpoint] = {}
 
     def _handler(self, config: LauncherConfig) -> Proxy:
@@ -160,6 +161,7 @@ class App:
             on_done=self.exchanges.add,
             meters=self.meters,
             waiting=self.waiting,
+            fields=self._fields,
             latest=lambda: self.handler,
         )
 
@@ -288,7 +290,7 @@ async def running(
         stack.push_async_callback(lambda: app.dispatcher.close(app.config.stop_on_exit))
         app.plane.open()
         stack.push_async_callback(app.plane.close)
-        stack.callback(app.keeper.save_all)
+        stack.callback(app.measurements.save_all)
         await app.api.start()
         stack.push_async_callback(lambda: app.api.close(app.config.drain_timeout))
         await app.server.open(tls)

@@ -15,7 +15,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from launcher.core.routing import RouteTable
 
 from launcher import app, tasks
 from launcher.api.endpoint import Context
@@ -33,9 +32,8 @@ from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
 from launcher.proxy import waiting
-from launcher.proxy.handler import ProxyHandler
 from launcher.runtime.held import Held
-from launcher.telemetry.timeline import Lane
+from launcher.telemetry.timeline import BackendTimeline
 from tests.keyring import admin, api
 
 BACKEND = Path(__file__).parent / "backend.py"
@@ -252,7 +250,7 @@ async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) ->
 
     def alive() -> dict[str, int]:
         gc.collect()
-        kinds = (ProxyHandler, Context, RouteTable, Held, Backend, Meter, Lane)
+        kinds = (Context, Held, Backend, Meter, BackendTimeline)
         found = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
         return dict(found)
 

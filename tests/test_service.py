@@ -23,7 +23,7 @@ from launcher.config import LauncherConfig, Listen
 from launcher.core.types import BackendId
 from launcher.errors import ConfigError
 from launcher.runtime.dispatcher import Dispatcher
-from launcher.telemetry import logs
+from launcher.telemetry import exchanges
 from launcher.telemetry.record import ExchangeRecord
 from tests.test_app import config
 
@@ -73,8 +73,8 @@ async def test_a_second_signal_ends_what_runs_and_is_an_end_like_any_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "launcher")
-    told: list[ExchangeRecord] = []
-    monkeypatch.setattr(logs, "log_exchange", told.append)
+    logged: list[ExchangeRecord] = []
+    monkeypatch.setattr(exchanges, "log_exchanges", logged.extend)
     where: asyncio.Future[Listen] = asyncio.get_running_loop().create_future()
     serving = tasks.spawn(
         service.serve(config(tmp_path), lambda addresses: where.set_result(addresses[0])),
@@ -93,7 +93,7 @@ async def test_a_second_signal_ends_what_runs_and_is_an_end_like_any_other(
             with pytest.raises(aiohttp.ClientPayloadError):
                 await answer.read()
     assert caplog.messages[-1] == "launcher has ended"
-    assert [one.outcome for one in told] == ["cut"]
+    assert [one.outcome for one in logged] == ["cut"]
 
 
 class File:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from bench.scheduling import agents, open, trickle
 from bench.scheduling.common import OURS, SERVICE, Bench, Check, number, run, spread
-from launcher.simulate.measure import AGES, Compared, accuracy, compared, left_out, p90
+from launcher.simulate.measure import (
+    AGES,
+    ForecastSample,
+    accuracy,
+    forecast_samples,
+    left_out,
+    p90,
+)
 from launcher.simulate.workload import Workload, fixed, open_traffic, zipf
 
 RATES = (0.1, 0.4, 0.8)
@@ -33,7 +40,7 @@ class Case:
 class Result:
     """All forecasts noted in one simulation, and how many of them came to nothing."""
 
-    compared: list[Compared]
+    compared: list[ForecastSample]
     left_out: int
 
 
@@ -62,7 +69,7 @@ WORKLOADS: dict[str, Callable[[Case], Workload]] = {
 def simulated(case: Case) -> Result:
     """One run of the product's policy."""
     outcome = run(WORKLOADS[case.kind](case), OURS, AGES)
-    return Result(compared(outcome), left_out(outcome))
+    return Result(forecast_samples(outcome), left_out(outcome))
 
 
 def bench(seeds: int, quick: bool = False) -> Bench:
@@ -109,10 +116,10 @@ def bench(seeds: int, quick: bool = False) -> Bench:
     return result
 
 
-def row(kind: str, waited: str, some: list[Compared], lost: str = "") -> tuple[str, ...]:
+def row(kind: str, waited: str, some: list[ForecastSample], lost: str = "") -> tuple[str, ...]:
     """One line of the table."""
     ours = accuracy(some)
-    naive = [one.naive - one.came for one in some if one.naive is not None]
+    naive = [one.naive - one.actual for one in some if one.naive is not None]
     errors = sorted(abs(error) for error in naive)
     return (
         kind,
@@ -130,9 +137,9 @@ def row(kind: str, waited: str, some: list[Compared], lost: str = "") -> tuple[s
     )
 
 
-def against_naive(some: list[Compared]) -> float:
+def against_naive(some: list[ForecastSample]) -> float:
     """Our median absolute error as a share of the naive one's, where there is a naive one."""
-    both = [(abs(one.error), abs(one.naive - one.came)) for one in some if one.naive is not None]
+    both = [(abs(one.error), abs(one.naive - one.actual)) for one in some if one.naive is not None]
     if not both:
         return 1.0
     ours, naive = (statistics.median(errors) for errors in zip(*both, strict=True))

@@ -29,7 +29,7 @@ from launcher.config import LauncherConfig, RouteConfig
 from launcher.config.difference import Names
 from launcher.control.base import find_route
 from launcher.control.records import Step, SwitchRecord, SwitchState
-from launcher.control.switches import Switchboard, outcome
+from launcher.control.switches import SwitchQueue, outcome
 from launcher.core.types import (
     RESIDENT,
     BackendId,
@@ -392,7 +392,7 @@ async def settle(outcome: Awaitable[object], *, wait: bool) -> None:
             await outcome
 
 
-def switch_view(switches: Switchboard, record: SwitchRecord, *, details: bool) -> SwitchView:
+def switch_view(switches: SwitchQueue, record: SwitchRecord, *, details: bool) -> SwitchView:
     """Return a switch as it stands; `details` (log lines, exit codes) are for operators."""
     end = record.finished_at
     began = record.started_at

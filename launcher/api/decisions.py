@@ -27,8 +27,8 @@ from launcher.core.effects import Decided, Grant, Reject
 from launcher.core.types import BackendId, BackendState, Forecast
 from launcher.errors import LauncherError
 from launcher.runtime.asking import ask_for
-from launcher.telemetry.decisions import MOST, sentence
-from launcher.telemetry.timeline import REACH, Lane, Mark
+from launcher.telemetry.decisions import MAX_DECISIONS, sentence
+from launcher.telemetry.timeline import RETENTION, BackendTimeline, Mark
 
 ENDPOINTS = EndpointTable()
 
@@ -86,14 +86,14 @@ async def list_decisions(context: Context, request: Request) -> web.Response:
                     "times": one.times,
                     **decision(one.what),
                 }
-                for one in islice(newest, min(query.limit, MOST))
+                for one in islice(newest, min(query.limit, MAX_DECISIONS))
             ],
         )
     )
 
 
 def _configured(config: LauncherConfig, backend: str | None) -> BackendId | None:
-    """Return the backend of that name. Raise `unknown_backend`."""
+    """Rechange the backend of that name. Raise `unknown_backend`."""
     names = [one.id for one in config.backends]
     if backend is None or backend in names:
         return None if backend is None else BackendId(backend)
@@ -226,9 +226,9 @@ class TimelineAnswer(TypedDict):
 async def get_timeline(context: Context, request: Request) -> web.Response:
     """The last hour: how each backend stood, how many it served and kept waiting, and what was
     decided."""
-    now = context.timeline.look()
+    now = context.timeline.sample()
     shift = context.wall() - now
-    since = now - REACH
+    since = now - RETENTION
     return json_answer(
         TimelineAnswer(
             server_time=timestamp(now + shift),
@@ -236,13 +236,13 @@ async def get_timeline(context: Context, request: Request) -> web.Response:
             backends=[
                 BackendLane(
                     backend=backend,
-                    states=_states(lane, since, shift),
+                    states=_states(kept, since, shift),
                     samples=[
                         (round(max(0.0, one.at - since) * 1e3), one.in_flight, one.queued)
-                        for one in lane.samples
+                        for one in kept.samples
                     ],
                 )
-                for backend, lane in context.timeline.lanes.items()
+                for backend, kept in context.timeline.backends.items()
             ],
             marks=[
                 _told(mark, timestamp(mark.at + shift))
@@ -253,16 +253,16 @@ async def get_timeline(context: Context, request: Request) -> web.Response:
     )
 
 
-def _states(lane: Lane, since: float, shift: float) -> list[StateSpan]:
-    ends = [turn.at for turn in lane.turns][1:]
-    spans = zip(lane.turns, [*ends, None], strict=True)
+def _states(kept: BackendTimeline, since: float, shift: float) -> list[StateSpan]:
+    ends = [change.at for change in kept.changes][1:]
+    spans = zip(kept.changes, [*ends, None], strict=True)
     return [
         {
-            "state": turn.state,
-            "from": timestamp(max(turn.at, since) + shift),
+            "state": change.state,
+            "from": timestamp(max(change.at, since) + shift),
             "to": None if end is None else timestamp(end + shift),
         }
-        for turn, end in spans
+        for change, end in spans
         if end is None or end > since
     ]
 

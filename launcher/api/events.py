@@ -101,7 +101,7 @@ async def _events(
     journal = context.journal
     if concerns is not None:
         # Which backends a ticket is for was told when it arrived.
-        for entry in journal.everything()[: after - journal.last or None]:
+        for entry in journal.entries()[: after - journal.last or None]:
             concerns.learn(entry)
     # Where the client is now; an id without data makes no event of it (HTML, 9.2.6).
     first = f"retry: {RETRY}\n\nid: {journal.run}-{after}\n"
@@ -117,7 +117,7 @@ async def _events(
                 return
             try:
                 async with asyncio.timeout(HEARTBEAT):
-                    await journal.news(after)
+                    await journal.wait_after(after)
             except TimeoutError:
                 yield b":\n\n"
             continue

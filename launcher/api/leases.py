@@ -16,7 +16,7 @@ from launcher.api.answers import Failed, error_answer, failure, json_answer, tim
 from launcher.api.control import settle
 from launcher.api.endpoint import Context, EndpointTable, Request
 from launcher.api.shapes import ErrorAnswer, Limits, shape
-from launcher.control.leases import Leases, why
+from launcher.control.leases import LeaseRegistry, why
 from launcher.control.records import LeaseRecord, LeaseState
 from launcher.core.types import Needs
 from launcher.errors import LauncherError
@@ -173,12 +173,12 @@ async def release_lease(context: Context, request: Request) -> web.Response:
 
 
 async def asked(
-    leases: Leases, routes: Sequence[str], ask: Callable[[], LeaseRecord], *, wait: bool
+    leases: LeaseRegistry, routes: Sequence[str], ask: Callable[[], LeaseRecord], *, wait: bool
 ) -> LeaseRecord:
     """Ask for a lease (on these routes), and with `wait` for its grant, during which who leaves
     gives it up. The record is on the disk before anybody is told of it. Raises what it was
     refused with."""
-    await leases.check_there(routes)
+    await leases.check_exists(routes)
     record = ask()
     try:
         await leases.durable()
@@ -215,7 +215,7 @@ def needs_of(needs: Mapping[str, int | str]) -> Needs:
         raise LauncherError("invalid_request", f"`needs`: {error}.", param="needs") from None
 
 
-def lease_view(leases: Leases, record: LeaseRecord, *, details: bool) -> LeaseView:
+def lease_view(leases: LeaseRegistry, record: LeaseRecord, *, details: bool) -> LeaseView:
     """Return a lease as it stands; `details` (log lines, exit codes) are for operators."""
     remaining = leases.remaining(record)
     return LeaseView(

@@ -22,7 +22,7 @@ from launcher.api.models import ModelList, list_models
 from launcher.api.shapes import Limits, shape
 from launcher.api.status import StatusAnswer, status
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.base import check_there, find_mode, find_route
+from launcher.control.base import check_exists, find_mode, find_route
 from launcher.control.plane import ControlPlane
 from launcher.control.records import LeaseRecord, SwitchRecord, SwitchState
 from launcher.control.switches import outcome
@@ -186,7 +186,7 @@ async def old_switch(context: Context, request: Request) -> web.Response:
         same = [one for one in under_way if one.route == route.name]
         if same:
             return _switching("in_progress", same[-1], body.model)
-    await _check_there(context.control, route)
+    await _check_exists(context.control, route)
     record = switches.begin(route.name, by=request.key)
     await switches.durable()
     await settle(switches.over(record.id), wait=body.wait_for_ready)
@@ -219,7 +219,7 @@ async def old_mode_switch(context: Context, request: Request) -> web.Response:
     elif pending is not None and pending.mode == body.mode:
         return _changing("in_progress", pending, model)
     for name in mode.routes:
-        await _check_there(context.control, find_route(context.config, name))
+        await _check_exists(context.control, find_route(context.config, name))
     record = modes.set(body.mode, ttl, by=request.key, waited_for=False)
     await leases.durable()
     await settle(leases.settled(record.id), wait=body.wait_for_ready)
@@ -269,10 +269,10 @@ def _check_none_under_way(plane: ControlPlane) -> None:
         )
 
 
-async def _check_there(control: Control, route: RouteConfig) -> None:
+async def _check_exists(control: Control, route: RouteConfig) -> None:
     """Raise `backend_missing`, as 412."""
     try:
-        await check_there(control, route)
+        await check_exists(control, route)
     except LauncherError as error:
         raise _as_before(error) from None
 

@@ -374,7 +374,9 @@ def _home(context: Context, details: bool) -> HomeStatus | None:
     home = context.plane.home
     if home.route is None:
         return None
-    return HomeStatus(route=home.route, owed=home.owed, error=failure(home.error, detail=details))
+    return HomeStatus(
+        route=home.route, owed=home.pending, error=failure(home.error, detail=details)
+    )
 
 
 def _last_error(context: Context, backend: BackendId, details: bool) -> LastError | None:

@@ -28,7 +28,7 @@ FAILED, WRONG, INTERRUPTED = 1, 2, 130
 _WIDE = 1000
 
 #: Seconds between two status calls while a command waits.
-LOOK_EVERY = 0.5
+POLL_INTERVAL = 0.5
 
 
 def say(text: str) -> None:
@@ -74,7 +74,7 @@ def _fail(error: ClientError, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def attend(client: LauncherClient, call: Call, words: Callable[[StatusReport], str]) -> None:
+def wait_for(client: LauncherClient, call: Call, progress: Callable[[StatusReport], str]) -> None:
     """Wait for a call and show its progress: on a terminal a status line, elsewhere line by line.
 
     `words` makes the progress from a status report.
@@ -86,11 +86,11 @@ def attend(client: LauncherClient, call: Call, words: Callable[[StatusReport], s
     try:
         if console.is_terminal:
             with console.status("asking the launcher") as line:
-                while not call.wait(LOOK_EVERY):
-                    line.update(_look(client, words) or "waiting")
+                while not call.wait(POLL_INTERVAL):
+                    line.update(_progress(client, progress) or "waiting")
         else:
-            while not call.wait(LOOK_EVERY):
-                now = _look(client, words).partition(",")[0]
+            while not call.wait(POLL_INTERVAL):
+                now = _progress(client, progress).partition(",")[0]
                 if now and now != shown:
                     shown = now
                     say(now)
@@ -103,9 +103,9 @@ def attend(client: LauncherClient, call: Call, words: Callable[[StatusReport], s
         _fail(error, FAILED)
 
 
-def _look(client: LauncherClient, words: Callable[[StatusReport], str]) -> str:
+def _progress(client: LauncherClient, progress: Callable[[StatusReport], str]) -> str:
     try:
-        return words(client.status())
+        return progress(client.status())
     except ClientError:
         return ""  # the call itself will say what is wrong
 

@@ -18,10 +18,10 @@ from launcher.cli.common import (
     RouteArgument,
     TtlOption,
     UrlOption,
-    attend,
     connect,
     explained,
     say,
+    wait_for,
 )
 from launcher.client.transport import DEFAULT_URL
 from launcher.printable import printable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROLLED_BACK = 3
 
 #: Seconds between two status calls for a switch that is waited for.
-LOOK_EVERY = 0.3
+POLL_INTERVAL = 0.3
 
 
 def switch(
@@ -68,7 +68,7 @@ def switch(
         begun = client.begin_switch(name, model=model, force=force)
         id = str(jsons.loads(begun)["switch_id"])
         if not wait:
-            _tell(begun, f"switch {id} is under way (see `launcher status`)", json=json)
+            _print_result(begun, f"switch {id} is under way (see `launcher status`)", json=json)
             return
         try:
             report = _followed(client, id)
@@ -79,12 +79,12 @@ def switch(
     detail = report.error.detail if report.error is not None else None
     for line in (detail or "").splitlines():
         say(f"    {printable(line)}")
-    _tell(report.raw, printable(f"the switch to {report.to} {report.text}"), json=json)
+    _print_result(report.raw, printable(f"the switch to {report.to} {report.text}"), json=json)
     if report.state != "succeeded":
         raise typer.Exit(ROLLED_BACK if report.state == "rolled_back" else FAILED)
 
 
-def _tell(raw: bytes, words: str, *, json: bool) -> None:
+def _print_result(raw: bytes, words: str, *, json: bool) -> None:
     if json:
         sys.stdout.buffer.write(raw)
     else:
@@ -96,28 +96,28 @@ def _followed(client: LauncherClient, id: str) -> SwitchReport:
     from rich.console import Console
     from rich.live import Live
 
-    from launcher.cli.views import finished, steps
+    from launcher.cli.views import finished_steps, render_switch
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        told = 0
+        printed = 0
         while True:
             report = client.switch(id)
-            lines = finished(report)
-            for line in lines[told:]:
+            lines = finished_steps(report)
+            for line in lines[printed:]:
                 say(line)
-            told = len(lines)
+            printed = len(lines)
             if report.over:
                 return report
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_INTERVAL)
     with Live(console=console, auto_refresh=False) as live:
         began = time.monotonic()
         while True:
             report = client.switch(id)
-            live.update(steps(report, time.monotonic() - began), refresh=True)
+            live.update(render_switch(report, time.monotonic() - began), refresh=True)
             if report.over:
                 return report
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_INTERVAL)
 
 
 def mode(
@@ -147,7 +147,7 @@ def mode(
         raise typer.Exit(WRONG)
     client = connect(url, key)
     if name is not None:
-        attend(client, client.set_mode(name, ttl), lambda report: f"changing to mode {name}")
+        wait_for(client, client.set_mode(name, ttl), lambda report: f"changing to mode {name}")
     with explained():
         if leave:
             client.leave_mode()
@@ -155,9 +155,9 @@ def mode(
             sys.stdout.buffer.write(client.transport.call("GET", "/api/mode").result())
             return
         now = client.mode()
-    from launcher.cli.views import mode_words
+    from launcher.cli.views import mode_lines
 
-    for line in mode_words(now):
+    for line in mode_lines(now):
         typer.echo(line)
 
 
@@ -172,10 +172,10 @@ def start(route: RouteArgument, url: UrlOption = DEFAULT_URL, key: KeyOption = N
       launcher start coder
       launcher start coder && curl http://127.0.0.1:8000/coder/v1/models
     """
-    from launcher.cli.views import starting
+    from launcher.cli.views import start_progress
 
     client = connect(url, key)
-    attend(client, client.start(route), lambda report: starting(report, route))
+    wait_for(client, client.start(route), lambda report: start_progress(report, route))
     with explained():
         one = client.status().of_route(route)
     typer.echo(f"{one.backend if one is not None else route} is ready")
@@ -197,10 +197,10 @@ def stop(
       launcher stop coder
       launcher stop coder --force
     """
-    from launcher.cli.views import stopping
+    from launcher.cli.views import stop_progress
 
     client = connect(url, key)
-    attend(client, client.stop(route, force=force), lambda report: stopping(report, route))
+    wait_for(client, client.stop(route, force=force), lambda report: stop_progress(report, route))
     typer.echo(f"{route} is stopped")
 
 
@@ -254,33 +254,33 @@ def reload(url: UrlOption = DEFAULT_URL, key: KeyOption = None, json: JsonOption
     """
     client = connect(url, key)
     call = client.reload()
-    attend(client, call, lambda report: "reloading")
+    wait_for(client, call, lambda report: "reloading")
     if json:
         sys.stdout.buffer.write(call.result())
         return
-    told = jsons.loads(call.result())
-    for warning in told["warnings"]:
+    report = jsons.loads(call.result())
+    for warning in report["warnings"]:
         say(f"warning: {printable(str(warning))}")
-    for line in changes(told):
+    for line in changes(report):
         typer.echo(line)
 
 
-def changes(told: dict[str, object]) -> list[str]:
+def changes(report: dict[str, object]) -> list[str]:
     """Return what a reload changed, a line each; a sentence where it was nothing."""
     lines: list[str] = []
     for kind in ("routes", "backends"):
-        found = told[kind]
+        found = report[kind]
         assert isinstance(found, dict)
         for what in ("added", "changed", "replaced", "removed"):
             names = found.get(what)
             if names:
                 lines.append(f"{kind} {what}: {_named(names)}")
-    if told["settings"]:
-        lines.append(f"settings changed: {_named(told['settings'])}")
+    if report["settings"]:
+        lines.append(f"settings changed: {_named(report['settings'])}")
     if not lines:
         lines.append("nothing has changed")
-    if told["needs_restart"]:
-        lines.append(f"needs a restart: {_named(told['needs_restart'])}")
+    if report["needs_restart"]:
+        lines.append(f"needs a restart: {_named(report['needs_restart'])}")
     return lines
 
 

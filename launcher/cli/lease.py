@@ -13,11 +13,11 @@ from launcher.cli.common import (
     KeyOption,
     TtlOption,
     UrlOption,
-    attend,
     connect,
     explained,
     say,
     table,
+    wait_for,
 )
 from launcher.client.transport import DEFAULT_URL
 from launcher.printable import printable
@@ -83,17 +83,17 @@ def take(
     client = connect(url, key)
     call = client.take_lease(route, _needs(needs or []), ttl=ttl, pin=pin, note=note)
     what = route or "what it needs"
-    attend(client, call, lambda report: f"the lease waits for {what}")
+    wait_for(client, call, lambda report: f"the lease waits for {what}")
     if json:
         sys.stdout.buffer.write(call.result())
         return
-    from launcher.cli.views import ending
+    from launcher.cli.views import end_words
     from launcher.client import reading
 
     with explained():
         taken = client.read(reading.lease_of, call.result())
 
-    say(f"lease {taken.id} on {printable(taken.what)} is granted, {ending(taken)}")
+    say(f"lease {taken.id} on {printable(taken.what)} is granted, {end_words(taken)}")
     typer.echo(taken.id)
 
 
@@ -113,10 +113,10 @@ def show(url: UrlOption = DEFAULT_URL, key: KeyOption = None, json: JsonOption =
             sys.stdout.buffer.write(client.transport.call("GET", "/api/leases").result())
             return
         leases = client.leases()
-    from launcher.cli.views import leases_table
+    from launcher.cli.views import render_leases
 
     if leases:
-        table(leases_table(leases))
+        table(render_leases(leases))
     else:
         say("nothing is leased")
 
@@ -135,9 +135,9 @@ def renew(
     """
     with explained():
         renewed = connect(url, key).renew_lease(id, ttl)
-    from launcher.cli.views import ending
+    from launcher.cli.views import end_words
 
-    typer.echo(f"lease {renewed.id} on {printable(renewed.what)} goes on, {ending(renewed)}")
+    typer.echo(f"lease {renewed.id} on {printable(renewed.what)} goes on, {end_words(renewed)}")
 
 
 @app.command()

@@ -104,7 +104,7 @@ async def _check_containers(config: LauncherConfig) -> Report:
 
 async def _check_container(driver: ContainerDriver, backend: BackendConfig) -> Report:
     try:
-        found = await driver.look(backend.id)
+        found = await driver.find_container(backend.id)
     except LauncherError as error:
         if error.code != "backend_missing":
             raise

@@ -28,7 +28,7 @@ from launcher.cli.common import (
 from launcher.client.transport import DEFAULT_URL, ClientError, Stream
 
 if TYPE_CHECKING:
-    from launcher.cli.views import Seen
+    from launcher.cli.views import TopData
     from launcher.client.launcher import LauncherClient
 
 
@@ -52,9 +52,9 @@ def status(
     if json:
         sys.stdout.buffer.write(report.raw)
         return
-    from launcher.cli.views import glance
+    from launcher.cli.views import render_status
 
-    table(glance(report))
+    table(render_status(report))
 
 
 def plan(
@@ -79,9 +79,9 @@ def plan(
         return
     from rich.console import Console
 
-    from launcher.cli.views import outlook
+    from launcher.cli.views import render_plan
 
-    Console().print(outlook(report), soft_wrap=True)
+    Console().print(render_plan(report), soft_wrap=True)
 
 
 def logs(
@@ -148,48 +148,48 @@ def top(url: UrlOption = DEFAULT_URL, key: KeyOption = None) -> None:
     """
     client = connect(url, key)
     with explained():
-        seen = _look(client)
+        data = _fetch(client)
     if sys.stdin.isatty() and sys.stdout.isatty():
         with suppress(KeyboardInterrupt):
-            _watch(client, seen)
+            _watch(client, data)
         return
-    from launcher.cli.views import printed
+    from launcher.cli.views import render_top_once
 
-    table(printed(seen))
-
-
-def _look(client: LauncherClient) -> Seen:
-    from launcher.cli.views import Seen
-
-    return Seen(client.status(), client.decisions(DECISIONS))
+    table(render_top_once(data))
 
 
-def _watch(client: LauncherClient, seen: Seen) -> None:
+def _fetch(client: LauncherClient) -> TopData:
+    from launcher.cli.views import TopData
+
+    return TopData(client.status(), client.decisions(DECISIONS))
+
+
+def _watch(client: LauncherClient, data: TopData) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from launcher.cli.views import screen
+    from launcher.cli.views import render_top
 
     console = Console()
     looked, trouble = time.monotonic(), None
     with (
-        Ears(client) as ears,
+        EventListener(client) as listener,
         keys(sys.stdin.fileno()) as terminal,
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
             size = console.size
-            now = _carried(seen.status.server_time, looked)
-            live.update(screen(seen, now, size.width, size.height, trouble), refresh=True)
-            ready, _, _ = select.select([terminal, ears.news], [], [], TICK)
+            now = _server_now(data.status.server_time, looked)
+            live.update(render_top(data, now, size.width, size.height, trouble), refresh=True)
+            ready, _, _ = select.select([terminal, listener.readable], [], [], TICK)
             if terminal in ready and _leaves(os.read(terminal, 64)):
                 return
             age = time.monotonic() - looked
-            if ears.news in ready or age > STALE or trouble is not None:
+            if listener.readable in ready or age > STALE or trouble is not None:
                 time.sleep(max(0.0, PACE - age))
-                ears.heard()
+                listener.clear()
                 try:
-                    seen, trouble = _look(client), None
+                    data, trouble = _fetch(client), None
                 except ClientError as error:
                     trouble = error.message
                 looked = time.monotonic() if trouble is None else looked
@@ -200,7 +200,7 @@ def _leaves(pressed: bytes) -> bool:
     return not pressed or not set(b"qQ\x04").isdisjoint(pressed)
 
 
-def _carried(told: datetime, at: float) -> datetime:
+def _server_now(told: datetime, at: float) -> datetime:
     return told + timedelta(seconds=time.monotonic() - at)
 
 
@@ -215,7 +215,7 @@ def keys(terminal: int) -> Iterator[int]:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
-class Ears:
+class EventListener:
     """Waits for events on a thread of its own. A context manager."""
 
     def __init__(self, client: LauncherClient) -> None:
@@ -223,13 +223,13 @@ class Ears:
         self._stream: Stream | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self.news, self._tell = os.pipe()
+        self.readable, self._wake = os.pipe()
         """A file descriptor that is readable after an event."""
-        os.set_blocking(self.news, False)
-        os.set_blocking(self._tell, False)
+        os.set_blocking(self.readable, False)
+        os.set_blocking(self._wake, False)
         self._thread = threading.Thread(target=self._listen, name="events", daemon=True)
 
-    def __enter__(self) -> Ears:
+    def __enter__(self) -> EventListener:
         self._thread.start()
         return self
 
@@ -240,13 +240,13 @@ class Ears:
                 self._stream.close()
         self._thread.join(AGAIN)
         if not self._thread.is_alive():  # else it is connecting, and ends with the process
-            os.close(self.news)
-            os.close(self._tell)
+            os.close(self.readable)
+            os.close(self._wake)
 
-    def heard(self) -> None:
+    def clear(self) -> None:
         """Make `news` wait for the next event."""
         with suppress(BlockingIOError):
-            while os.read(self.news, 4096):
+            while os.read(self.readable, 4096):
                 pass
 
     def _listen(self) -> None:
@@ -264,4 +264,4 @@ class Ears:
             for piece in stream:
                 if b"data:" in piece:
                     with suppress(BlockingIOError):
-                        os.write(self._tell, b"!")
+                        os.write(self._wake, b"!")

@@ -42,9 +42,9 @@ STYLES = {
 _BYTES_FROM = 1024 * 1024
 
 
-def glance(report: StatusReport) -> RenderableType:
+def render_status(report: StatusReport) -> RenderableType:
     """Render `launcher status`."""
-    up = span((report.server_time - report.started_at).total_seconds())
+    up = duration((report.server_time - report.started_at).total_seconds())
     used = ", ".join(
         f"{name} {amount(report.used.get(name, 0))} of {amount(units)}"
         for name, units in report.capacity.items()
@@ -60,38 +60,39 @@ def glance(report: StatusReport) -> RenderableType:
         table.add_column(name)
     for one in report.backends:
         table.add_row(*_row(one, report.server_time))
-    said = operations(report)
-    return Group(head, Text(), table, *([Text(), *said] if said else []), *_troubles(report))
+    under_way = operation_lines(report)
+    below = [Text(), *under_way] if under_way else []
+    return Group(head, Text(), table, *below, *_troubles(report))
 
 
 def _row(one: BackendStatus, now: datetime) -> list[RenderableType]:
     starts = str(one.start_count)
     if one.average_start is not None:
-        starts += f" × {span(one.average_start)}"
+        starts += f" × {duration(one.average_start)}"
     return [
         Text(one.backend, "bold"),
         Text(", ".join(one.routes)),
         Text(one.state, STYLES.get(one.state, "")),
-        Text(span((now - one.since).total_seconds()) if one.since else ""),
+        Text(duration((now - one.since).total_seconds()) if one.since else ""),
         Text(str(one.in_flight) if one.in_flight else "–"),
         Text(str(one.queued) if one.queued else "–"),
-        Text(give_or_take(one.predicted) if one.predicted else "–"),
+        Text(with_spread(one.predicted) if one.predicted else "–"),
         Text(", ".join(f"{name} {amount(units)}" for name, units in one.needs.items()) or "–"),
-        Text(following(one, now)),
+        Text(next_change(one, now)),
         Text(starts),
     ]
 
 
-def following(one: BackendStatus, now: datetime) -> str:
+def next_change(one: BackendStatus, now: datetime) -> str:
     """Return what becomes of a backend if nobody asks for it."""
     if one.retry_at is not None and one.retry_at > now:
-        return f"no start for {span((one.retry_at - now).total_seconds())}"
+        return f"no start for {duration((one.retry_at - now).total_seconds())}"
     if one.idle_stop_at is not None:
-        return f"stops in {span(max(0.0, (one.idle_stop_at - now).total_seconds()))}"
+        return f"stops in {duration(max(0.0, (one.idle_stop_at - now).total_seconds()))}"
     return "–"
 
 
-def operations(report: StatusReport, since: float = 0.0) -> list[Text]:
+def operation_lines(report: StatusReport, since: float = 0.0) -> list[Text]:
     """Return switches, leases and drains, a line each; `since` is the report's age in seconds."""
     lines = [
         Text(f"switch {one.id} to {printable(one.to)} {printable(one.text)}", "yellow")
@@ -99,17 +100,17 @@ def operations(report: StatusReport, since: float = 0.0) -> list[Text]:
     ]
     for one in report.leases:
         mode = f"mode {one.mode}, " if one.mode is not None else ""
-        stands = "waits for its place" if one.state == "pending" else _for_another(one, since)
-        said = ": ".join(part for part in (one.by, one.note) if part)
+        stands = "waits for its place" if one.state == "pending" else _time_left_text(one, since)
+        about = ": ".join(part for part in (one.by, one.note) if part)
         line = f"lease {one.id}, {mode}{one.what}, {stands}"
-        lines.append(Text(printable(f"{line} ({said})" if said else line), "cyan"))
+        lines.append(Text(printable(f"{line} ({about})" if about else line), "cyan"))
     if report.drained:
         lines.append(Text(f"drained: {', '.join(map(printable, report.drained))}", "yellow"))
     return lines
 
 
-def _for_another(lease: LeaseReport, since: float) -> str:
-    return "pinned" if lease.left is None else f"for another {span(round(lease.left - since))}"
+def _time_left_text(lease: LeaseReport, since: float) -> str:
+    return "pinned" if lease.left is None else f"for another {duration(round(lease.left - since))}"
 
 
 def _troubles(report: StatusReport) -> list[RenderableType]:
@@ -129,29 +130,29 @@ def _trouble(backend: str, trouble: Trouble) -> list[RenderableType]:
     return lines
 
 
-def starting(report: StatusReport, route: str) -> str:
+def start_progress(report: StatusReport, route: str) -> str:
     """Return the progress of a start that somebody waits for."""
     one = report.of_route(route)
     if one is None:
         return f"starting {route}"
     if one.state == "starting":
         taken = _age(one, report.server_time)
-        about = f", {waiting(one.predicted)} more" if one.predicted else ""
+        about = f", {predicted_wait(one.predicted)} more" if one.predicted else ""
         return f"starting {one.backend}, {taken}{about}"
     for other in report.backends:
         if other.backend != one.backend and other.state in ("draining", "stopping"):
-            return f"making room for {one.backend}: {going(other, report.server_time)}"
-    about = f", {waiting(one.predicted)}" if one.predicted else ""
+            return f"making room for {one.backend}: {stopping_backend(other, report.server_time)}"
+    about = f", {predicted_wait(one.predicted)}" if one.predicted else ""
     return f"{one.backend} waits for its place{about}"
 
 
-def stopping(report: StatusReport, route: str) -> str:
+def stop_progress(report: StatusReport, route: str) -> str:
     """Return the progress of a stop that somebody waits for."""
     one = report.of_route(route)
-    return f"stopping {route}" if one is None else going(one, report.server_time)
+    return f"stopping {route}" if one is None else stopping_backend(one, report.server_time)
 
 
-def going(one: BackendStatus, now: datetime) -> str:
+def stopping_backend(one: BackendStatus, now: datetime) -> str:
     """Return the progress of a backend's stop."""
     if one.state == "draining" and one.in_flight:
         some = "one request" if one.in_flight == 1 else f"{one.in_flight} requests"
@@ -160,20 +161,20 @@ def going(one: BackendStatus, now: datetime) -> str:
 
 
 def _age(one: BackendStatus, now: datetime) -> str:
-    return span((now - one.since).total_seconds() if one.since else 0.0)
+    return duration((now - one.since).total_seconds() if one.since else 0.0)
 
 
-def waiting(predicted: Predicted) -> str:
+def predicted_wait(predicted: Predicted) -> str:
     """Return a predicted wait: `about 40 s ± 12 s`."""
-    return f"about {give_or_take(predicted)}"
+    return f"about {with_spread(predicted)}"
 
 
-def give_or_take(predicted: Predicted) -> str:
+def with_spread(predicted: Predicted) -> str:
     """Return a predicted wait and its spread: `40 s ± 12 s`."""
-    return f"{span(predicted.wait)} ± {span(predicted.spread)}"
+    return f"{duration(predicted.wait)} ± {duration(predicted.spread)}"
 
 
-def span(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration for people: `0.4 s`, `38 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f} s"
@@ -211,25 +212,25 @@ _ORDER = ("ready", "draining", "starting", "stopping", "failed", "stopped")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TopData:
     """What `launcher top` shows: one answer of the launcher."""
 
     status: StatusReport
     decisions: tuple[PastDecision, ...]
 
 
-def screen(
-    seen: Seen, now: datetime, width: int, height: int, trouble: str | None = None
+def render_top(
+    data: TopData, now: datetime, width: int, height: int, trouble: str | None = None
 ) -> RenderableType:
     """Render `launcher top` for a screen; `trouble` is why the launcher doesn't answer now."""
-    head = [_head(seen.status, now, trouble), *_capacity(seen.status, width), Text()]
-    age = (now - seen.status.server_time).total_seconds()
-    notes = [Text(printable(one), "red") for one in seen.status.problems]
-    notes += operations(seen.status, age)
+    head = [_head(data.status, now, trouble), *_capacity(data.status, width), Text()]
+    age = (now - data.status.server_time).total_seconds()
+    notes = [Text(printable(one), "red") for one in data.status.problems]
+    notes += operation_lines(data.status, age)
     notes = [Text(), *notes] if notes else []
     foot = Text("q quits", "dim")
     room = height - len(head) - len(notes) - 1
-    backends = sorted(seen.status.backends, key=_rank)
+    backends = sorted(data.status.backends, key=_rank)
     # A line of headings above the backends, one blank below them.
     shown = max(1, min(len(backends), room - 2 - _DECISIONS))
     left = room - 2 - shown
@@ -238,7 +239,7 @@ def screen(
         lines.append(Text(f"… and {len(backends) - shown} more", "dim"))
         left -= 1
     lines += [*notes, Text()]
-    told = [_told(one) for one in seen.decisions[: max(0, left)]]
+    told = [_decision_line(one) for one in data.decisions[: max(0, left)]]
     lines += [*told, *(Text() for _ in range(left - len(told))), foot]
     for line in lines:
         if isinstance(line, Text):
@@ -251,7 +252,7 @@ def _head(report: StatusReport, now: datetime, trouble: str | None) -> Text:
         return Text(f"trying again: {printable(trouble)}", "bold red")
     busy = sum(one.in_flight for one in report.backends)
     queued = sum(one.queued for one in report.backends)
-    up = span((now - report.started_at).total_seconds())
+    up = duration((now - report.started_at).total_seconds())
     return Text.assemble(
         ("launcher", "bold"), f" {report.version}, up {up}, {busy} in flight, {queued} queued"
     )
@@ -291,16 +292,16 @@ def _table(backends: Sequence[BackendStatus], now: datetime, width: int) -> Tabl
         table.add_row(
             Text(one.backend),
             Text(one.state, STYLES.get(one.state, "")),
-            Text(span((now - one.since).total_seconds()) if one.since else ""),
+            Text(duration((now - one.since).total_seconds()) if one.since else ""),
             Text(str(one.in_flight) if one.in_flight else "–"),
             Text(str(one.queued) if one.queued else "–"),
-            Text(give_or_take(one.predicted) if one.predicted else "–"),
-            Text(following(one, now)),
+            Text(with_spread(one.predicted) if one.predicted else "–"),
+            Text(next_change(one, now)),
         )
     return table
 
 
-def _told(one: PastDecision) -> Text:
+def _decision_line(one: PastDecision) -> Text:
     again = f" ({one.times} times)" if one.times > 1 else ""
     return Text.assemble(
         (f"{one.at.astimezone():%H:%M:%S} ", "dim"), printable(one.text), (again, "dim")
@@ -311,15 +312,15 @@ def _rank(one: BackendStatus) -> tuple[int, str]:
     return _ORDER.index(one.state), one.backend
 
 
-def printed(seen: Seen) -> RenderableType:
+def render_top_once(data: TopData) -> RenderableType:
     """Render `launcher top` where there is no screen: everything, once."""
-    told = [_told(one) for one in seen.decisions[:_PRINTED]]
-    return Group(glance(seen.status), *([Text(), *told] if told else []))
+    told = [_decision_line(one) for one in data.decisions[:_PRINTED]]
+    return Group(render_status(data.status), *([Text(), *told] if told else []))
 
 
-def outlook(report: PlanReport) -> RenderableType:
+def render_plan(report: PlanReport) -> RenderableType:
     """Render `launcher plan`: the request's outcome, and below it the decisions for it."""
-    lines: list[RenderableType] = [Text(_fate(report))]
+    lines: list[RenderableType] = [Text(_outcome(report))]
     # The rejection of the request itself is in the first line.
     told = [one for one in report.decisions if one.deed != "reject" or not report.rejection]
     lines += [Text(f"  {_when(one.after)}: {printable(one.text)}") for one in told]
@@ -328,47 +329,47 @@ def outlook(report: PlanReport) -> RenderableType:
     return Group(*lines)
 
 
-def _fate(report: PlanReport) -> str:
+def _outcome(report: PlanReport) -> str:
     asked = f"a request for {report.route}"
     if report.rejection is not None:
         code, message = report.rejection.code, printable(report.rejection.message)
         later = report.retry_after
-        again = "" if later is None else f" It may come again in {span(later)}."
+        again = "" if later is None else f" It may come again in {duration(later)}."
         return f"{asked} would be rejected ({code}): {message}{again}"
     if report.outcome == "served":
         return f"{asked} would be served by {report.backend} at once"
     if report.predicted is None:
         return f"{asked} would wait for {report.backend}; nobody can tell how long"
     place = f"place {report.predicted.place}"
-    return f"{asked} would wait for {report.backend}, {place}, {waiting(report.predicted)}"
+    return f"{asked} would wait for {report.backend}, {place}, {predicted_wait(report.predicted)}"
 
 
 def _when(after: float) -> str:
-    return "now" if after < 0.05 else f"in about {span(after)}"
+    return "now" if after < 0.05 else f"in about {duration(after)}"
 
 
 _SIGNS = {True: ("✓", "green"), False: ("✕", "red"), None: ("…", "yellow")}
 
 
-def steps(report: SwitchReport, waited: float) -> RenderableType:
+def render_switch(report: SwitchReport, waited: float) -> RenderableType:
     """Render a switch's steps, and below them what is still to come. `waited` in seconds."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for one in report.steps:
         table.add_row(
             Text(*_SIGNS[one.ok]),
             Text(printable(one.name)),
-            Text(span(one.took) if one.took is not None else "", "dim"),
+            Text(duration(one.took) if one.took is not None else "", "dim"),
             Text(printable(one.detail or ""), "dim"),
         )
     if report.over:
         return table
-    left = f", about {span(report.left)} left" if report.left is not None else ""
+    left = f", about {duration(report.left)} left" if report.left is not None else ""
     stands = "waits for its turn" if report.state == "queued" else "is under way"
-    line = f"switch {report.id} to {report.to} {stands}, {span(waited)}{left}"
+    line = f"switch {report.id} to {report.to} {stands}, {duration(waited)}{left}"
     return Group(table, Text(line, "bold"))
 
 
-def finished(report: SwitchReport) -> list[str]:
+def finished_steps(report: SwitchReport) -> list[str]:
     """Return a line for each step that is over, in order, up to the first that isn't."""
     lines = []
     for one in report.steps:
@@ -380,13 +381,13 @@ def finished(report: SwitchReport) -> list[str]:
 
 def _line(one: SwitchStep) -> str:
     how = {True: "done", False: "failed", None: "cut short"}[one.ok]
-    took = "" if one.took is None else f" after {span(one.took)}"
+    took = "" if one.took is None else f" after {duration(one.took)}"
     return f"{printable(one.name)}: {how}{took}" + (
         f" ({printable(one.detail)})" if one.detail else ""
     )
 
 
-def leases_table(leases: Iterable[LeaseReport]) -> Table:
+def render_leases(leases: Iterable[LeaseReport]) -> Table:
     """Render `launcher lease list`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("LEASE", "HOLDS", "STATE", "LEFT", "BY", "NOTE"):
@@ -396,29 +397,29 @@ def leases_table(leases: Iterable[LeaseReport]) -> Table:
             Text(one.id, "bold"),
             Text(printable(one.what)),
             Text(one.state),
-            Text("" if one.state == "pending" else left(one)),
+            Text("" if one.state == "pending" else time_left(one)),
             Text(printable(one.by)),
             Text(printable(one.note)),
         )
     return table
 
 
-def left(lease: LeaseReport) -> str:
+def time_left(lease: LeaseReport) -> str:
     """Return how long a lease lasts yet."""
-    return "no end" if lease.left is None else span(round(lease.left))
+    return "no end" if lease.left is None else duration(round(lease.left))
 
 
-def ending(lease: LeaseReport) -> str:
+def end_words(lease: LeaseReport) -> str:
     """Return when a lease ends, as the end of a sentence."""
-    return "without an end" if lease.left is None else f"for {span(round(lease.left))}"
+    return "without an end" if lease.left is None else f"for {duration(round(lease.left))}"
 
 
-def mode_words(report: ModeReport) -> list[str]:
+def mode_lines(report: ModeReport) -> list[str]:
     """Return a line for the current mode, and one for each that there is."""
     if report.mode is None:
         lines = ["no mode"]
     else:
-        left = "" if report.left is None else f", for another {span(round(report.left))}"
+        left = "" if report.left is None else f", for another {duration(round(report.left))}"
         lines = [f"mode {printable(report.mode)}{left}"]
     if not report.modes:
         lines.append("routes.toml has no [modes.NAME] table")

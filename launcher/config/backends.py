@@ -24,14 +24,14 @@ _ONLY_COMMAND: tuple[Key[Any], ...] = (schema.ENV, schema.CWD)
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class BackendDraft:
     """A backend and the table that describes it."""
 
     backend: BackendConfig
     table: Table
 
 
-def describe(name: str, table: Table) -> Described | None:
+def draft(name: str, table: Table) -> BackendDraft | None:
     """Return the backend of one table, whose name is its id; None where the table names nothing
     to start (which is noted)."""
     driver: DriverSpec | None
@@ -60,7 +60,7 @@ def describe(name: str, table: Table) -> Described | None:
         start_guess=table.get(schema.START_GUESS),
         stop_guess=table.get(schema.STOP_GUESS),
     )
-    return Described(backend, table) if driver is not None else None
+    return BackendDraft(backend, table) if driver is not None else None
 
 
 def _container(table: Table) -> ContainerSpec | None:
@@ -106,14 +106,16 @@ def _process(table: Table) -> ProcessSpec | None:
     return spec if command else None
 
 
-def share(described: list[Described], capacity: Needs) -> dict[BackendId, BackendConfig]:
+def share_containers(
+    described: list[BackendDraft], capacity: Needs
+) -> dict[BackendId, BackendConfig]:
     """Return the backend of every table, by the table's name.
 
     Tables that describe the same container in the same way share one backend; where they
     disagree, that is noted: two backends can't hold one container.
     """
     by_id: dict[BackendId, BackendConfig] = {}
-    holder: dict[str, Described] = {}
+    holder: dict[str, BackendDraft] = {}
     for one in described:
         spec = one.backend.driver
         if isinstance(spec, ContainerSpec):
@@ -147,7 +149,7 @@ def _differing(one: BackendConfig, other: BackendConfig, capacity: Needs) -> lis
     return found
 
 
-def check_needs(described: list[Described], capacity: Needs) -> None:
+def check_needs(described: list[BackendDraft], capacity: Needs) -> None:
     """Note needs that no capacity can ever meet."""
     has = dict(capacity)
     for one in described:

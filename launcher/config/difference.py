@@ -135,10 +135,10 @@ def _backend(one: BackendConfig) -> dict[str, Any]:
     return shape | {"stop_grace": shape.pop("driver").stop_grace}
 
 
-_What = tuple[str, object]
+_Identity = tuple[str, object]
 
 
-def keeping_ids(
+def keep_ids(
     running: Mapping[BackendId, DriverSpec],
     leaving: Mapping[BackendId, DriverSpec],
     new: LauncherConfig,
@@ -150,13 +150,13 @@ def keeping_ids(
     backend's and isn't free yet.
     """
     ids = _ids({**leaving, **running}, {one.id: one.driver for one in new.backends})
-    held = {_what(spec): id for id, spec in leaving.items()}
+    held = {_identity(spec): id for id, spec in leaving.items()}
     problems = [
         f"{new.source}: container {one.driver.container} is still being stopped as {other}: "
         "reload again when that is done"
         for one in new.backends
         if isinstance(one.driver, ContainerSpec)
-        and (other := held.get(_what(one.driver), ids[one.id])) != ids[one.id]
+        and (other := held.get(_identity(one.driver), ids[one.id])) != ids[one.id]
     ]
     if problems:
         raise ConfigError(problems)
@@ -175,12 +175,14 @@ def _ids(
 ) -> dict[BackendId, BackendId]:
     """Return the id of each new table: unchanged ones keep theirs, then renamed ones; the others
     get the table's name, or one like it."""
-    same = {id: id for id, spec in new.items() if id in held and _what(held[id]) == _what(spec)}
+    same = {
+        id: id for id, spec in new.items() if id in held and _identity(held[id]) == _identity(spec)
+    }
     taken = set(same)
-    by_what = {_what(spec): id for id, spec in held.items() if id not in taken}
+    by_what = {_identity(spec): id for id, spec in held.items() if id not in taken}
     moved: dict[BackendId, BackendId] = {}
     for id, spec in new.items():
-        other = by_what.get(_what(spec))
+        other = by_what.get(_identity(spec))
         if id not in same and other is not None and other not in taken:
             moved[id] = other
             taken.add(other)
@@ -199,7 +201,7 @@ def _free(id: BackendId, taken: Iterable[BackendId], known: Iterable[BackendId])
     return other
 
 
-def _what(spec: DriverSpec) -> _What:
+def _identity(spec: DriverSpec) -> _Identity:
     """Return what identifies a backend, whatever its settings."""
     match spec:
         case ContainerSpec():

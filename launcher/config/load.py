@@ -23,8 +23,8 @@ from launcher.config import (
     sources,
     values,
 )
-from launcher.config.backends import Described
-from launcher.config.routes import Drafted
+from launcher.config.backends import BackendDraft
+from launcher.config.routes import RouteDraft
 from launcher.config.sources import DEFAULT_PLACES, Document
 from launcher.config.tables import Table
 from launcher.core.types import BackendId, Needs
@@ -86,16 +86,16 @@ class _Loader:
         before = len(self._document.problems)
         capacity = self._capacity()
         capacity_is_known = len(self._document.problems) == before
-        described, drafts = self._described_and_drafted()
-        by_id = backends.share(described, capacity)
+        backend_drafts, route_drafts = self._drafts()
+        by_id = backends.share_containers(backend_drafts, capacity)
         if capacity_is_known:
-            backends.check_needs(described, capacity)
+            backends.check_needs(backend_drafts, capacity)
         declared = {*self._document.backends, *self._document.routes}
-        drafts = routes.bind(drafts, by_id, declared)
-        routes.check_unique(drafts)
+        route_drafts = routes.bind(route_drafts, by_id, declared)
+        routes.check_unique(route_drafts)
         held = tuple({backend.id: backend for backend in by_id.values()}.values())
-        prewarm = self._prewarm(drafts, by_id)
-        bound = [one.route for one in drafts]
+        prewarm = self._prewarm(route_drafts, by_id)
+        bound = [one.route for one in route_drafts]
         named = routes.read_aliases(self._document, self._environ, bound)
         self._check_home(bound)
         held_modes = routes.read_modes(
@@ -113,8 +113,8 @@ class _Loader:
             self._launcher,
             bound,
         )
-        self._warn(drafts)
-        return self._assembled(capacity, drafts, held, prewarm, named, held_modes, opening)
+        self._warn(route_drafts)
+        return self._assembled(capacity, route_drafts, held, prewarm, named, held_modes, opening)
 
     def _capacity(self) -> Needs:
         value = self._document.capacity
@@ -127,15 +127,15 @@ class _Loader:
             self._document.problems.append(f"{value.where}: {error}")
             return default
 
-    def _described_and_drafted(self) -> tuple[list[Described], list[Drafted]]:
-        described: list[Described] = []
-        drafts: list[Drafted] = []
+    def _drafts(self) -> tuple[list[BackendDraft], list[RouteDraft]]:
+        backend_drafts: list[BackendDraft] = []
+        route_drafts: list[RouteDraft] = []
         for name, found in self._document.backends.items():
             table = self._table(f"[backends.{name}]", found)
             table.check_names("backend")
             table.read_all("backend")
-            if (one := backends.describe(name, table)) is not None:
-                described.append(one)
+            if (one := backends.draft(name, table)) is not None:
+                backend_drafts.append(one)
         for name, found in self._document.routes.items():
             table = self._table(f"[routes.{name}]", found)
             routes.check_name(name, table)
@@ -148,11 +148,11 @@ class _Loader:
                     table.problem("names no backend", schema.BACKEND_OF)
             else:
                 named = (name,)
-                if (one := backends.describe(name, table)) is not None:
-                    described.append(one)
+                if (one := backends.draft(name, table)) is not None:
+                    backend_drafts.append(one)
                     self._check_own(name, table)
-            drafts.append(routes.draft(name, table, named))
-        return described, drafts
+            route_drafts.append(routes.draft(name, table, named))
+        return backend_drafts, route_drafts
 
     def _check_only_route(self, table: Table) -> None:
         """Note keys of a backend in the table of a route that names a [backends.NAME]."""
@@ -171,10 +171,10 @@ class _Loader:
             )
 
     def _prewarm(
-        self, drafts: list[Drafted], by_id: Mapping[BackendId, BackendConfig]
+        self, route_drafts: list[RouteDraft], by_id: Mapping[BackendId, BackendConfig]
     ) -> tuple[BackendId, ...]:
         by_name = {name: backend.id for name, backend in by_id.items()}
-        by_route = {one.route.name: one.route.backends[:1] for one in drafts}
+        by_route = {one.route.name: one.route.backends[:1] for one in route_drafts}
         found: list[BackendId] = []
         for name in self._launcher.get(schema.PREWARM):
             if name in by_route:
@@ -203,13 +203,13 @@ class _Loader:
                     schema.ADMIN_LISTEN,
                 )
 
-    def _warn(self, drafts: list[Drafted]) -> None:
+    def _warn(self, route_drafts: list[RouteDraft]) -> None:
         for key in (schema.API_KEYS, schema.ADMIN_KEYS):
             if key in self._launcher and not self._launcher.get(key):
                 value = self._document.launcher[key.name]
                 if value.raw != []:
                     self._document.warnings.append(f"{value.where}: holds no key, so none is asked")
-        if not drafts and self._document.source != "environment":
+        if not route_drafts and self._document.source != "environment":
             self._document.warnings.append(
                 f"{self._document.source}: has no routes: add a [routes.NAME] with container = "
                 '"…" or command = ["…"]'
@@ -218,7 +218,7 @@ class _Loader:
     def _assembled(
         self,
         capacity: Needs,
-        drafts: list[Drafted],
+        route_drafts: list[RouteDraft],
         held: tuple[BackendConfig, ...],
         prewarm: tuple[BackendId, ...],
         named: tuple[AliasConfig, ...],
@@ -234,7 +234,7 @@ class _Loader:
             )
             launcher.problem(f"needs {missing.name} too", present)
         return LauncherConfig(
-            routes=tuple(one.route for one in drafts),
+            routes=tuple(one.route for one in route_drafts),
             backends=held,
             aliases=named,
             modes=held_modes,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from launcher.config import LauncherConfig, exposure
-from launcher.config.difference import Difference, applicable, compare, keeping_ids
+from launcher.config.difference import Difference, applicable, compare, keep_ids
 from launcher.config.sources import Unresolved, expand
 from launcher.core.types import BackendId
 from launcher.drivers.base import DriverSpec
@@ -82,7 +82,7 @@ class Reloader:
                     # every backend, and without its keys let everybody in.
                     raise ConfigError([f"{loaded.source}: has no routes any more"])
                 held = {one.id: one.driver for one in before.backends}
-                wanted = keeping_ids(held, leaving, loaded)
+                wanted = keep_ids(held, leaving, loaded)
                 difference = compare(before, wanted)
                 self._running.take(applicable(before, wanted))
             except ConfigError as error:
@@ -104,7 +104,7 @@ def _log_problems(asked_by: str, problems: list[str]) -> None:
 
 
 def _log(asked_by: str, done: Reloaded) -> None:
-    text = sentence(done.difference) or "nothing has changed"
+    text = summary(done.difference) or "nothing has changed"
     log.info("reload (%s) in %.0f ms: %s", asked_by, done.seconds * 1000, text)
     for key in done.difference.needs_restart:
         log.warning("reload: %s is as it was: it needs a restart", key)
@@ -112,7 +112,7 @@ def _log(asked_by: str, done: Reloaded) -> None:
         log.warning("%s", warning)
 
 
-def sentence(difference: Difference) -> str:
+def summary(difference: Difference) -> str:
     """Return a difference as text, such as `added route a; changed route b (models, max_wait)`;
     empty where nothing changes."""
     parts = []
@@ -143,7 +143,7 @@ _SECRET = re.compile(r"""["']file:([^"']+)["']""")
 Files = Callable[[], tuple[str, ...]]
 """Returns the files to watch. May block."""
 
-Looks = dict[str, tuple[int, int, int] | None]
+Signatures = dict[str, tuple[int, int, int] | None]
 """File → inode, size and modification time; None where there is no file."""
 
 
@@ -174,15 +174,15 @@ async def changes(files: Files, every: float | None = None) -> AsyncGenerator[No
     with secrets that are symbolic links, and with file systems that report no changes.
     """
     every = POLL_INTERVAL if every is None else every
-    known = await asyncio.to_thread(_look, files)
+    known = await asyncio.to_thread(_signatures, files)
     while True:
         await asyncio.sleep(every)
-        seen = await asyncio.to_thread(_look, files)
+        seen = await asyncio.to_thread(_signatures, files)
         if seen == known:
             continue
         while True:
             await asyncio.sleep(every)
-            again = await asyncio.to_thread(_look, files)
+            again = await asyncio.to_thread(_signatures, files)
             if again == seen:
                 break
             seen = again
@@ -190,7 +190,7 @@ async def changes(files: Files, every: float | None = None) -> AsyncGenerator[No
         yield
 
 
-def _look(files: Files) -> Looks:
+def _signatures(files: Files) -> Signatures:
     return {name: _signature(name) for name in files()}
 
 

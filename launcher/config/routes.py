@@ -33,7 +33,7 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Drafted:
+class RouteDraft:
     """A route whose backends are still names, and the table that describes it."""
 
     route: RouteConfig
@@ -57,7 +57,7 @@ def check_name(name: str, table: Table) -> None:
         table.problem(f"/{name} is the launcher's own path, now or later: choose another name")
 
 
-def draft(name: str, table: Table, backends: tuple[str, ...]) -> Drafted:
+def draft(name: str, table: Table, backends: tuple[str, ...]) -> RouteDraft:
     """Return the route of one table, with the names of its backends."""
     prefixes = (f"/{name}", *(one for one in table.get(schema.PATH) if one != f"/{name}"))
     for prefix in prefixes[1:]:
@@ -83,15 +83,15 @@ def draft(name: str, table: Table, backends: tuple[str, ...]) -> Drafted:
         heartbeat=table.get(schema.HEARTBEAT),
         tunnel_idle=table.get(schema.TUNNEL_IDLE),
     )
-    return Drafted(route, table, says_models=models is not None)
+    return RouteDraft(route, table, says_models=models is not None)
 
 
 def bind(
-    drafts: list[Drafted], by_id: Mapping[BackendId, BackendConfig], declared: Collection[str]
-) -> list[Drafted]:
+    drafts: list[RouteDraft], by_id: Mapping[BackendId, BackendConfig], declared: Collection[str]
+) -> list[RouteDraft]:
     """Replace names of backends by ids, and fill in default models. A backend that isn't declared
     is noted; what is wrong with a declared one has been noted before."""
-    bound: list[Drafted] = []
+    bound: list[RouteDraft] = []
     for one in drafts:
         found: dict[BackendId, None] = {}
         for name in one.route.backends:
@@ -106,14 +106,14 @@ def bind(
 
 
 def _with_default_models(
-    drafts: list[Drafted], by_id: Mapping[BackendId, BackendConfig]
-) -> list[Drafted]:
+    drafts: list[RouteDraft], by_id: Mapping[BackendId, BackendConfig]
+) -> list[RouteDraft]:
     """Give a route without `models` its container's name, or its own name for a command.
 
     Of several routes to one backend only the first without `models` gets that name.
     """
     named: set[tuple[BackendId, str]] = set()
-    found: list[Drafted] = []
+    found: list[RouteDraft] = []
     for one in drafts:
         if one.says_models or not one.route.backends:
             found.append(one)
@@ -127,11 +127,11 @@ def _with_default_models(
     return found
 
 
-def check_unique(drafts: list[Drafted]) -> None:
+def check_unique(drafts: list[RouteDraft]) -> None:
     """Note every prefix, host and model id that two routes (or one, twice) claim."""
-    prefixes: dict[str, Drafted] = {}
-    hosts: dict[str, Drafted] = {}
-    models: dict[str, Drafted] = {}
+    prefixes: dict[str, RouteDraft] = {}
+    hosts: dict[str, RouteDraft] = {}
+    models: dict[str, RouteDraft] = {}
     # The routes' own names first, so that the `path` that collides with one is blamed.
     for one in drafts:
         _claim(prefixes, one, one.route.prefixes[:1], "prefix", schema.PATH)
@@ -144,7 +144,7 @@ def check_unique(drafts: list[Drafted]) -> None:
 
 
 def _claim(
-    claimed: dict[str, Drafted], one: Drafted, names: Iterable[str], what: str, key: Key[Any]
+    claimed: dict[str, RouteDraft], one: RouteDraft, names: Iterable[str], what: str, key: Key[Any]
 ) -> None:
     own: set[str] = set()
     for name in names:

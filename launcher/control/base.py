@@ -80,7 +80,7 @@ def find_mode(config: LauncherConfig, name: str) -> ModeConfig:
     raise LauncherError("unknown_mode", f"No mode of that name. Known: {known}.", param="mode")
 
 
-async def check_there(gate: OperatorGate, route: RouteConfig) -> None:
+async def check_exists(gate: OperatorGate, route: RouteConfig) -> None:
     """Raise `backend_missing` where none of its backends exists, before others stop for it."""
     failure: Failure | None = None
     for backend in route.backends:

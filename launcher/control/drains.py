@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from launcher.config import LauncherConfig
 from launcher.control.base import OperatorGate, find_route
-from launcher.control.records import DRAINS, Store
+from launcher.control.records import DRAINS
 from launcher.core.types import BackendId
+from launcher.state.store import StateStore
 
 #: Stands for everything; no route can have this name.
 _ALL = "*"
@@ -14,7 +15,7 @@ _ALL = "*"
 class Drains:
     """What is drained until it is resumed, over restarts as well."""
 
-    def __init__(self, config: LauncherConfig, gate: OperatorGate, store: Store) -> None:
+    def __init__(self, config: LauncherConfig, gate: OperatorGate, store: StateStore) -> None:
         self._config = config
         self._gate = gate
         self._store = store

@@ -13,34 +13,35 @@ import math
 from launcher import tasks
 from launcher.config import LauncherConfig
 from launcher.control.base import Clocks, OperatorGate
-from launcher.control.records import HOME, Store
+from launcher.control.records import HOME
 from launcher.core.types import Failure
 from launcher.errors import LauncherError
 from launcher.runtime.admission import Ask
+from launcher.state.store import StateStore
 
 log = logging.getLogger(__name__)
 
 #: Errors that pass: it is tried again.
-_PASSING = frozenset({"docker_unavailable", "queue_full", "queue_timeout", "draining"})
+_TRANSIENT = frozenset({"docker_unavailable", "queue_full", "queue_timeout", "draining"})
 
 
-class Home:
+class HomeRoute:
     """Makes the home route resident again."""
 
     def __init__(
-        self, config: LauncherConfig, gate: OperatorGate, store: Store, clocks: Clocks
+        self, config: LauncherConfig, gate: OperatorGate, store: StateStore, clocks: Clocks
     ) -> None:
         self._route = config.home
         self._config = config
         self._gate = gate
         self._store = store
         self._clocks = clocks
-        self._going: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self.error: Failure | None = None
         """Why the last attempt failed."""
 
     def __repr__(self) -> str:
-        return f"<Home {self._route}{' owed' if self.owed else ''}>"
+        return f"<HomeRoute {self._route}{' pending' if self.pending else ''}>"
 
     @property
     def route(self) -> str | None:
@@ -48,44 +49,44 @@ class Home:
         return self._route
 
     @property
-    def owed(self) -> bool:
+    def pending(self) -> bool:
         """Whether it is still to become resident."""
-        return self._going is not None
+        return self._task is not None
 
     def open(self) -> None:
         """Continue what was pending in an earlier run."""
         for route in self._store.loaded(HOME):
             if route == self._route:
-                self.owe()
+                self.request()
             else:
                 self._store.drop(HOME, route)
 
     async def close(self) -> None:
         """Leave it pending for the next run."""
-        await tasks.cancel(self._going)
+        await tasks.cancel(self._task)
 
     def reconfigure(self, config: LauncherConfig) -> None:
         """Use another configuration from now on."""
         if config.home != self._route:
-            self.forgive()
+            self.cancel()
         self._config, self._route = config, config.home
 
-    def owe(self) -> None:
+    def request(self) -> None:
         """Make it resident: the last lease has ended."""
-        if self._route is None or self.owed:
+        if self._route is None or self.pending:
             return
         self._store.put(HOME, self._route, self._clocks.wall())
         self.error = None
-        self._going = tasks.spawn(self._go(self._route), name="home")
+        self._task = tasks.spawn(self._run(self._route), name="home")
 
-    def forgive(self) -> None:
+    def cancel(self) -> None:
         """Give it up: something else is to be resident."""
-        if self._going is not None and self._route is not None:
-            self._going.cancel()
-            self._going = None
+        if self._task is not None and self._route is not None:
+            self._task.cancel()
+            self._task = None
             self._store.drop(HOME, self._route)
 
-    async def _go(self, name: str) -> None:
+    async def _run(self, name: str) -> None:
         while True:
             try:
                 await self._resident(name)
@@ -94,11 +95,11 @@ class Home:
                     return  # it stays pending for the next run
                 self.error = Failure(error.code, error.message, error.detail)
                 log.warning("the home route %s does not start: %s", name, error.message)
-                if error.code in _PASSING:
+                if error.code in _TRANSIENT:
                     await asyncio.sleep(error.retry_after or LauncherError.default_retry_after)
                     continue
             break
-        self._going = None
+        self._task = None
         self._store.drop(HOME, name)
 
     async def _resident(self, name: str) -> None:

@@ -16,12 +16,13 @@ from functools import partial
 
 from launcher import tasks
 from launcher.config import LauncherConfig
-from launcher.control.base import Clocks, OperatorGate, check_there, find_route
-from launcher.control.records import LEASES, Book, LeaseRecord, LeaseState, Store
+from launcher.control.base import Clocks, OperatorGate, check_exists, find_route
+from launcher.control.records import LEASES, LeaseRecord, LeaseState, RecordLog
 from launcher.core.types import BackendId, Failure, Hold, Needs
 from launcher.errors import LauncherError
 from launcher.printable import seconds, timestamp
 from launcher.runtime.admission import Admission, Ask
+from launcher.state.store import StateStore
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class _Live:
     """A lease that isn't over."""
 
     record: LeaseRecord
-    places: dict[BackendId, Admission] = field(default_factory=dict)
+    tickets: dict[BackendId, Admission] = field(default_factory=dict)
     """Its tickets, by the first backend of each."""
     asking: asyncio.Task[None] | None = None
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,14 +54,14 @@ class _Live:
     """Another lease is about to replace it: it holds nothing meanwhile."""
 
 
-class Leases:
+class LeaseRegistry:
     """Every lease. Methods return at once, except `settled` and `durable`."""
 
     def __init__(
         self,
         config: LauncherConfig,
         gate: OperatorGate,
-        store: Store,
+        store: StateStore,
         clocks: Clocks,
         on_end: Ended = lambda record: None,
     ) -> None:
@@ -68,19 +69,19 @@ class Leases:
         self._gate = gate
         self._clocks = clocks
         self._on_end = on_end
-        self._book: Book[LeaseRecord] = Book(LEASES, store, clocks.wall)
+        self._records: RecordLog[LeaseRecord] = RecordLog(LEASES, store, clocks.wall)
         self._live: dict[int, _Live] = {}
         self._closing = False
 
     def __repr__(self) -> str:
-        return f"<Leases {sorted(self._live)}>"
+        return f"<LeaseRegistry {sorted(self._live)}>"
 
     # -- life
 
     def open(self) -> None:
         """Continue the leases of an earlier run: those in force keep their end, those that
         somebody waited for on a connection are gone with it."""
-        for record in self._book.open():
+        for record in self._records.open():
             live = self._live[record.id] = _Live(record)
             if record.state is LeaseState.PENDING and record.waited_for:
                 self._end(live, LeaseState.RELEASED, by="a restart of the launcher")
@@ -133,25 +134,25 @@ class Leases:
             replaces=None if replaces is None else replaces.id,
         )  # fmt: skip
         if replaces is not None:
-            others = self.in_the_way_of_lease(record)
+            others = self.blocking_lease(record)
             others = [one for one in others if one.id != replaces.id]
             if others:
-                raise self.leased(others)
-        record = self._book.put(replace(record, id=self._book.next_id()))
+                raise self.leased_error(others)
+        record = self._records.put(replace(record, id=self._records.next_id()))
         live = self._live[record.id] = _Live(record)
         self._begin(live)
         return record
 
-    async def check_there(self, routes: Iterable[str]) -> None:
-        """See `base.check_there`. Raises `unknown_route` as well."""
+    async def check_exists(self, routes: Iterable[str]) -> None:
+        """See `base.check_exists`. Raises `unknown_route` as well."""
         for name in routes:
-            await check_there(self._gate, find_route(self._config, name))
+            await check_exists(self._gate, find_route(self._config, name))
 
     def refusal(self, record: LeaseRecord) -> LauncherError:
         """Return the error for a lease that wasn't granted."""
         if record.error is None:
             return LauncherError("stale_lease", f"Lease {record.id} has ended: {why(record)}.")
-        return self.error_of(record.error, self.in_the_way_of_lease(record))
+        return self.as_error(record.error, self.blocking_lease(record))
 
     async def settled(self, id: int) -> LeaseRecord:
         """Wait until the lease is granted or has ended; return its record. Raises `draining` where
@@ -166,21 +167,21 @@ class Leases:
 
     async def durable(self) -> None:
         """Wait until all changes are on the disk, if it can be written."""
-        await self._book.durable()
+        await self._records.durable()
 
     # -- reading
 
     def get(self, id: int) -> LeaseRecord:
         """Return a lease. Raises `unknown_lease` for a number that was never given out, or whose
         record isn't kept any more."""
-        record = self._book.get(id)
+        record = self._records.get(id)
         if record is None:
             raise LauncherError("unknown_lease", f"There is no lease {id}.")
         return record
 
     def open_ones(self) -> list[LeaseRecord]:
         """Return the leases that are pending or in force, the oldest first."""
-        return self._book.open()
+        return self._records.open()
 
     # -- changing
 
@@ -194,8 +195,8 @@ class Leases:
             check_term(self._config, ttl)
         live = self._live.get(id)
         if live is None:
-            ended = self._book.get(id)
-            if ended is None and not self._book.was_issued(id):
+            ended = self._records.get(id)
+            if ended is None and not self._records.was_issued(id):
                 raise LauncherError("unknown_lease", f"There never was a lease {id}.")
             how = "long ago" if ended is None else why(ended)
             raise LauncherError("stale_lease", f"Lease {id} has ended: {how}.")
@@ -204,13 +205,13 @@ class Leases:
             raise LauncherError("lease_pending", f"Lease {id} isn't granted yet.")
         wanted = record.ttl if ttl is None else ttl
         until = self._until(wanted)
-        live.record = self._book.put(
+        live.record = self._records.put(
             replace(record, ttl=wanted, expires_at=self._clocks.wall_at(until))
         )
-        for place in list(live.places.values()):
+        for ticket in list(live.tickets.values()):
             if id not in self._live:
                 break  # it has expired already
-            place.renew(until)
+            ticket.renew(until)
         return live.record
 
     def release(self, id: int, by: str | None = None) -> LeaseRecord:
@@ -220,7 +221,7 @@ class Leases:
             self._end(live, LeaseState.RELEASED, by=by)
         return self.get(id)
 
-    def break_one(self, id: int, by: str) -> None:
+    def break_lease(self, id: int, by: str) -> None:
         """End it now, against its holder's will."""
         live = self._live.get(id)
         if live is not None:
@@ -239,14 +240,14 @@ class Leases:
         self._borrow(live, {ask.backends[0] for ask in asks})
         if live.record.needs:
             held = live.record.state is LeaseState.ACTIVE
-            self._gate.reserve(reserved(live.record.id), live.record.needs, held=held)
+            self._gate.reserve(reservation_id(live.record.id), live.record.needs, held=held)
             live.reserves = True
         for ask in asks:
-            if ask.backends[0] not in live.places:
-                place = live.places[ask.backends[0]] = self._gate.admit(ask)
-                place.__enter__()
-        for id, place in live.places.items():
-            place.on_expired = partial(self._expired, live, id)
+            if ask.backends[0] not in live.tickets:
+                ticket = live.tickets[ask.backends[0]] = self._gate.admit(ask)
+                ticket.__enter__()
+        for id, ticket in live.tickets.items():
+            ticket.on_expired = partial(self._expired, live, id)
         live.asking = tasks.spawn(self._granted(live), name=f"lease {live.record.id}")
 
     def _asks(self, record: LeaseRecord) -> list[Ask]:
@@ -254,7 +255,7 @@ class Leases:
         until = self._clocks.core_at(record.expires_at) if active else None
         groups = [find_route(self._config, name).backends for name in record.routes]
         if record.needs:
-            groups.append((reserved(record.id),))
+            groups.append((reservation_id(record.id),))
         # Several begin together, when the last of them is granted.
         ttl = record.ttl if record.ttl is not None and len(groups) == 1 else math.inf
         return [
@@ -265,8 +266,8 @@ class Leases:
     async def _granted(self, live: _Live) -> None:
         """Wait for all tickets, then put the lease in force."""
         try:
-            for place in list(live.places.values()):
-                await place.granted()
+            for ticket in list(live.tickets.values()):
+                await ticket.granted()
         except LauncherError as error:
             if self._ending:
                 live.settled.set()
@@ -279,7 +280,7 @@ class Leases:
 
     def _in_force(self, live: _Live) -> None:
         until = self._until(live.record.ttl)
-        live.record = self._book.put(
+        live.record = self._records.put(
             replace(
                 live.record,
                 state=LeaseState.ACTIVE,
@@ -287,16 +288,16 @@ class Leases:
                 expires_at=self._clocks.wall_at(until),
             )
         )
-        for place in list(live.places.values()):
-            place.renew(until)
-        log.info("%s is granted", self.named(live.record))
+        for ticket in list(live.tickets.values()):
+            ticket.renew(until)
+        log.info("%s is granted", self.describe(live.record))
         replaced = self._live.get(live.record.replaces or 0)
         if replaced is not None:
             self._end(replaced, LeaseState.RELEASED, by=f"lease {live.record.id}")
 
     def _refused(self, live: _Live, error: LauncherError) -> None:
         if error.code == "leased":
-            error = self.leased(self.in_the_way_of_lease(live.record))
+            error = self.leased_error(self.blocking_lease(live.record))
         failure = Failure(error.code, error.message, error.detail)
         pending = live.record.state is LeaseState.PENDING
         self._end(live, LeaseState.FAILED if pending else LeaseState.BROKEN, error=failure)
@@ -317,10 +318,10 @@ class Leases:
         old.lent = True
         if old.asking is not None:
             old.asking.cancel()
-        for id in wanted & old.places.keys():
-            place = live.places[id] = old.places.pop(id)
+        for id in wanted & old.tickets.keys():
+            ticket = live.tickets[id] = old.tickets.pop(id)
             live.borrowed.add(id)
-            place.renew(math.inf)
+            ticket.renew(math.inf)
         self._let_go(old)
 
     def _give_back(self, live: _Live) -> None:
@@ -335,8 +336,8 @@ class Leases:
             self._end(old, LeaseState.EXPIRED, at=old.record.expires_at)
             return
         for id in live.borrowed:
-            place = old.places[id] = live.places.pop(id)
-            place.renew(until)
+            ticket = old.tickets[id] = live.tickets.pop(id)
+            ticket.renew(until)
         self._let_go(live)
         self._begin(old)
 
@@ -345,7 +346,7 @@ class Leases:
     def _expired(self, live: _Live, id: BackendId) -> None:
         """End the lease, a ticket of which the core has ended; and the one that this ticket was
         borrowed from, which could not get it back."""
-        if not live.places[id].broken:
+        if not live.tickets[id].broken:
             self._end(live, LeaseState.EXPIRED)
             return
         by = "a forced stop or a change of routes.toml"
@@ -369,8 +370,8 @@ class Leases:
         self._give_back(live)
         self._let_go(live)
         if live.reserves:
-            self._gate.unreserve(reserved(live.record.id))
-        live.record = self._book.put(
+            self._gate.unreserve(reservation_id(live.record.id))
+        live.record = self._records.put(
             replace(
                 live.record,
                 state=state,
@@ -384,11 +385,11 @@ class Leases:
         self._on_end(live.record)
 
     def _let_go(self, live: _Live) -> None:
-        places = list(live.places.values())
-        live.places.clear()
-        for place in places:
-            place.on_expired = None
-            place.__exit__(None, None, None)
+        tickets = list(live.tickets.values())
+        live.tickets.clear()
+        for ticket in tickets:
+            ticket.on_expired = None
+            ticket.__exit__(None, None, None)
 
     # -- conflicts
 
@@ -397,31 +398,31 @@ class Leases:
         granted = self._granted_to(record.id)
         return tuple(granted.get(id, id) for id in self._wanted(record))
 
-    def in_the_way_of(self, backends: Iterable[BackendId]) -> list[LeaseRecord]:
+    def blocking(self, backends: Iterable[BackendId]) -> list[LeaseRecord]:
         """Return the leases that leave no room for all of these backends together."""
         known = self._gate.snapshot().backends
-        return self._in_the_way({id: known[id].needs for id in backends if id in known})
+        return self._blocking({id: known[id].needs for id in backends if id in known})
 
-    def in_the_way_of_lease(self, record: LeaseRecord) -> list[LeaseRecord]:
+    def blocking_lease(self, record: LeaseRecord) -> list[LeaseRecord]:
         """Return the other leases that leave no room for this one."""
-        found = self._in_the_way(self._claim(record))
+        found = self._blocking(self._claim(record))
         return [one for one in found if one.id != record.id]
 
-    def leased(self, holders: list[LeaseRecord]) -> LauncherError:
+    def leased_error(self, holders: list[LeaseRecord]) -> LauncherError:
         """Return the error `leased`, which names these leases and says when they end."""
-        named = "; ".join(self.named(one) for one in holders) or "Another lease"
+        named = "; ".join(self.describe(one) for one in holders) or "Another lease"
         return LauncherError(
             "leased",
             f"{named} holds the place. Wait for its end, release it, or switch with `force`.",
-            retry_after=self._free_in(holders),
+            retry_after=self._retry_after(holders),
         )
 
-    def error_of(
+    def as_error(
         self, failure: Failure, holders: Iterable[LeaseRecord], message: str | None = None
     ) -> LauncherError:
         """Return the failure as an error, `message` in place of its own; where these leases are
         the reason, with the time after which to ask again."""
-        retry_after = self._free_in(holders) if failure.code == "leased" else None
+        retry_after = self._retry_after(holders) if failure.code == "leased" else None
         return LauncherError(
             failure.code,
             message or failure.message,
@@ -435,7 +436,7 @@ class Leases:
             return None
         return max(0.0, record.expires_at - self._clocks.wall())
 
-    def named(self, record: LeaseRecord) -> str:
+    def describe(self, record: LeaseRecord) -> str:
         """Return a description for people: number, routes, holder, end."""
         what = ", ".join(record.routes) or "reserved capacity"
         whose = "".join(f", {word}" for word in (record.by, record.note) if word)
@@ -447,42 +448,42 @@ class Leases:
             until = f"until {timestamp(record.expires_at)}"
         return f"Lease {record.id} ({what}{whose}, {until})"
 
-    def _free_in(self, holders: Iterable[LeaseRecord]) -> float:
+    def _retry_after(self, holders: Iterable[LeaseRecord]) -> float:
         """Return the seconds until the first of them ends, or ASK_AGAIN where none has a known
         end (pins, and leases that aren't granted yet)."""
         ends = (self.remaining(one) for one in holders)
         return min((end for end in ends if end is not None), default=ASK_AGAIN)
 
-    def _in_the_way(self, wanted: Claim) -> list[LeaseRecord]:
-        records = {record.id: record for record in self._book.open()}
+    def _blocking(self, wanted: Claim) -> list[LeaseRecord]:
+        records = {record.id: record for record in self._records.open()}
         held = [
             Claimed(record.id, self._claim(record), record.expires_at or math.inf)
             for record in records.values()
         ]
-        return [records[id] for id in in_the_way(self._gate.snapshot().capacity, wanted, held)]
+        return [records[id] for id in must_end(self._gate.snapshot().capacity, wanted, held)]
 
     def _claim(self, record: LeaseRecord) -> Claim:
         if record.needs:
-            return {reserved(record.id): record.needs}
+            return {reservation_id(record.id): record.needs}
         known = self._gate.snapshot().backends
         return {id: known[id].needs for id in self.backends_of(record) if id in known}
 
     def _wanted(self, record: LeaseRecord) -> list[BackendId]:
         if record.needs:
-            return [reserved(record.id)]
+            return [reservation_id(record.id)]
         first = {route.name: route.backends[0] for route in self._config.routes}
         return [first[name] for name in record.routes if name in first]
 
     def _granted_to(self, id: int) -> dict[BackendId, BackendId]:
         live = self._live.get(id)
-        places = {} if live is None else live.places
-        return {id: one.grant.backend for id, one in places.items() if one.grant is not None}
+        tickets = {} if live is None else live.tickets
+        return {id: one.grant.backend for id, one in tickets.items() if one.grant is not None}
 
     def _until(self, ttl: float | None) -> float:
         return math.inf if ttl is None else self._clocks.now() + ttl
 
 
-def reserved(lease: int) -> BackendId:
+def reservation_id(lease: int) -> BackendId:
     """Return the id of the backend that stands for what a lease reserves."""
     return BackendId(f"reserved-{lease}")
 
@@ -519,7 +520,7 @@ def fits(capacity: Needs, claims: Sequence[Claim]) -> bool:
     return all(units >= 0 for units in free.values())
 
 
-def in_the_way(capacity: Needs, wanted: Claim, leases: Sequence[Claimed]) -> list[int]:
+def must_end(capacity: Needs, wanted: Claim, leases: Sequence[Claimed]) -> list[int]:
     """Return the leases that must end for `wanted` to fit: as few as possible, those first that
     end first anyway. Empty also where nothing would help."""
     if fits(capacity, [wanted, *(one.claim for one in leases)]):

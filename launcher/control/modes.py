@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.config import LauncherConfig, ModeConfig
 from launcher.control.base import find_mode
-from launcher.control.leases import Leases, check_term
+from launcher.control.leases import LeaseRegistry, check_term
 from launcher.control.records import LeaseRecord, LeaseState
 
 
@@ -12,7 +12,7 @@ class Modes:
     """The current mode, and the change to another: the old mode's lease ends when the new one is
     granted, and continues if that fails."""
 
-    def __init__(self, config: LauncherConfig, leases: Leases) -> None:
+    def __init__(self, config: LauncherConfig, leases: LeaseRegistry) -> None:
         self._config = config
         self._leases = leases
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from launcher.config import LauncherConfig
 from launcher.control.base import Clocks, OperatorGate
 from launcher.control.drains import Drains
-from launcher.control.home import Home
-from launcher.control.leases import Leases
+from launcher.control.home import HomeRoute
+from launcher.control.leases import LeaseRegistry
 from launcher.control.modes import Modes
-from launcher.control.records import LeaseRecord, LeaseState, Store
-from launcher.control.switches import Switchboard
+from launcher.control.records import LeaseRecord, LeaseState
+from launcher.control.switches import SwitchQueue
+from launcher.state.store import StateStore
 from launcher.telemetry.facts import Fact
 
 
@@ -22,7 +23,7 @@ class ControlPlane:
         self,
         config: LauncherConfig,
         gate: OperatorGate,
-        store: Store,
+        store: StateStore,
         *,
         now: Callable[[], float],
         wall: Callable[[], float],
@@ -30,12 +31,12 @@ class ControlPlane:
         """`now` is the dispatcher's clock, `wall` the time since 1970; in seconds."""
         clocks = Clocks(now, wall)
         self._store = store
-        self.home = Home(config, gate, store, clocks)
-        self.leases = Leases(config, gate, store, clocks, self._lease_ended)
+        self.home = HomeRoute(config, gate, store, clocks)
+        self.leases = LeaseRegistry(config, gate, store, clocks, self._lease_ended)
         self.modes = Modes(config, self.leases)
         self.drains = Drains(config, gate, store)
-        self.switches = Switchboard(
-            config, gate, self.leases, store, clocks, on_begin=self.home.forgive
+        self.switches = SwitchQueue(
+            config, gate, self.leases, store, clocks, on_begin=self.home.cancel
         )
 
     def open(self) -> None:
@@ -60,7 +61,7 @@ class ControlPlane:
         self.switches.reconfigure(config)
 
     def fact(self, fact: Fact) -> None:
-        """Pass on a fact of `launcher.telemetry.facts.Narrator`."""
+        """Pass on a fact of `FactPublisher`."""
         self.switches.fact(fact)
 
     @property
@@ -74,4 +75,4 @@ class ControlPlane:
         held = record.granted_at is not None or record.error is not None
         broken = record.state is LeaseState.BROKEN and record.error is None
         if held and not broken and not self.leases.open_ones():
-            self.home.owe()
+            self.home.request()

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
 
 from launcher.core.types import BackendId, Failure, Needs
-from launcher.state.store import Table
+from launcher.state.store import StateStore, StateTable
 
 
 class SwitchState(Enum):
@@ -158,86 +158,45 @@ def _lease(id: int, text: str) -> LeaseRecord:
     return LeaseRecord(**(found | {"id": id}))
 
 
-SWITCHES: Table[int, SwitchRecord] = Table("switches", ("id", "record"), _text, _switch)
-LEASES: Table[int, LeaseRecord] = Table("leases", ("id", "record"), _text, _lease)
-COUNTERS: Table[str, int] = Table(
+SWITCHES: StateTable[int, SwitchRecord] = StateTable("switches", ("id", "record"), _text, _switch)
+LEASES: StateTable[int, LeaseRecord] = StateTable("leases", ("id", "record"), _text, _lease)
+COUNTERS: StateTable[str, int] = StateTable(
     "counters", ("name", "value"), lambda n: (n,), lambda _, value: int(value)
 )
-DRAINS: Table[str, str] = Table("drains", ("route",), lambda _: (), lambda route: str(route))
-HOME: Table[str, float] = Table(
+DRAINS: StateTable[str, str] = StateTable(
+    "drains", ("route",), lambda _: (), lambda route: str(route)
+)
+HOME: StateTable[str, float] = StateTable(
     "home", ("route", "since"), lambda since: (since,), lambda _, since: float(since)
 )
 
 #: The tables of the state file that are read here.
 TABLES = (SWITCHES, LEASES, COUNTERS, DRAINS, HOME)
 
-
-K = TypeVar("K", str, int)
-V = TypeVar("V")
-
-
-class Store(Protocol):
-    """What is needed of `launcher.state.store.StateStore`."""
-
-    @property
-    def lost(self) -> bool:
-        """Whether records of earlier runs may be unreadable."""
-        ...
-
-    @property
-    def kept(self) -> bool:
-        """Whether what is put now outlives this run."""
-        ...
-
-    def loaded(self, table: Table[K, V]) -> dict[K, V]:
-        """Return the records of earlier runs, in the order of the keys."""
-        ...
-
-    def put(self, table: Table[K, V], key: K, record: V) -> None:
-        """Save a record under a key; returns at once."""
-        ...
-
-    def drop(self, table: Table[K, V], key: K) -> None:
-        """Delete a record; returns at once."""
-        ...
-
-    async def durable(self) -> bool:
-        """Wait until what was put before is on the disk. False where it can't be written."""
-        ...
-
-
 #: How many records that are over are kept.
-MOST_OVER = 100
+MAX_FINISHED = 100
+
+R = TypeVar("R", bound=SwitchRecord | LeaseRecord)
 
 
-class Numbered(Protocol):
-    """What is needed of a record."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def over(self) -> bool: ...
-
-
-R = TypeVar("R", bound=Numbered)
-
-
-class Book(Generic[R]):
-    """Records by number, of which every change is kept, and the last MOST_OVER that are over.
+class RecordLog(Generic[R]):
+    """Records by number, of which every change is kept, and the last MAX_FINISHED that are over.
 
     Numbers are never reused: where an earlier file may have been lost, they continue from the
     clock's seconds, which are beyond any number that was given out.
     """
 
-    def __init__(self, table: Table[int, R], store: Store, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, table: StateTable[int, R], store: StateStore, wall: Callable[[], float]
+    ) -> None:
         self._table = table
         self._store = store
-        self._records = store.loaded(table)
+        self._records: dict[int, R] = store.loaded(table)
         last = store.loaded(COUNTERS).get(table.name, 0)
         self._last = max(last, *self._records, int(wall()) if store.lost else 0, 0)
 
     def __repr__(self) -> str:
-        return f"<Book {self._table.name} last={self._last}>"
+        return f"<RecordLog {self._table.name} last={self._last}>"
 
     def next_id(self) -> int:
         """Return a new number."""
@@ -254,7 +213,7 @@ class Book(Generic[R]):
         self._records[record.id] = record
         self._store.put(self._table, record.id, record)
         if record.over:
-            for id in [one.id for one in self._records.values() if one.over][:-MOST_OVER]:
+            for id in [one.id for one in self._records.values() if one.over][:-MAX_FINISHED]:
                 del self._records[id]
                 self._store.drop(self._table, id)
         return record

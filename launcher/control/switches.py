@@ -16,14 +16,15 @@ from typing import Any
 
 from launcher import tasks
 from launcher.config import LauncherConfig, RouteConfig
-from launcher.control.base import Clocks, OperatorGate, check_there, find_route
-from launcher.control.leases import Leases
-from launcher.control.records import SWITCHES, Book, Step, Store, SwitchRecord, SwitchState
+from launcher.control.base import Clocks, OperatorGate, check_exists, find_route
+from launcher.control.leases import LeaseRegistry
+from launcher.control.records import SWITCHES, RecordLog, Step, SwitchRecord, SwitchState
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure, StopReason
 from launcher.errors import LauncherError
 from launcher.printable import seconds
 from launcher.runtime.admission import Admission, Ask
+from launcher.state.store import StateStore
 from launcher.telemetry.facts import (
     Fact,
     Loading,
@@ -43,15 +44,15 @@ _STAYING = RESIDENT - {BackendState.STOPPING}
 RESTORE_TIMEOUT = 1800.0
 
 
-class Switchboard:
+class SwitchQueue:
     """Every switch, and the task that carries them out one after the other."""
 
     def __init__(
         self,
         config: LauncherConfig,
         gate: OperatorGate,
-        leases: Leases,
-        store: Store,
+        leases: LeaseRegistry,
+        store: StateStore,
         clocks: Clocks,
         on_begin: Callable[[], None] = lambda: None,
     ) -> None:
@@ -61,22 +62,22 @@ class Switchboard:
         self._leases = leases
         self._clocks = clocks
         self._on_begin = on_begin
-        self._book: Book[SwitchRecord] = Book(SWITCHES, store, clocks.wall)
+        self._records: RecordLog[SwitchRecord] = RecordLog(SWITCHES, store, clocks.wall)
         self._over: dict[int, asyncio.Event] = {}
-        self._story: Story | None = None
+        self._recorder: StepRecorder | None = None
         self._current: int | None = None
         self._waiting: list[Admission] = []
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
 
     def __repr__(self) -> str:
-        return f"<Switchboard running={self._current} open={len(self._over)}>"
+        return f"<SwitchQueue running={self._current} open={len(self._over)}>"
 
     # -- life
 
     def open(self) -> None:
         """Continue the switches of an earlier run."""
-        for record in self._book.open():
+        for record in self._records.open():
             self._over[record.id] = asyncio.Event()
             if record.state is SwitchState.RUNNING:
                 log.warning("switch %d to %s was interrupted: it goes on", record.id, record.route)
@@ -93,14 +94,16 @@ class Switchboard:
 
     def fact(self, fact: Fact) -> None:
         """Note what belongs to the switch that runs."""
-        story, id = self._story, self._current
-        if story is not None and id is not None and story.fact(fact):
+        recorder, id = self._recorder, self._current
+        if recorder is not None and id is not None and recorder.fact(fact):
             record = self.get(id)
             # Those that an earlier run stopped for this switch count too.
-            gone = story.stopped.union(record.stopped)
+            gone = recorder.stopped.union(record.stopped)
             stopped = tuple(one for one in record.before if one in gone)
             self._put(
-                record, steps=story.steps, stopped=record.stopped if story.restoring else stopped
+                record,
+                steps=recorder.steps,
+                stopped=record.stopped if recorder.restoring else stopped,
             )
 
     # -- requests
@@ -108,8 +111,8 @@ class Switchboard:
     def begin(self, route: str, *, force: bool = False, by: str | None = None) -> SwitchRecord:
         """Queue a switch. Raises `unknown_route`."""
         find_route(self._config, route)
-        record = self._book.put(
-            SwitchRecord(self._book.next_id(), route, self._clocks.wall(), by=by, force=force)
+        record = self._records.put(
+            SwitchRecord(self._records.next_id(), route, self._clocks.wall(), by=by, force=force)
         )
         self._over[record.id] = asyncio.Event()
         self._run()
@@ -131,28 +134,28 @@ class Switchboard:
 
     async def durable(self) -> None:
         """Wait until all changes are on the disk, if it can be written."""
-        await self._book.durable()
+        await self._records.durable()
 
     def get(self, id: int) -> SwitchRecord:
         """Return a switch. Raises `unknown_switch`; the last hundred that are over are kept."""
-        record = self._book.get(id)
+        record = self._records.get(id)
         if record is None:
             raise LauncherError("unknown_switch", f"There is no switch {id}, or not any more.")
         return record
 
     def all(self) -> list[SwitchRecord]:
         """Return all switches, the oldest first."""
-        return self._book.all()
+        return self._records.all()
 
     def open_ones(self) -> list[SwitchRecord]:
         """Return the switches that run or are queued, the oldest first."""
-        return self._book.open()
+        return self._records.open()
 
     def refusal(self, record: SwitchRecord, message: str | None = None) -> LauncherError:
         """Return the error for a switch whose target isn't resident."""
         failure = record.error or Failure("internal_error", f"The switch {outcome(record)}.")
         targets = self._targets(record.route)[:1]
-        return self._leases.error_of(failure, self._leases.in_the_way_of(targets), message)
+        return self._leases.as_error(failure, self._leases.blocking(targets), message)
 
     def remaining(self, id: int) -> float | None:
         """Return the predicted seconds until the end of a switch, those before it included; None
@@ -160,19 +163,19 @@ class Switchboard:
         ahead: float | None = None
         for record in self.open_ones():
             if record.id == self._current:
-                ahead = self._rest()
+                ahead = self._remaining_now()
             else:
-                ahead = (ahead or 0.0) + self._usual(record.route)
+                ahead = (ahead or 0.0) + self._typical(record.route)
             if record.id == id:
                 return ahead
         return None
 
-    def _rest(self) -> float | None:
+    def _remaining_now(self) -> float | None:
         """Return the predicted seconds until the end of the switch that runs."""
         waits = [one.progress().forecast for one in self._waiting if one.grant is None]
         return max((one.seconds for one in waits if one is not None), default=None)
 
-    def _usual(self, name: str) -> float:
+    def _typical(self, name: str) -> float:
         """Return the usual duration of a switch that stops others and starts its target."""
         known = self._gate.snapshot().backends
         starts, stops = [0.0], [0.0]
@@ -196,7 +199,7 @@ class Switchboard:
 
     async def _turns(self) -> None:
         try:
-            while (found := next(iter(self._book.open()), None)) is not None:
+            while (found := next(iter(self._records.open()), None)) is not None:
                 self._current = found.id
                 try:
                     await self._turn(found)
@@ -206,7 +209,7 @@ class Switchboard:
                     failure = Failure("internal_error", "The launcher failed; its log says how.")
                     self._finish(self.get(found.id), SwitchState.FAILED, error=failure)
                 finally:
-                    self._current = self._story = None
+                    self._current = self._recorder = None
                 if not self.get(found.id).over:
                     return  # the launcher ends
         finally:
@@ -223,9 +226,9 @@ class Switchboard:
     async def _turn(self, record: SwitchRecord) -> None:
         again = record.state is SwitchState.RUNNING
         targets = self._targets(record.route)
-        self._story = Story(targets, self._clocks.wall, record.steps)
+        self._recorder = StepRecorder(targets, self._clocks.wall, record.steps)
         if record.restoring:
-            self._story.restore(record.stopped)
+            self._recorder.restore(record.stopped)
         self._on_begin()
         if not again:
             record = self._put(
@@ -236,8 +239,8 @@ class Switchboard:
             )
         if not record.restoring:
             # Before anything is stopped: the next run must know what to restore.
-            await self._book.durable()
-            error = await self._go(record)
+            await self._records.durable()
+            error = await self._switch_over(record)
             record = self.get(record.id)
             if record.over or error is None or self._ending:
                 return
@@ -251,30 +254,30 @@ class Switchboard:
                 return
             record = self._put(record, restoring=True, stopped=tuple(gone), error=_failure(error))
             # Requests that wait for it may start it before this switch does.
-            self._story.restore(gone)
-            await self._book.durable()
+            self._recorder.restore(gone)
+            await self._records.durable()
         await self._restore(record)
 
-    async def _go(self, record: SwitchRecord) -> LauncherError | None:
+    async def _switch_over(self, record: SwitchRecord) -> LauncherError | None:
         """Make the target resident; return the error where that fails."""
         try:
             route = find_route(self._config, record.route)
-            await check_there(self._gate, route)
+            await check_exists(self._gate, route)
             if record.force:
                 self._break_leases(record, route)
             async with self._asking([_ask(route.backends, route.queue_timeout)]) as (admission,):
                 grant = await admission.granted()
         except LauncherError as error:
             if error.code == "leased":
-                return self._leases.leased(self._leases.in_the_way_of(route.backends[:1]))
+                return self._leases.leased_error(self._leases.blocking(route.backends[:1]))
             return error
         self._finish(self.get(record.id), SwitchState.SUCCEEDED, backend=grant.backend)
         return None
 
     def _break_leases(self, record: SwitchRecord, route: RouteConfig) -> None:
-        holders = self._leases.in_the_way_of(route.backends[:1])
+        holders = self._leases.blocking(route.backends[:1])
         for one in holders:
-            self._leases.break_one(one.id, by=f"switch {record.id}")
+            self._leases.break_lease(one.id, by=f"switch {record.id}")
         self._put(record, broke=(*record.broke, *(one.id for one in holders)))
 
     async def _restore(self, record: SwitchRecord) -> None:
@@ -308,16 +311,16 @@ class Switchboard:
                 self._waiting = []
 
     def _finish(self, record: SwitchRecord, state: SwitchState, **more: Any) -> None:
-        if self._story is not None:
-            self._story.close()
-            more["steps"] = self._story.steps
+        if self._recorder is not None:
+            self._recorder.close()
+            more["steps"] = self._recorder.steps
         record = self._put(record, state=state, finished_at=self._clocks.wall(), **more)
         level = logging.INFO if state is SwitchState.SUCCEEDED else logging.WARNING
         log.log(level, "switch %d to %s %s", record.id, record.route, outcome(record))
         self._over.pop(record.id).set()
 
     def _put(self, record: SwitchRecord, **changes: Any) -> SwitchRecord:
-        return self._book.put(replace(record, **changes))
+        return self._records.put(replace(record, **changes))
 
     def _targets(self, name: str) -> tuple[BackendId, ...]:
         return next((one.backends for one in self._config.routes if one.name == name), ())
@@ -371,7 +374,7 @@ def _failure(error: LauncherError) -> Failure:
     return Failure(error.code, error.message, error.detail)
 
 
-class Story:
+class StepRecorder:
     """The steps of a switch to one of `targets`, or (`restoring`) back to all of them."""
 
     def __init__(
@@ -385,7 +388,7 @@ class Story:
         self._wall = wall
         self._steps = [_cut_short(step, wall) for step in steps]
         self._open: dict[str, int] = {}
-        self._going: set[BackendId] = set()
+        self._stopped: set[BackendId] = set()
         self.restoring = False
 
     @property
@@ -396,7 +399,7 @@ class Story:
     @property
     def stopped(self) -> frozenset[BackendId]:
         """Backends that were stopped for the targets."""
-        return frozenset(self._going)
+        return frozenset(self._stopped)
 
     def restore(self, targets: Iterable[BackendId]) -> None:
         """Record the restart of these backends from now on."""
@@ -416,7 +419,7 @@ class Story:
             case Decided(deed=Deed.UNDRAIN, backend=id):
                 self._end(f"drain {id}", ok=False, detail="its place is no longer wanted")
             case StopBegan(backend=id, reason=reason):
-                if id in self._going:
+                if id in self._stopped:
                     self._begin(f"stop {id}")
                 elif id in self._targets and reason is not StopReason.EVICTED:
                     self._begin(f"stop {id}", _WHY.get(reason))
@@ -442,7 +445,7 @@ class Story:
                 self._begin(name)
             case Deed.STOP:
                 self._end(name, ok=True)
-                self._going.add(what.backend)
+                self._stopped.add(what.backend)
             case _:
                 pass
 

@@ -38,7 +38,7 @@ _BACKOFF = (0.2, 1.0)
 be listed anew within two."""
 _CONFIRM = 10.0
 """Seconds that a stopped container may take to show as stopped."""
-_AGAIN = 1
+_MAX_RESTARTS = 1
 """How often somebody may start what is being stopped before that is a failure."""
 _PARALLEL = 16
 
@@ -95,7 +95,7 @@ class ContainerDriver:
         everything = await self._engine.listed()
         gate = asyncio.Semaphore(_PARALLEL)
 
-        async def look(spec: ContainerSpec) -> Observation:
+        async def inspect_one(spec: ContainerSpec) -> Observation:
             try:
                 ref = self._choose(spec.container, everything)
             except LauncherError as error:
@@ -104,9 +104,9 @@ class ContainerDriver:
                 return self._seen(await self._engine.inspect(ref) if ref else None, spec)
 
         backends = dict(self._specs)
-        looks = await asyncio.gather(*map(look, backends.values()), return_exceptions=True)
+        results = await asyncio.gather(*map(inspect_one, backends.values()), return_exceptions=True)
         seen: dict[BackendId, Observation] = {}
-        for backend, result in zip(backends, looks, strict=True):
+        for backend, result in zip(backends, results, strict=True):
             if isinstance(result, BaseException):
                 raise result
             seen[backend] = result
@@ -239,7 +239,7 @@ class ContainerDriver:
                 )
         return tuple(found)
 
-    async def look(self, backend: BackendId) -> Container | None:
+    async def find_container(self, backend: BackendId) -> Container | None:
         """The container itself, None where there is none (yet). Raises as `inspect` does."""
         return await self._find(self._spec(backend))
 
@@ -352,7 +352,7 @@ class ContainerDriver:
             if now.started_at != stopped.started_at and not why:
                 again += 1
                 stopped = now
-                if again > _AGAIN:
+                if again > _MAX_RESTARTS:
                     raise LauncherError("backend_stop_failed", runs_again(now, again))
             if loop.time() >= deadline:
                 raise LauncherError(

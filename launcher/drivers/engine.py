@@ -36,7 +36,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 OUR_API = (1, 51)
 """The newest API version whose answers this code was written for."""
 
-LOOK_TIMEOUT = 10.0
+READ_TIMEOUT = 10.0
 """Seconds for calls that only read."""
 START_TIMEOUT = 120.0
 """Seconds for a start: GPU runtimes and large mounts take their time."""
@@ -137,7 +137,7 @@ class Engine:
         """
         docker = self._client()
         with _translated(self, "connecting"):
-            async with asyncio.timeout(LOOK_TIMEOUT):
+            async with asyncio.timeout(READ_TIMEOUT):
                 version = await self._json(docker, "version")
                 docker.api_version = agree(
                     str(version.get("ApiVersion", "")), str(version.get("MinAPIVersion", ""))
@@ -153,7 +153,7 @@ class Engine:
         """Return if the engine answers at all."""
         docker = self._client()
         with _translated(self, "a ping"):
-            async with asyncio.timeout(LOOK_TIMEOUT):
+            async with asyncio.timeout(READ_TIMEOUT):
                 async with docker.session.get(f"{docker.docker_host}/_ping") as response:
                     await response.read()
 
@@ -243,7 +243,7 @@ class Engine:
         params = {"stdout": "1", "stderr": "1", "follow": "1"}
         params |= {"tail": str(tail), "since": f"{since:.6f}"}
         with _translated(self, "logs"):
-            async with asyncio.timeout(LOOK_TIMEOUT):
+            async with asyncio.timeout(READ_TIMEOUT):
                 response = await docker.session.get(
                     url, params=params, timeout=aiohttp.ClientTimeout()
                 )
@@ -268,7 +268,7 @@ class Engine:
         }
         url = f"{docker.docker_host}/{docker.api_version}/events"
         with _translated(self, "the event stream"):
-            async with asyncio.timeout(LOOK_TIMEOUT):
+            async with asyncio.timeout(READ_TIMEOUT):
                 response = await docker.session.get(
                     url, params=params, timeout=aiohttp.ClientTimeout()
                 )
@@ -304,7 +304,7 @@ class Engine:
                     await self.connect()
         docker = self._client()
         with _translated(self, what):
-            async with asyncio.timeout(LOOK_TIMEOUT if timeout is None else timeout):
+            async with asyncio.timeout(READ_TIMEOUT if timeout is None else timeout):
                 return await call(docker)
 
     async def _json(self, docker: Docker, path: str) -> Mapping[str, object]:

@@ -56,9 +56,9 @@ class ProcessDriver:
         self._name = name
         self._specs: dict[BackendId, ProcessSpec] = {}
         self._runs: dict[BackendId, _Run] = {}
-        self._turns: defaultdict[BackendId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: defaultdict[BackendId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._watchers: set[asyncio.Queue[DriverEvent | None]] = set()
-        self._burials = tasks.Group()
+        self._releases = tasks.Group()
         self._open = False
 
     def __repr__(self) -> str:
@@ -75,10 +75,10 @@ class ProcessDriver:
         with the spec that it was started with; what has ended and is no longer held is let go."""
         self._specs = {b: s for b, s in specs.items() if isinstance(s, ProcessSpec)}
         for backend in self._runs.keys() - self._specs.keys():
-            if not self._runs[backend].child.running and not self._turns[backend].locked():
+            if not self._runs[backend].child.running and not self._locks[backend].locked():
                 ended = self._runs.pop(backend).child
-                self._burials.spawn(_bury(ended), name=f"let go of process {backend}")
-                del self._turns[backend]
+                self._releases.spawn(_release(ended), name=f"release process {backend}")
+                del self._locks[backend]
 
     async def open(self) -> None:
         """End what a launcher left that died without a chance to."""
@@ -95,7 +95,7 @@ class ProcessDriver:
         )
         for run in self._runs.values():
             await run.child.release()
-        await self._burials.join()
+        await self._releases.join()
         for outcome in stops:
             if isinstance(outcome, LauncherError):
                 log.error("%s", outcome.message)
@@ -105,13 +105,13 @@ class ProcessDriver:
     async def list(self) -> Mapping[BackendId, Observation]:
         """Every configured backend."""
         # Its specs may be others before this is through.
-        return {b: await self._look(b, spec) for b, spec in tuple(self._specs.items())}
+        return {b: await self._observe_now(b, spec) for b, spec in tuple(self._specs.items())}
 
     async def inspect(self, backend: BackendId) -> Observation:
         """From the child's state; `exists` says whether the program could be started."""
-        return await self._look(backend, self._spec(backend))
+        return await self._observe_now(backend, self._spec(backend))
 
-    async def _look(self, backend: BackendId, spec: ProcessSpec) -> Observation:
+    async def _observe_now(self, backend: BackendId, spec: ProcessSpec) -> Observation:
         run = self._runs.get(backend)
         if run is None:
             if await self._program(spec) is None:
@@ -186,7 +186,7 @@ class ProcessDriver:
     async def _start_outcome(self, backend: BackendId) -> Observation | LauncherError:
         # A failed start is an outcome, not a crash of the task that carries it.
         try:
-            async with self._turns[backend]:
+            async with self._locks[backend]:
                 return await self._start(backend)
         except LauncherError as error:
             return error
@@ -231,7 +231,7 @@ class ProcessDriver:
         return _observe(started)
 
     async def _stop(self, backend: BackendId) -> None:
-        async with self._turns[backend]:
+        async with self._locks[backend]:
             run = self._runs.get(backend)
             if run is None:
                 return
@@ -243,7 +243,7 @@ class ProcessDriver:
             queue.put_nowait(Changed(backend))
 
 
-async def _bury(ended: Child) -> None:
+async def _release(ended: Child) -> None:
     await ended.stop(0)
     await ended.release()
 
@@ -348,9 +348,9 @@ class Child:
         self._gone = False
         self._ended = asyncio.Event()
         self._silent = asyncio.Event()
-        self._burial: asyncio.Task[None] | None = None
+        self._cleanup: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._born = self._loop.time()
+        self._started = self._loop.time()
         self._status = 0
         self._pidfd = os.pidfd_open(popen.pid)
         self._pipe: asyncio.ReadTransport | None = None
@@ -369,7 +369,7 @@ class Child:
     @property
     def age(self) -> float:
         """Seconds since it was started."""
-        return self._loop.time() - self._born
+        return self._loop.time() - self._started
 
     @property
     def exit_code(self) -> int | None:
@@ -402,8 +402,8 @@ class Child:
     async def stop(self, grace: float) -> bool:
         """SIGTERM to the group, `grace` seconds, SIGKILL; whether nothing of it is left. May
         be called again, and after it ended by itself."""
-        if self._burial is not None:
-            await asyncio.wait([self._burial])
+        if self._cleanup is not None:
+            await asyncio.wait([self._cleanup])
         if self._gone:
             return True
         self._stopping = True
@@ -419,11 +419,11 @@ class Child:
         finally:
             self._stopping = False
             if not self.running and not self._gone:
-                self._begin_burial()  # a cancelled stop
+                self._begin_cleanup()  # a cancelled stop
 
     async def release(self) -> None:
         """Close the pipe and the pidfd, of a child that has ended or is given up."""
-        await tasks.cancel(self._burial)
+        await tasks.cancel(self._cleanup)
         if self._pipe is not None:
             self._pipe.close()
             await self._silent.wait()
@@ -460,12 +460,12 @@ class Child:
             self._status = result.si_status if by_itself else -result.si_status
         self._ended.set()
         if not self._stopping:
-            self._begin_burial()
+            self._begin_cleanup()
         self._on_end()
 
-    def _begin_burial(self) -> None:
+    def _begin_cleanup(self) -> None:
         """End what is left of its group, after it ended by itself."""
-        self._burial = tasks.spawn(self._kill(), name=f"bury process {self.instance}")
+        self._cleanup = tasks.spawn(self._kill(), name=f"clean up process {self.instance}")
 
 
 def _reap_adopted(group: int) -> None:

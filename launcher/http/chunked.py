@@ -9,8 +9,18 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?)")
-_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*")
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED: Final = rb'"(?:[^\x00-\x08\x0a-\x1f\x7f"\\]|\\[^\x00-\x08\x0a-\x1f\x7f])*"'
+#: Extensions without blanks in them, as llhttp takes them too.
+_SIZE_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=(?:%b|%b))?)*)" % (_TOKEN, _TOKEN, _QUOTED)
+)
+#: What may still become one.
+_SIZE_BEGUN: Final = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?\r?")
+#: Fields that frame a message have no place behind it (RFC 9110 §6.5.1).
+_TRAILER: Final = re.compile(
+    rb"(?!content-length:|transfer-encoding:)%b:[^\x00-\x08\x0a-\x1f\x7f]*" % _TOKEN, re.IGNORECASE
+)
 
 #: Bytes of a chunk's first line, of all extensions of a body, and of all trailers.
 _LONGEST_LINE: Final = 1024
@@ -85,7 +95,7 @@ class ChunkedReader:
         elif self._state == _SIZE:
             if len(line) > _LONGEST_LINE:
                 raise ChunkError("the first line of a chunk is too long")
-            if not _SIZE_LINE.fullmatch(line.rstrip(b" \t") if line[-1:] != b"\r" else line[:-1]):
+            if not _SIZE_BEGUN.fullmatch(line):
                 raise ChunkError("a chunk's size is a hexadecimal number")
         elif self._trailers + len(line) > _MOST_TRAILERS:
             raise ChunkError("the trailers are too long")
@@ -124,7 +134,8 @@ def whole_chunks(data: bytes) -> int:
         if line_end < 0:
             return 0
         digits = data[at:line_end]
-        if not digits.isalnum():
+        if not digits.isalnum() or b"x" in digits.lower():
+            # Python reads `0x5`, too, which is another number to others.
             return 0
         try:
             size = int(digits, 16)

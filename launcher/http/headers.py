@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from launcher.errors import LauncherError
 
@@ -65,6 +65,9 @@ _LINE: Final = re.compile(
 _LONGEST_KEPT: Final = 192
 #: Lines in a table; it is emptied when full.
 _MOST_KEPT: Final = 2048
+
+#: Digits of a Content-Length that a HeadMemory reads, and one more byte.
+_MOST_DIGITS: Final = 16
 
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
@@ -133,6 +136,48 @@ class FieldTable:
                 self.kept.clear()
             self.kept[line] = field
         return field
+
+    def keep(self, field: Field) -> None:
+        """Keep a field whose line would not be kept, since its owner knows it to be harmless."""
+        if len(field.line) <= _LONGEST_KEPT:
+            self.kept[field.line] = field
+
+
+class HeadMemory:
+    """The head that came last on a connection. The next one mostly differs from it in the digits
+    of its Content-Length alone, and means the same then."""
+
+    __slots__ = ("_after", "_before", "length", "note", "parsed")
+
+    def __init__(self, head: bytes, length_line: bytes, length: int, parsed: Any) -> None:
+        """`length_line` is the line with the Content-Length, empty where there is none; `parsed`
+        is whatever the head meant."""
+        self.length = length
+        """The Content-Length of the head that matched last; -1: there is none."""
+        self.parsed = parsed
+        self.note: object = None
+        """What the owner of the exchanges has worked out for such a head."""
+        self._before, self._after = head, b""
+        if length_line:
+            digits = length_line.rstrip(b" \t").rpartition(b" ")[2].rpartition(b":")[2]
+            digits = digits.rpartition(b"\t")[2]
+            at = head.find(b"\r\n%b\r\n" % length_line) + 2 + length_line.rfind(digits)
+            self._before, self._after = head[:at], head[at + len(digits) :]
+
+    def match(self, data: bytes) -> int:
+        """Return the size of the head that `data` begins with, 0 where it is another one."""
+        before, after = self._before, self._after
+        if not data.startswith(before):
+            return 0
+        if not after:
+            return len(before)
+        at = len(before)
+        end = data.find(b"\r", at, at + _MOST_DIGITS)
+        digits = data[at:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
+            return 0
+        self.length = int(digits)
+        return end + len(after)
 
 
 class RequestHead(NamedTuple):

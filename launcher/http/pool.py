@@ -26,10 +26,12 @@ CONNECT_TIMEOUT: Final = 5.0
 class _Shelf:
     """The idle connections to one backend, from one start of it to its stop."""
 
-    __slots__ = ("idle",)
+    __slots__ = ("forgotten", "idle")
 
     def __init__(self) -> None:
         self.idle: deque[UpstreamConnection] = deque()
+        self.forgotten = False
+        """The backend was stopped."""
 
 
 class UpstreamPool:
@@ -43,9 +45,12 @@ class UpstreamPool:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._keep_for = idle
+        self._loop = asyncio.get_running_loop()
         self._connect_timeout = connect_timeout
         self._tls = tls
         self._shelves: dict[Endpoint, _Shelf] = {}
+        self._last: tuple[Endpoint, _Shelf] | None = None
+        """The one asked for last: an endpoint's hash is dear, and they come in runs."""
         self._open: dict[UpstreamConnection, _Shelf] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -78,16 +83,23 @@ class UpstreamPool:
         shelf = self._shelves.get(endpoint)
         if shelf is None:
             shelf = self._shelves[endpoint] = _Shelf()
+            self._last = (endpoint, shelf)
         if shelf.idle:
             self.discard(shelf.idle.popleft())
         return await self._connect(endpoint, shelf)
 
     def idle(self, endpoint: Endpoint) -> UpstreamConnection | None:
         """A kept connection, for the caller alone as with `acquire`; None where there is none."""
-        shelf = self._shelves.get(endpoint)
-        if shelf is None:
-            return None
-        oldest = asyncio.get_running_loop().time() - self._keep_for
+        last = self._last
+        if last is not None and last[0] is endpoint:
+            shelf = last[1]
+        else:
+            found = self._shelves.get(endpoint)
+            if found is None:
+                return None
+            shelf = found
+            self._last = (endpoint, shelf)
+        oldest = self._loop.time() - self._keep_for
         while shelf.idle:
             # The one used last: the others may grow old.
             connection = shelf.idle.pop()
@@ -99,15 +111,10 @@ class UpstreamPool:
     def release(self, connection: UpstreamConnection) -> None:
         """The exchange is over: keep the connection if it can carry another, else close it."""
         shelf = self._open.get(connection)
-        if (
-            shelf is None
-            or not connection.reusable
-            or self._keep_for <= 0
-            or self._shelves.get(connection.endpoint) is not shelf
-        ):
+        if shelf is None or not connection.reusable or self._keep_for <= 0 or shelf.forgotten:
             self.discard(connection)
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         connection.rest(loop.time())
         shelf.idle.append(connection)
         if self._sweeper is None:
@@ -121,7 +128,9 @@ class UpstreamPool:
     def forget(self, endpoint: Endpoint) -> None:
         """The backend was stopped: idle connections close, those in use will when released."""
         shelf = self._shelves.pop(endpoint, None)
+        self._last = None
         if shelf is not None:
+            shelf.forgotten = True
             for connection in list(shelf.idle):
                 self.discard(connection)
 
@@ -132,6 +141,7 @@ class UpstreamPool:
             self._sweeper.cancel()
             self._sweeper = None
         self._shelves.clear()
+        self._last = None
         for connection in list(self._open):
             self.discard(connection)
         # Sockets are closed in the loop's next turn.
@@ -145,7 +155,7 @@ class UpstreamPool:
     def _sweep(self) -> None:
         """Close what was idle for too long; come again when the next one will be."""
         self._sweeper = None
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         now = loop.time()
         next_at: float | None = None
         for shelf in list(self._shelves.values()):
@@ -161,7 +171,7 @@ class UpstreamPool:
         if self._closed:
             raise UpstreamDisconnected("the launcher closes its connections")
         connection = UpstreamConnection(endpoint, self._lost)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         tls = self._trust() if endpoint.scheme == "https" else None
         name = (endpoint.server_name or endpoint.host or "localhost") if tls else None
         try:

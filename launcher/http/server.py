@@ -14,7 +14,6 @@ import select
 import socket
 import struct
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -40,6 +39,7 @@ from launcher.http.headers import (
     TRANSFER_ENCODING,
     Field,
     FieldTable,
+    HeadMemory,
     RawHeaders,
     RequestHead,
     RequestLine,
@@ -166,6 +166,7 @@ class ClientConnection(asyncio.Protocol):
         "_head_whole",
         "_input",
         "_loop",
+        "_memory",
         "_parser",
         "_seen_read",
         "_shared",
@@ -209,6 +210,7 @@ class ClientConnection(asyncio.Protocol):
         self._since = 0.0
         """When the connection became idle, or its head began to come in."""
         self._checked_host = b" "
+        self._memory: HeadMemory | None = None
         self._drained: asyncio.Future[None] | None = None
         self._ahead = 0
         """Bytes taken of what may be read ahead."""
@@ -280,8 +282,11 @@ class ClientConnection(asyncio.Protocol):
             return
         if not request.body_complete:
             data = request.feed(data)
-        if data:
+        if data and not self.deaf:
             self._hold(data)
+            if self.request is None and not self.writing_paused:
+                # The end of its body was the end of the request, too.
+                self._loop.call_soon(self._next)
         if request.skipping and request.body_complete:
             self._settled(request)
 
@@ -293,6 +298,16 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         """Take the next request out of what has come; `data` begins with its request line."""
+        memory = self._memory
+        if memory is not None and not self._fed:
+            size = memory.match(data)
+            if size:
+                line, fields, flags, host = memory.parsed
+                self._input = b""
+                request = Request(self, line, fields, flags, host, memory.length)
+                request.memory = memory
+                self._begin(request, data, size)
+                return
         shared = self._shared
         limits = shared.limits
         fed = self._fed
@@ -334,10 +349,15 @@ class ClientConnection(asyncio.Protocol):
         try:
             if not self._head_whole:
                 raise broken_rules()
-            request = self._parsed(data[:end].split(b"\r\n"))
+            request = self._parsed(data[:size])
         except LauncherError as error:
             self._refuse(error, data)
             return
+        self._begin(request, data, size)
+
+    def _begin(self, request: Request, data: bytes, size: int) -> None:
+        """Hand out a request, with what has come of its body behind `size` bytes of head."""
+        shared = self._shared
         self.request = request
         shared.requests.add(request)
         if size < len(data):
@@ -360,9 +380,10 @@ class ClientConnection(asyncio.Protocol):
         """llhttp has read a whole head."""
         self._head_whole = True
 
-    def _parsed(self, lines: list[bytes]) -> Request:
-        """The request of a head's lines. Raises LauncherError."""
+    def _parsed(self, head: bytes) -> Request:
+        """The request of a head, its empty line included. Raises LauncherError."""
         shared = self._shared
+        lines = head[:-4].split(b"\r\n")
         first = lines.pop(0)
         line = shared.lines.kept.get(first) or shared.lines.read(first)
         if len(lines) > MOST_FIELDS:
@@ -373,6 +394,7 @@ class ClientConnection(asyncio.Protocol):
         hosts = 0
         host = b""
         length = -1
+        length_line = b""
         special = False
         for raw in lines:
             field = kept.get(raw) or shared.fields.read(raw)
@@ -391,6 +413,7 @@ class ClientConnection(asyncio.Protocol):
                             "bad_request", "Content-Length must be one decimal number."
                         )
                     length = int(field.value)
+                    length_line = raw
                 elif kind <= EXPECT:
                     special = True
         if hosts != 1:
@@ -403,7 +426,11 @@ class ClientConnection(asyncio.Protocol):
             host = line.authority
         request = Request(self, line, fields, flags, host, length)
         if special or line.http10:
+            self._memory = None
             _read_special(request)
+        else:
+            self._memory = HeadMemory(head, length_line, length, (line, fields, flags, host))
+            request.memory = self._memory
         return request
 
     def _refuse(self, error: LauncherError, head: bytes) -> None:
@@ -627,6 +654,7 @@ class Request:
         "keep_alive",
         "left",
         "line",
+        "memory",
         "on_body",
         "received_at",
         "remaining",
@@ -663,6 +691,8 @@ class Request:
         self.received_at = connection._loop.time()
         """When the head was complete, on the loop's clock."""
         self._head: RequestHead | None = None
+        self.memory: HeadMemory | None = None
+        """Where the head is one that may come again."""
         # The body
         self.body_complete = length <= 0
         """All of it has come, taken or not."""
@@ -675,7 +705,7 @@ class Request:
         """Bytes that have come and weren't taken."""
         self.high_water = HIGH_WATER
         self.skipping = False
-        self._pieces: deque[bytes] | None = None
+        self._pieces: list[bytes] | None = None
         self._chunks: ChunkedReader | None = None
         self._continue_due = False
         self._waiter: asyncio.Future[None] | None = None
@@ -846,20 +876,25 @@ class Request:
                 return rest
             data = found[0] if len(found) == 1 else b"".join(found)
         else:
-            if len(data) > self.left:
-                data, rest = data[: self.left], data[self.left :]
-            self.left -= len(data)
-            self.body_complete = not self.left
+            left = self.left - len(data)
+            if left < 0:
+                data, rest = data[:left], data[left:]
+                left = 0
+            self.left = left
+            if not left:
+                self.body_complete = True
         self._continue_due = False
         if self.skipping:
             return rest
         if self._pieces is None:
-            self._pieces = deque()
-        self._pieces.append(data)
+            self._pieces = [data]
+        else:
+            self._pieces.append(data)
         self.buffered += len(data)
         if self.buffered > self.high_water and not self.body_complete:
             self.connection.pause_reading()
-        self._wake()
+        if self._waiter is not None or self.on_body is not None:
+            self._wake()
         return rest
 
     def take(self) -> bytes:
@@ -868,7 +903,7 @@ class Request:
         if not pieces:
             return b""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
+        self._pieces = None
         self.buffered = 0
         self.body_read += len(data)
         return data
@@ -892,9 +927,9 @@ class Request:
                 self._continue_due = False
                 self._send(_interim(100, b"Continue", ()))
             await self._wait_for_body()
-        data = self._pieces.popleft()
+        data = self._pieces.pop(0)
         if len(data) > PIECE:
-            self._pieces.appendleft(data[PIECE:])
+            self._pieces.insert(0, data[PIECE:])
             data = data[:PIECE]
         self.buffered -= len(data)
         self.body_read += len(data)
@@ -931,7 +966,8 @@ class Request:
     def when_complete(self, on_body: Callable[[], None]) -> None:
         """Call when all of the body has come, or can't come; the client's 100 Continue isn't sent.
         For bodies that may wait in memory: reading goes on until they are whole."""
-        self.high_water = self.left
+        self.high_water = self.buffered + self.left
+        self.connection.resume_reading()
         self.fed_at = self.received_at
         self.on_body = on_body
 
@@ -1105,7 +1141,10 @@ class Request:
         if self.framing == BY_LENGTH and self.remaining:
             self.abort()
             return False
-        self._send(b"0\r\n\r\n" if self.framing == CHUNKED else b"")
+        if self.framing == CHUNKED:
+            self._send(b"0\r\n\r\n")
+        elif self._pending or self.gone:
+            self._send(b"")
         self.finished = True
         return True
 

@@ -29,6 +29,7 @@ from launcher.http.headers import (
     UPGRADE,
     Field,
     FieldTable,
+    HeadMemory,
     RawHeaders,
     connection_options,
 )
@@ -56,12 +57,12 @@ class ResponseHead:
     """An interim or final head."""
 
     __slots__ = (
-        "close_delimited",
         "dated",
         "first",
         "framing",
         "keep_alive",
         "length",
+        "length_at",
         "lines",
         "reason",
         "status",
@@ -83,6 +84,21 @@ class ResponseHead:
         self.keep_alive = False
         self.upgrade: bytes | None = None
         """What the backend switches to, on a 101."""
+        self.length_at = 0
+        """Which of the lines has the Content-Length."""
+
+    def with_length(self, length: int) -> ResponseHead:
+        """Return the same head with another Content-Length."""
+        head = ResponseHead(self.first, self.status, self.reason)
+        at = self.length_at
+        name = self.lines[at].partition(b": ")[0]
+        head.lines = [*self.lines[:at], b"%b: %d" % (name, length), *self.lines[at + 1 :]]
+        head.length = length
+        head.length_at = at
+        head.framing = self.framing
+        head.dated = self.dated
+        head.keep_alive = self.keep_alive
+        return head
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status}>"
@@ -163,6 +179,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep_alive",
         "_left",
         "_loop",
+        "_memory",
         "_method",
         "_on_lost",
         "_paused",
@@ -198,6 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._state = _IDLE
         self._method = ""
+        self._memory: HeadMemory | None = None
         self._upgrade = False
         self._input = b""
         """Of a head that isn't whole, or behind a 101."""
@@ -406,6 +424,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         """Take heads out of what has come, up to the final one. Raises RemoteProtocolError."""
+        memory = self._memory
+        if memory is not None and self._method != "HEAD" and not self._input:
+            size = memory.match(data)
+            if size:
+                head = memory.parsed
+                length = memory.length
+                if length != head.length:
+                    head = memory.parsed = head.with_length(length)
+                assert self._exchange is not None
+                self._final(self._exchange, head, data[size:])
+                return
         while data:
             if self._input:
                 data = self._input + data
@@ -426,7 +455,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._check_head(data if size == len(data) else data[:size])
             if not self._head_whole:
                 raise RemoteProtocolError("its response can't be parsed")
-            head = self._parsed(data[:end].split(b"\r\n"))
+            head = self._parsed(data[:size])
             data = data[size:]
             exchange = self._exchange
             assert exchange is not None
@@ -448,9 +477,10 @@ class UpstreamConnection(asyncio.Protocol):
                 raise RemoteProtocolError("it sent control characters in its headers") from None
             raise RemoteProtocolError(f"its response can't be parsed: {error}") from None
 
-    def _parsed(self, lines: list[bytes]) -> ResponseHead:
-        """Read a head's lines and decide how its body is framed (RFC 9112 §6.3). Raises
-        RemoteProtocolError."""
+    def _parsed(self, raw_head: bytes) -> ResponseHead:
+        """Read a head, its empty line included, and decide how its body is framed (RFC 9112 §6.3).
+        Raises RemoteProtocolError."""
+        lines = raw_head[:-4].split(b"\r\n")
         match = _STATUS_LINE.fullmatch(lines[0])
         if match is None:
             raise RemoteProtocolError("its response can't be parsed: no status line of HTTP/1")
@@ -462,6 +492,7 @@ class UpstreamConnection(asyncio.Protocol):
         out = head.lines
         kept = _fields.kept
         special: list[Field] = []
+        length_line = b""
         for raw in lines[1:]:
             field = kept.get(raw) or _fields.read(raw)
             if field is None:
@@ -473,6 +504,8 @@ class UpstreamConnection(asyncio.Protocol):
                 if head.length >= 0 or not field.value.isdigit():
                     raise RemoteProtocolError("it sent more than one Content-Length")
                 head.length = int(field.value)
+                head.length_at = len(out)
+                length_line = raw
                 out.append(field.line)
             elif kind == DATE:
                 head.dated = True
@@ -498,6 +531,9 @@ class UpstreamConnection(asyncio.Protocol):
                 raise RemoteProtocolError("it switched to a protocol that nobody asked for")
         elif status < 200 and head.length >= 0:
             raise RemoteProtocolError("it gave an interim response a body")
+        # Of these alone it doesn't depend on the request what they mean.
+        usual = status == 200 and self._method != "HEAD" and not special
+        self._memory = HeadMemory(raw_head, length_line, head.length, head) if usual else None
         return head
 
     def _read_special(self, head: ResponseHead, fields: list[Field], http10: bool) -> None:

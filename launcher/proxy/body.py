@@ -171,6 +171,58 @@ class StreamedBody:
         """Nothing is held."""
 
 
+class WholeBody:
+    """A small body that is here in one piece."""
+
+    __slots__ = ("_at_end", "_budget", "_came", "_data", "_held", "length")
+
+    replayable = True
+
+    def __init__(self, budget: Budget, data: bytes) -> None:
+        """Its length has been taken from the budget."""
+        self._budget = budget
+        self._came = self._data = data
+        self.length = self._held = len(data)
+        self._at_end = False
+
+    def __repr__(self) -> str:
+        return f"<WholeBody {self.length} bytes{'' if self._held else ' let go'}>"
+
+    def rewind(self) -> None:
+        """Read from the beginning once more."""
+        self._at_end = False
+
+    def at_once(self) -> bytes:
+        """Return all of it. Raises ValueError where it was let go before that."""
+        if not self._held:
+            raise _let_go()
+        self._at_end = True
+        return self._data
+
+    async def read(self) -> bytes:
+        """Return all of it, once."""
+        return b"" if self._at_end else self.at_once()
+
+    def rename(self, span: tuple[int, int], name: str, *, as_json: bool) -> None:
+        """Send this model name in the place of the bytes at `span`; all others stay as they
+        came."""
+        instead = orjson.dumps(name) if as_json else name.encode()
+        self._data = self._came[: span[0]] + instead + self._came[span[1] :]
+        self.length = len(self._data)
+
+    def read_up(self) -> None:
+        """Let go of a body that has been handed on."""
+        if self._at_end:
+            self.close()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._held:
+            self._budget.used -= self._held
+            self._held = 0
+            self._came = self._data = b""
+
+
 class KeptBody:
     """A copy of a body. Filled with `take` or `spool`, then read, as often as needed."""
 
@@ -383,7 +435,7 @@ async def keep(
     return body
 
 
-async def looks_for_stream(body: KeptBody) -> bool:
+async def looks_for_stream(body: KeptBody | WholeBody) -> bool:
     """Return whether a kept JSON body says `"stream": true`; one that can't be read says
     nothing."""
     scanner = JsonScan()

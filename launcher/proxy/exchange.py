@@ -7,6 +7,7 @@ wait (for a place, a connection, an upload, a second try) it runs a coroutine on
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from contextlib import ExitStack
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from launcher.proxy.handler import Proxy
     from launcher.runtime.permits import Permit
 
+log = logging.getLogger(__name__)
+
+FAILED: Final = "The launcher failed; its log has the details."
 #: nginx's number for a client that left before its answer.
 CLIENT_GONE: Final = 499
 #: Seconds without a first byte after which the backend is looked after, again and again.
@@ -58,6 +62,10 @@ class Cut(Exception):
         self.error = error
 
 
+#: What ends an attempt without being a bug.
+_EXPECTED: Final = (RemoteProtocolError, ConnectionError, LauncherError, ResponseTimeout, Cut)
+
+
 class Failed:
     """An attempt from which no final response head came; nothing was written to the client."""
 
@@ -71,6 +79,24 @@ class Failed:
         self.may_retry = may_retry
         self.unsent = unsent
         """Not one byte of the request was written."""
+
+
+class Prepared:
+    """What was worked out for a head that comes again and again on its connection."""
+
+    __slots__ = ("after", "before", "candidate", "grant", "key", "proxy", "target")
+
+    def __init__(self, proxy: Proxy, target: Target, key: KeyConfig | None) -> None:
+        self.proxy = proxy
+        """Of the configuration that it holds for."""
+        self.target = target
+        self.key = key
+        self.grant: Grant | None = None
+        self.candidate: Candidate | None = None
+        """The backend, and as which of its models, that `before` and `after` are for."""
+        self.before = b""
+        """The request's head as that backend gets it, up to the digits of its Content-Length."""
+        self.after = b""
 
 
 #: Not a failure: the attempt is made again, on a fresh connection.
@@ -234,20 +260,47 @@ class Exchange:
         self._sent = self._taken = False
         self._client_turn = False
 
+    def try_on(self, connection: UpstreamConnection) -> Failed | None:
+        """Send it on a new connection; return the failure where that is closed already."""
+        try:
+            self.transmit(connection)
+        except UpstreamDisconnected as error:
+            self._discard()
+            return self.unreachable(error)
+        return None
+
     def transmit(self, connection: UpstreamConnection) -> None:
-        """Send the head, and as much of the body as takes no waiting for the backend."""
+        """Send the head, and as much of the body as takes no waiting for the backend. Raises
+        UpstreamDisconnected, LauncherError."""
         request, body = self.request, self.body
         self.connection = connection
         line = request.line
         connection.begin(self, line.method, upgrade=request.upgrade is not None)
         length = body.length
-        data = self.outgoing_head(length)
+        memory = request.memory
+        prepared = None if memory is None else memory.note
+        if (
+            isinstance(prepared, Prepared)
+            and prepared.grant is self.grant
+            and prepared.candidate is self.candidate
+            and length
+            and self.query is line.query
+            and self.heart is None
+        ):
+            data = b"%b%d%b" % (prepared.before, length, prepared.after)
+        else:
+            data = self.outgoing_head(length)
+            if isinstance(prepared, Prepared) and length and self.query is line.query:
+                before, name, rest = data.partition(b"\r\nContent-Length: ")
+                prepared.grant, prepared.candidate = self.grant, self.candidate
+                prepared.before = before + name
+                prepared.after = rest[len(b"%d" % length) :]
         if length != 0:
-            if body.replayable:
-                body.rewind()
             whole = body.at_once() if length is not None and length <= INLINE else None
             if whole is None:
                 connection.sending = True
+                if body.replayable:
+                    body.rewind()
             elif len(whole) != length:
                 raise _wrong_length()
             else:
@@ -460,6 +513,9 @@ class Exchange:
         if isinstance(error, ClientDisconnected):
             self.client_gone()
             return
+        if not isinstance(error, _EXPECTED):
+            log.error("a bug while %r was carried", self, exc_info=error)
+            error = LauncherError("internal_error", FAILED)
         if self.answered:
             # Cut short by the backend, or by a request's body that stopped: the client must be
             # able to tell from a whole answer.

@@ -11,15 +11,15 @@ import ipaddress
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any
 
 from launcher.auth.access import Access
 from launcher.auth.browsers import Guard, names_of, only_pointed_at, same_origin
 from launcher.auth.meters import Meters
-from launcher.config import LauncherConfig, RouteConfig, Secret
+from launcher.config import KeyConfig, LauncherConfig, RouteConfig, Secret
 from launcher.errors import LauncherError
 from launcher.http.errors import ClientDisconnected
-from launcher.http.headers import RequestHead
+from launcher.http.headers import FieldTable, RequestHead
 from launcher.http.pool import UpstreamPool
 from launcher.http.server import Request
 from launcher.proxy.body import (
@@ -28,6 +28,7 @@ from launcher.proxy.body import (
     Budget,
     KeptBody,
     StreamedBody,
+    WholeBody,
     keep,
     looks_for_stream,
     media_type,
@@ -35,7 +36,15 @@ from launcher.proxy.body import (
     model_of_json,
     scanner_for,
 )
-from launcher.proxy.exchange import AGAIN, CLIENT_GONE, CutBlock, Exchange, Failed
+from launcher.proxy.exchange import (
+    AGAIN,
+    CLIENT_GONE,
+    FAILED,
+    CutBlock,
+    Exchange,
+    Failed,
+    Prepared,
+)
 from launcher.proxy.fields import BROWSER, CREDENTIAL, ENCODED, JSON, LAUNCHER, is_json
 from launcher.proxy.json_scan import Scanned
 from launcher.proxy.own import Own
@@ -65,8 +74,6 @@ from launcher.telemetry.record import ExchangeRecord
 
 log = logging.getLogger(__name__)
 
-_FAILED: Final = "The launcher failed; its log has the details."
-
 
 class Proxy:
     """Carries every exchange of one configuration to its end; another configuration has another
@@ -82,6 +89,7 @@ class Proxy:
         on_done: Callable[[ExchangeRecord], None],
         meters: Meters,
         waiting: WaitingRoom,
+        fields: FieldTable,
         latest: Callable[[], Proxy],
     ) -> None:
         """`latest` is the proxy of the configuration that holds when it is asked."""
@@ -99,9 +107,10 @@ class Proxy:
         self._checks_hosts = config.allowed_hosts is not None
         self._own = own
         self._waiting = waiting
+        self._fields = fields
         self._latest = latest
         self._forwarded: dict[tuple[str, str], bytes] = {}
-        self._authorizations: dict[Secret, bytes] = {}
+        self._authorizations: dict[int, tuple[Secret, bytes]] = {}
 
     def forwarded_for(self, peer: str, scheme: str) -> bytes:
         """Return X-Forwarded-For and -Proto for a client. A peer on a Unix socket has no address
@@ -118,10 +127,13 @@ class Proxy:
 
     def authorization(self, key: Secret) -> bytes:
         """Return the header line with a backend's key."""
-        found = self._authorizations.get(key)
+        found = self._authorizations.get(id(key))
         if found is None:
-            found = self._authorizations[key] = b"Authorization: Bearer " + key.value.encode()
-        return found
+            found = self._authorizations[id(key)] = (
+                key,
+                b"Authorization: Bearer " + key.value.encode(),
+            )
+        return found[1]
 
     # -- resolve -----------------------------------------------------------------------------------
 
@@ -144,13 +156,21 @@ class Proxy:
             # A bug in here is this exchange's misfortune, and nobody else's; it is logged, and
             # the client told.
             log.exception("a bug while %r was carried", exchange)
-            exchange.refuse(LauncherError("internal_error", _FAILED))
+            exchange.refuse(LauncherError("internal_error", FAILED))
+        exchange.close()
         exchange.account()
         exchange.request.over()
 
     def _resolve(self, exchange: Exchange) -> None:
         """Find out where the request leads, and whether its key opens that."""
         request, router = exchange.request, self.router
+        memory = request.memory
+        if memory is not None and isinstance(memory.note, Prepared) and memory.note.proxy is self:
+            prepared = memory.note
+            exchange.target = prepared.target
+            self._enter(exchange, prepared.key)
+            self._go_on(exchange, prepared.target)
+            return
         path = request.line.path
         target = router.of_host(request.host, path) if router.has_hosts else None
         if target is None:
@@ -166,9 +186,17 @@ class Proxy:
             self._let_in(exchange, None)
             raise router.unknown_route(exchange.caller.routes)
         exchange.target = target
-        destination = exchange.destination = target.destination
+        destination = target.destination
         self._let_in(exchange, None if destination is None else destination.route)
+        if memory is not None and not request.flags & BROWSER:
+            memory.note = Prepared(self, target, exchange.key)
+        self._go_on(exchange, target)
+
+    def _go_on(self, exchange: Exchange, target: Target) -> None:
+        """The route's door is open: take the body, as far as it is here or soon will be."""
+        request, destination = exchange.request, target.destination
         if destination is not None:
+            exchange.destination = destination
             exchange.route = destination.route.name
         by_model = target.kind == BY_MODEL
         if request.body_complete and (by_model or not request.chunked):
@@ -193,19 +221,27 @@ class Proxy:
             key = None
             line = None
             if request.flags & CREDENTIAL:
-                lines = [field.line for field in request.fields if field.flags & CREDENTIAL]
+                lines = [field for field in request.fields if field.flags & CREDENTIAL]
                 if len(lines) == 1:
-                    line = lines[0]
+                    line = lines[0].line
                     key = access.remembered.get(line)
             if key is None or (key.routes is not None and route is not None):
                 key = exchange.caller.pick(route)
                 if line is not None:
+                    # A valid key's line may be known by its bytes from now on.
                     access.remember(line, key)
-            exchange.key = key
-            access.meter(key).enter(key, request.received_at)
-            exchange.metered = True
+                    self._fields.keep(lines[0])
+            self._enter(exchange, key)
         elif self._checks_hosts or request.flags & BROWSER:
             self._guard.route(request.head, public=public)
+
+    def _enter(self, exchange: Exchange, key: KeyConfig | None) -> None:
+        """The key opens it, and it counts against the key's limits. Raises LauncherError
+        `rate_limited`, `too_many_in_flight`."""
+        if key is not None:
+            exchange.key = key
+            self.access.meter(key).enter(key, exchange.request.received_at)
+            exchange.metered = True
 
     def _with_body(self, exchange: Exchange) -> None:
         """The body is here, or there is none: find the model in it where the path doesn't tell."""
@@ -216,11 +252,10 @@ class Proxy:
             raise ClientDisconnected("the client left")
         data = request.take()
         if data:
-            body = KeptBody(self.budget)
-            if not body.take(data):
-                request.carry(self._with_spooled_body(exchange, body, data))
+            if not self.budget.take(len(data)):
+                request.carry(self._with_spooled_body(exchange, data))
                 return
-            exchange.body = body
+            exchange.body = WholeBody(self.budget, data)
         if target.kind == BY_MODEL:
             self._find_model(exchange, data)
         self._admit(exchange)
@@ -266,12 +301,12 @@ class Proxy:
         exchange.destination = found
         exchange.route = found.route.name
 
-    async def _with_spooled_body(self, exchange: Exchange, body: KeptBody, data: bytes) -> None:
+    async def _with_spooled_body(self, exchange: Exchange, data: bytes) -> None:
         """Memory for bodies is used up: this one waits in a file."""
-        await self._guarded(exchange, self._spooled(exchange, body, data))
+        await self._guarded(exchange, self._spooled(exchange, data))
 
-    async def _spooled(self, exchange: Exchange, body: KeptBody, data: bytes) -> None:
-        exchange.body = body
+    async def _spooled(self, exchange: Exchange, data: bytes) -> None:
+        exchange.body = body = KeptBody(self.budget)
         await body.spool(data)
         if exchange.target.kind == BY_MODEL:
             self._find_model(exchange, data)
@@ -386,7 +421,9 @@ class Proxy:
         if exchange.request.gone:
             self.pool.discard(connection)
             raise ClientDisconnected("the client left")
-        exchange.transmit(connection)
+        failed = exchange.try_on(connection)
+        if failed is not None:
+            await self._serve(exchange, failed)
 
     def recover(self, exchange: Exchange, failed: Failed) -> None:
         """An attempt failed: look at the backend, and try again where that is right."""
@@ -411,7 +448,7 @@ class Proxy:
                 raise
             except Exception:
                 log.exception("a bug while %r was carried", exchange)
-                exchange.refuse(LauncherError("internal_error", _FAILED))
+                exchange.refuse(LauncherError("internal_error", FAILED))
         except (asyncio.CancelledError, ClientDisconnected) as error:
             if request.gone or isinstance(error, ClientDisconnected):
                 exchange.status, exchange.outcome = CLIENT_GONE, "client_gone"
@@ -564,7 +601,7 @@ class Proxy:
             return True
         if exchange.stream is None:
             exchange.stream = False
-            if isinstance(exchange.body, KeptBody) and self._is_kept(request.head):
+            if isinstance(exchange.body, KeptBody | WholeBody) and self._is_kept(request.head):
                 exchange.stream = await looks_for_stream(exchange.body)
         return exchange.stream
 
@@ -587,8 +624,7 @@ class Proxy:
             done: asyncio.Future[Failed | None] = self.loop.create_future()
             exchange.done = done
             try:
-                exchange.transmit(connection)
-                failed = await done
+                failed = exchange.try_on(connection) or await done
             finally:
                 exchange.done = None
             if failed is AGAIN:

@@ -23,7 +23,7 @@ CAUGHT_UP = 500
 
 
 class Outputs:
-    """The output of every backend. `fact` listens to `launcher.telemetry.facts.Narrator`."""
+    """The output of every backend. `fact` listens to `launcher.telemetry.facts.FactPublisher`."""
 
     def __init__(
         self, driver_of: Callable[[BackendId], Driver], redact: Callable[[str], str]

@@ -156,9 +156,9 @@ def simulate(
     """
     from launcher.core.policy import POLICIES
     from launcher.simulate.measure import AGES, measure
-    from launcher.simulate.options import OptionError, Wanted, assemble, duration_of
+    from launcher.simulate.options import OptionError, Options, assemble, duration_of
 
-    wanted = Wanted(
+    options = Options(
         trace=trace,
         capacity=capacity,
         horizon=horizon,
@@ -181,7 +181,7 @@ def simulate(
         for name in names:
             if name not in POLICIES:
                 raise OptionError("--policy", f"expected one of {', '.join(POLICIES)}")
-        workload = assemble(wanted)
+        workload = assemble(options)
         limit = duration_of("--starved", starved)
     except OptionError as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from None

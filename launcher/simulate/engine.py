@@ -20,6 +20,8 @@ from launcher.core.effects import (
     Decided,
     Effect,
     Grant,
+    PermitClosed,
+    PermitOpened,
     PrewarmSkipped,
     Reject,
     Start,
@@ -39,9 +41,9 @@ from launcher.core.types import (
 from launcher.simulate.workload import Workload
 
 #: Kinds of events in the heap.
-_RELEASE, _STARTED, _STOPPED, _ASK, _LOOK = range(5)
+_RELEASE, _STARTED, _STOPPED, _ASK, _FORECAST = range(5)
 #: Ticks without any progress of time after which the scheduler is taken to be stuck.
-_MOST_TICKS = 10_000
+_MAX_TICKS = 10_000
 _CLASSES = tuple(Priority)
 #: Of so many queued tickets the forecasts are noted; of the n-th after them with the chance
 #: SAMPLE / n, so that a long trace stays fast.
@@ -71,7 +73,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreseen:
+class NotedForecast:
     """A forecast for a queued request that had waited `age` seconds: `seconds` more ± `spread`."""
 
     request: int
@@ -105,7 +107,7 @@ class Outcome:
     starts: int = 0
     evictions: int = 0
     """Stops that made room for another model."""
-    foreseen: list[Foreseen] = field(default_factory=list)
+    forecasts: list[NotedForecast] = field(default_factory=list)
     """In the order of time."""
 
     @property
@@ -200,7 +202,7 @@ class _Run:
                 self._happen(heappop(heap))
             elif self._wake <= at:
                 ticks += 1
-                if ticks > _MOST_TICKS:
+                if ticks > _MAX_TICKS:
                     raise RuntimeError(f"the scheduler asks over and over to be woken at {at}")
                 self._wake = math.inf
                 self._feed(ev.Tick())
@@ -248,8 +250,8 @@ class _Run:
             loop = self._workload.loops[number]
             self._asking[len(self._out.arrived)] = number
             self._arrive(loop.model, loop.service(self._thinking[number]), loop.priority)
-        elif what == _LOOK:
-            self._look(number, epoch)
+        elif what == _FORECAST:
+            self._note_forecast(number, epoch)
         elif epoch == self._epochs[number]:
             id = self._ids[number][0]
             if what == _STARTED:
@@ -269,37 +271,37 @@ class _Run:
         out.waited.append(-1.0)
         out.served.append(0)
         self._open += 1
-        workload, wanted = self._workload, _CLASSES[priority]
-        max_wait, ages = patience(wanted, self._max_wait[model], workload.batch_max_wait)
+        workload, requested = self._workload, _CLASSES[priority]
+        max_wait, ages = patience(requested, self._max_wait[model], workload.batch_max_wait)
         ticket = Ticket(
             TicketId(number),
             self._ids[model],
             max_wait,
             now + workload.queue_timeout,
-            priority=wanted,
+            priority=requested,
             ages=ages,
         )
         self._feed(ev.Arrived(ticket))
         if self._ages and out.waited[number] < 0:
-            self._watch(number)
+            self._sample(number)
 
-    def _watch(self, number: int) -> None:
+    def _sample(self, number: int) -> None:
         """Have its forecasts noted, if it is of the sample."""
         self._queued += 1
         if self._sampling.random() * self._queued >= SAMPLE:
             return
         for place, age in enumerate(self._ages):
             if age > 0:
-                self._later(self._now + age, _LOOK, number, place)
+                self._later(self._now + age, _FORECAST, number, place)
             else:
-                self._look(number, place)
+                self._note_forecast(number, place)
 
-    def _look(self, number: int, place: int) -> None:
+    def _note_forecast(self, number: int, place: int) -> None:
         """Note what is forecast of it at one of the ages, if it still waits."""
         found = self._scheduler.outlook(self._now).of_ticket(TicketId(number))
         if found is not None:
-            noted = Foreseen(number, self._ages[place], found.seconds, found.spread)
-            self._out.foreseen.append(noted)
+            noted = NotedForecast(number, self._ages[place], found.seconds, found.spread)
+            self._out.forecasts.append(noted)
 
     def _think(self, number: int) -> None:
         """A loop that got its answer asks again after a while."""
@@ -349,7 +351,7 @@ class _Run:
             self._out.waited[ticket] = now - self._out.arrived[ticket]
             self._out.rejected[ticket] = effect.code
             self._think(ticket)
-        elif not isinstance(effect, Decided | PrewarmSkipped):
+        elif not isinstance(effect, Decided | PrewarmSkipped | PermitOpened | PermitClosed):
             raise RuntimeError(f"nothing here can do {effect}")
 
     def _spread(self, mean: float, jitter: float, model: int) -> float:

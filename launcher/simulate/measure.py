@@ -90,7 +90,7 @@ def measure(outcome: Outcome, policy: str, starved_after: float = STARVED_AFTER)
             Priority(number).name.lower(): waits(classes[number], starved_after)
             for number in sorted(classes)
         },
-        forecasts=accuracy(compared(outcome), left_out(outcome)),
+        forecasts=accuracy(forecast_samples(outcome), left_out(outcome)),
     )
 
 
@@ -172,21 +172,21 @@ AGES = (0.0, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ForecastSample:
     """One forecast, the naive one of the same moment, and the actual wait. Seconds."""
 
     age: float
-    foreseen: float
+    predicted: float
     spread: float
     naive: float | None
     """The mean of what others for the same model had still waited at that age, of those who
     were granted before; None where there were none."""
-    came: float
+    actual: float
 
     @property
     def error(self) -> float:
         """Above 0 where the forecast was too long."""
-        return self.foreseen - self.came
+        return self.predicted - self.actual
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,26 +206,26 @@ class Accuracy:
     """Forecasts of requests that were never granted."""
 
 
-def compared(outcome: Outcome) -> list[Compared]:
+def forecast_samples(outcome: Outcome) -> list[ForecastSample]:
     """Every forecast noted of a request that was granted, in the order of time."""
-    seen = _Seen(outcome)
+    seen = _WaitsSoFar(outcome)
     found = []
-    for one in outcome.foreseen:
+    for one in outcome.forecasts:
         request = one.request
         if not outcome.served[request]:
             continue
         naive = seen.mean(outcome.model[request], one.age, outcome.arrived[request] + one.age)
-        came = outcome.waited[request] - one.age
-        found.append(Compared(one.age, one.seconds, one.spread, naive, came))
+        actual = outcome.waited[request] - one.age
+        found.append(ForecastSample(one.age, one.seconds, one.spread, naive, actual))
     return found
 
 
 def left_out(outcome: Outcome) -> int:
     """Forecasts noted of requests that were never granted."""
-    return sum(not outcome.served[one.request] for one in outcome.foreseen)
+    return sum(not outcome.served[one.request] for one in outcome.forecasts)
 
 
-def accuracy(some: Sequence[Compared], left_out: int = 0) -> Accuracy:
+def accuracy(some: Sequence[ForecastSample], left_out: int = 0) -> Accuracy:
     """Return the statistics of these forecasts."""
     if not some:
         return Accuracy(0, 0.0, 0.0, 0.0, 0.0, 0.0, left_out)
@@ -248,13 +248,13 @@ def p90(values: Sequence[float]) -> float:
     return statistics.quantiles(values, n=10, method="inclusive")[8]
 
 
-def _within(some: Sequence[Compared], spreads: int) -> float:
+def _within(some: Sequence[ForecastSample], spreads: int) -> float:
     # A microsecond, for what is exact up to rounding.
     return sum(abs(one.error) <= spreads * one.spread + 1e-6 for one in some) / len(some)
 
 
 @dataclass(slots=True)
-class _Seen:
+class _WaitsSoFar:
     """The waits of those granted up to a moment, which only advances: the naive forecast."""
 
     outcome: Outcome
@@ -266,7 +266,7 @@ class _Seen:
 
     def __post_init__(self) -> None:
         outcome = self.outcome
-        self._ages = tuple(sorted({one.age for one in outcome.foreseen}))
+        self._ages = tuple(sorted({one.age for one in outcome.forecasts}))
         self._granted = sorted(
             (outcome.arrived[request] + waited, request)
             for request, waited in enumerate(outcome.waited)

@@ -37,7 +37,7 @@ class OptionError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Options:
     """The options as written. Items of tuples are `VALUE` or `NAME:VALUE`."""
 
     trace: Path | None = None
@@ -59,7 +59,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Each(Generic[Value]):
+class PerModel(Generic[Value]):
     """An option's value for all models, and for single ones."""
 
     option: str
@@ -79,9 +79,9 @@ class Each(Generic[Value]):
                 )
 
 
-def each(
+def per_model(
     option: str, words: Sequence[str], read: Callable[[str], Value], default: Value
-) -> Each[Value]:
+) -> PerModel[Value]:
     """Read `VALUE` and `NAME:VALUE`; names may hold colons, values don't."""
     everyone, single = default, {}
     for word in words:
@@ -94,24 +94,24 @@ def each(
             single[name.strip()] = value
         else:
             everyone = value
-    return Each(option, everyone, single)
+    return PerModel(option, everyone, single)
 
 
-def assemble(wanted: Wanted) -> Workload:
+def assemble(options: Options) -> Workload:
     """Return the workload. Raises OptionError."""
-    capacity = _read("--capacity", wanted.capacity, units_of)
-    starts = each("--start", wanted.start, values.seconds, 25.0)
-    stops = each("--stop", wanted.stop, values.seconds, 2.0)
-    needs = each("--needs", wanted.needs, units_of, capacity)
-    at_a_time = each("--max-in-flight", wanted.max_in_flight, _count, 8)
-    patience = each("--max-wait", wanted.max_wait, values.seconds, 60.0)
-    classes = each("--priority", wanted.priority, _class, Priority.NORMAL)
+    capacity = _read("--capacity", options.capacity, units_of)
+    starts = per_model("--start", options.start, values.seconds, 25.0)
+    stops = per_model("--stop", options.stop, values.seconds, 2.0)
+    needs = per_model("--needs", options.needs, units_of, capacity)
+    at_a_time = per_model("--max-in-flight", options.max_in_flight, _count, 8)
+    patience = per_model("--max-wait", options.max_wait, values.seconds, 60.0)
+    classes = per_model("--priority", options.priority, _class, Priority.NORMAL)
     loops: tuple[Loop, ...] = ()
-    if wanted.trace is not None:
-        trace = _traced(wanted.trace, classes)
+    if options.trace is not None:
+        trace = _traced(options.trace, classes)
     else:
-        trace = _made_up(wanted, classes)
-        loops = _loops(wanted, trace.names, classes)
+        trace = _made_up(options, classes)
+        loops = _loops(options, trace.names, classes)
     for option in (starts, stops, needs, at_a_time, patience, classes):
         option.check(trace.names)
     for name in trace.names:
@@ -132,8 +132,8 @@ def assemble(wanted: Wanted) -> Workload:
         trace.requests,
         loops,
         capacity=capacity,
-        horizon=_horizon(wanted, bool(loops)),
-        seed=wanted.seed,
+        horizon=_horizon(options, bool(loops)),
+        seed=options.seed,
     )
 
 
@@ -153,40 +153,40 @@ def units_of(text: str) -> Needs:
     return values.needs(table)
 
 
-def _traced(path: Path, classes: Each[Priority]) -> Trace:
+def _traced(path: Path, classes: PerModel[Priority]) -> Trace:
     try:
         return read_trace(path, classes.of)
     except (TraceError, OSError) as error:
         raise OptionError("TRACE.csv", str(error)) from None
 
 
-def _made_up(wanted: Wanted, classes: Each[Priority]) -> Trace:
-    names = tuple(f"model-{number + 1}" for number in range(wanted.models))
-    if not wanted.rate:
+def _made_up(options: Options, classes: PerModel[Priority]) -> Trace:
+    names = tuple(f"model-{number + 1}" for number in range(options.models))
+    if not options.rate:
         return Trace(names, Requests())
     return Trace(
         names,
         open_traffic(
-            zipf(wanted.models),
-            rate=wanted.rate,
-            variation=wanted.burst,
-            service=fixed(duration_of("--service", wanted.service)),
-            until=duration_of("--duration", wanted.duration),
-            seed=wanted.seed,
+            zipf(options.models),
+            rate=options.rate,
+            variation=options.burst,
+            service=fixed(duration_of("--service", options.service)),
+            until=duration_of("--duration", options.duration),
+            seed=options.seed,
             priorities=[classes.of(name) for name in names],
         ),
     )
 
 
-def _loops(wanted: Wanted, names: Sequence[str], classes: Each[Priority]) -> tuple[Loop, ...]:
-    asked = [number % len(names) for number in range(wanted.agents)]
+def _loops(options: Options, names: Sequence[str], classes: PerModel[Priority]) -> tuple[Loop, ...]:
+    asked = [number % len(names) for number in range(options.agents)]
     return agents(asked, priorities=[classes.of(names[number]) for number in asked])
 
 
-def _horizon(wanted: Wanted, loops: bool) -> float:
-    if wanted.horizon is not None:
-        return duration_of("--horizon", wanted.horizon)
-    return duration_of("--duration", wanted.duration) if loops else math.inf
+def _horizon(options: Options, loops: bool) -> float:
+    if options.horizon is not None:
+        return duration_of("--horizon", options.horizon)
+    return duration_of("--duration", options.duration) if loops else math.inf
 
 
 def _fits(name: str, needs: Needs, capacity: Needs) -> None:

@@ -252,7 +252,7 @@ def clients(count: int, model: int, *, service: Draw, think: Draw) -> tuple[Loop
 
 
 #: As many as the columns of a workload can tell apart.
-MOST_MODELS = 65_535
+MAX_MODELS = 65_535
 
 #: Column names, lower-case, by what they hold.
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -325,8 +325,8 @@ def _read(file: TextIO, class_of: Callable[[str], Priority]) -> Trace:
                 f"line {line}, column {header[priority]}: expected one of "
                 f"{', '.join(_CLASSES)}, not {cell!r}"
             )
-        if len(numbers) >= MOST_MODELS and name not in numbers:
-            raise TraceError(f"line {line}: more than {MOST_MODELS:,} models")
+        if len(numbers) >= MAX_MODELS and name not in numbers:
+            raise TraceError(f"line {line}: more than {MAX_MODELS:,} models")
         requests.add(
             time - first,
             numbers.setdefault(name, len(numbers)),

@@ -10,7 +10,7 @@ import orjson
 
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId, Estimates, Snapshot
-from launcher.state.store import Cell, StateStore, Table
+from launcher.state.store import Cell, StateStore, StateTable
 from launcher.telemetry.decisions import Decision
 from launcher.telemetry.facts import Fact, StartEnded, StopEnded
 
@@ -43,14 +43,14 @@ def _sound(time: object) -> float | None:
     return None
 
 
-ESTIMATES: Table[str, Estimates] = Table(
+ESTIMATES: StateTable[str, Estimates] = StateTable(
     "estimates",
     ("backend", "start", "stop", "service"),
     lambda kept: (kept.start, kept.stop, kept.service),
     lambda _, *times: Estimates(*map(_sound, times)),
 )
 
-STARTS: Table[str, Starts] = Table(
+STARTS: StateTable[str, Starts] = StateTable(
     "starts",
     ("backend", "count", "total", "last_duration", "last_started_at"),
     lambda kept: (kept.count, kept.total, kept.last_duration, kept.last_started_at),
@@ -58,10 +58,10 @@ STARTS: Table[str, Starts] = Table(
 )
 
 
-class Keeper:
+class Measurements:
     """Saves the measured times after each start and stop, and all of them at the end.
 
-    `fact` is called by `launcher.telemetry.facts.Narrator`; `snapshot` is the dispatcher's.
+    `fact` is called by `FactPublisher`; `snapshot` is the dispatcher's.
     """
 
     def __init__(self, store: StateStore, snapshot: Callable[[], Snapshot]) -> None:
@@ -107,12 +107,12 @@ def _record(number: int, at: float, times: int, text: str) -> Decision:
     return Decision(number, float(at), Decided(**fields), int(times))
 
 
-DECISIONS: Table[int, Decision] = Table(
+DECISIONS: StateTable[int, Decision] = StateTable(
     "decisions", ("number", "at", "times", "record"), _cells, _record
 )
 
 
-class DecisionKeeper:
+class DecisionStore:
     """Saves the decision log: see `launcher.telemetry.decisions.Keep`."""
 
     def __init__(self, store: StateStore) -> None:

@@ -5,7 +5,7 @@ error, and the launcher runs on with what it knows itself.
 
 A write is in the file (and synced: `synchronous = FULL` on a write-ahead log, one sync for a
 batch) once `durable` has returned True; whoever tells a client of something that must outlive a
-SIGKILL waits for that first. Other writes follow within `LAG`, in batches.
+SIGKILL waits for that first. Other writes follow within `WRITE_DELAY`, in batches.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ K = TypeVar("K", str, int)
 R = TypeVar("R")
 
 #: Seconds by which a write that nobody waits for may be delayed.
-LAG = 0.25
+WRITE_DELAY = 0.25
 
 #: Seconds that `durable` and `close` wait for a write.
-PATIENCE = 5.0
+WAIT_TIMEOUT = 5.0
 
 #: Seconds that a write waits for another program that holds the file.
 LOCK_TIMEOUT = 3.0
 
 #: Most rows that wait for a file that can't be written; beyond that the oldest are dropped.
-MOST_PENDING = 10_000
+MAX_PENDING = 10_000
 
 #: Primary codes of errors that say that the file is damaged.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
-_FORGETFUL = "leases, drains, decisions and measured times will not outlive this run"
+_NOT_KEPT = "leases, drains, decisions and measured times will not outlive this run"
 
 #: Where a container keeps its state, if it may.
 CONTAINER_DIR = Path("/var/lib/launcher")
@@ -57,7 +57,7 @@ _Pending = dict[tuple[str, str | int], tuple[str, tuple[Any, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Table(Generic[K, R]):
+class StateTable(Generic[K, R]):
     """A table of the state file: its first column is the key, the others hold a record."""
 
     name: str
@@ -124,7 +124,7 @@ class StateStore:
         self._loaded: dict[str, dict[Any, Any]] = {}
         self._pending: _Pending = {}
         self._lock = threading.Lock()
-        self._hurry = threading.Event()
+        self._flush_now = threading.Event()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._due = False
         self._failing = False
@@ -135,7 +135,7 @@ class StateStore:
         return f"<StateStore {self._path} {'kept' if self.kept else 'in memory only'}>"
 
     @classmethod
-    async def open(cls, path: Path | None, tables: Sequence[Table[Any, Any]]) -> StateStore:
+    async def open(cls, path: Path | None, tables: Sequence[StateTable[Any, Any]]) -> StateStore:
         """Open (or make) the file and read these tables; None keeps nothing. Never fails."""
         store = cls(path)
         if path is not None:
@@ -155,15 +155,15 @@ class StateStore:
         there is none."""
         return self._lost
 
-    def loaded(self, table: Table[K, R]) -> dict[K, R]:
+    def loaded(self, table: StateTable[K, R]) -> dict[K, R]:
         """Return the records of earlier runs, in the order of the keys."""
         return dict(self._loaded.get(table.name, {}))
 
-    def put(self, table: Table[K, R], key: K, record: R) -> None:
+    def put(self, table: StateTable[K, R], key: K, record: R) -> None:
         """Save a record under a key."""
         self._save(table.name, key, table.insert, (key, *table.cells_of(record)))
 
-    def drop(self, table: Table[K, R], key: K) -> None:
+    def drop(self, table: StateTable[K, R], key: K) -> None:
         """Delete a record."""
         self._save(table.name, key, table.delete, (key,))
 
@@ -172,9 +172,9 @@ class StateStore:
         been logged: the caller goes on."""
         if self._thread is None:
             return False
-        self._hurry.set()
+        self._flush_now.set()
         try:
-            await asyncio.wait_for(self._call(self._flush), PATIENCE)
+            await asyncio.wait_for(self._call(self._flush), WAIT_TIMEOUT)
         except TimeoutError:
             log.error("the state file %s hangs; what happens now may not outlive it", self._path)
             return False
@@ -185,9 +185,9 @@ class StateStore:
         seconds."""
         if self._thread is None:
             return
-        self._hurry.set()
+        self._flush_now.set()
         try:
-            await asyncio.wait_for(self._call(self._close), PATIENCE)
+            await asyncio.wait_for(self._call(self._close), WAIT_TIMEOUT)
         except TimeoutError:
             log.warning("the state file %s hangs; what happened last is lost", self._path)
             return
@@ -224,7 +224,7 @@ class StateStore:
         while (job := self._jobs.get()) is not None:
             job()
 
-    def _open(self, path: Path, tables: Sequence[Table[Any, Any]]) -> None:
+    def _open(self, path: Path, tables: Sequence[StateTable[Any, Any]]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -240,7 +240,7 @@ class StateStore:
                 "the state file %s is left alone: %s; %s",
                 path,
                 error,
-                _FORGETFUL,
+                _NOT_KEPT,
             )
         except (OSError, sqlite3.Error) as error:
             self._lost = True
@@ -249,10 +249,10 @@ class StateStore:
                 "with `state_file`",
                 path,
                 error,
-                _FORGETFUL,
+                _NOT_KEPT,
             )
 
-    def _connect(self, path: Path, tables: Sequence[Table[Any, Any]]) -> sqlite3.Connection:
+    def _connect(self, path: Path, tables: Sequence[StateTable[Any, Any]]) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -286,11 +286,11 @@ class StateStore:
 
     def _flush_soon(self) -> None:
         """Let some more gather, unless somebody waits."""
-        self._hurry.wait(LAG)
+        self._flush_now.wait(WRITE_DELAY)
         self._flush()
 
     def _flush(self) -> None:
-        self._hurry.clear()
+        self._flush_now.clear()
         with self._lock:
             rows, self._pending, self._due = self._pending, {}, False
         if self._db is None or not rows:
@@ -316,7 +316,7 @@ class StateStore:
         """They go with the next batch; what came since is newer."""
         with self._lock:
             rest = rows | self._pending
-            self._pending = dict(list(rest.items())[-MOST_PENDING:])
+            self._pending = dict(list(rest.items())[-MAX_PENDING:])
 
     def _close(self) -> None:
         self._flush()

@@ -1,7 +1,4 @@
-"""The last decisions of the scheduler, and each as a sentence: why was my model stopped?
-
-Listens to `Narrator`. It must not know who asks, or how answers are written.
-"""
+"""The last decisions of the scheduler, and each as a sentence: why was my model stopped?"""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from launcher.printable import seconds
 from launcher.telemetry.facts import Fact
 
 #: How many are kept.
-MOST = 1000
+MAX_DECISIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +30,12 @@ class Decision:
 
 
 Keep = Callable[[Decision, int | None], None]
-"""Told of each decision that is new or has changed, and the number of one that goes for it."""
+"""Called with each decision that is new or has changed, and the number of the one that is
+dropped for it, if any."""
 
 
 class DecisionLog:
-    """The last `MOST` decisions. `kept` are those of earlier runs, the oldest first."""
+    """The last `MAX_DECISIONS` decisions. `kept` are those of earlier runs, the oldest first."""
 
     def __init__(
         self,
@@ -45,19 +43,19 @@ class DecisionLog:
         keep: Keep | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._kept: deque[Decision] = deque(kept, maxlen=MOST)
+        self._kept: deque[Decision] = deque(kept, maxlen=MAX_DECISIONS)
         self._keep = keep
         self._wall = wall
 
     def fact(self, fact: Fact) -> None:
-        """Keeps it, if it is one."""
+        """Keep the fact, if it is a decision. A subscriber of `FactPublisher`."""
         if isinstance(fact, Decided):
             last = self._kept[-1] if self._kept else None
             gone = None
             if last is not None and _same_refusal(last.what, fact):
                 new = self._kept[-1] = Decision(last.number, self._wall(), fact, last.times + 1)
             else:
-                gone = self._kept[0].number if len(self._kept) == MOST else None
+                gone = self._kept[0].number if len(self._kept) == MAX_DECISIONS else None
                 number = 1 if last is None else last.number + 1
                 new = Decision(number, self._wall(), fact)
                 self._kept.append(new)
@@ -65,7 +63,7 @@ class DecisionLog:
                 self._keep(new, gone)
 
     def newest(self, backend: BackendId | None = None) -> Iterator[Decision]:
-        """The newest first; of one `backend` those that were about it, for it, or at its cost."""
+        """Yield the newest first; with `backend` only those about it, for it, or at its cost."""
         for one in reversed(self._kept):
             what = one.what
             if backend is None or backend in (what.backend, what.wanted_by, *what.pays):
@@ -110,8 +108,8 @@ _REASONS: dict[str, str] = {
 
 
 def sentence(what: Decided) -> str:
-    """Such as `stops chat: coder waits for its place (3 requests, the oldest for 61 s);
-    expected to cost 41 s`."""
+    """Return a decision as a sentence, such as `stops chat: coder waits for its place
+    (3 requests, the oldest for 61 s); expected to cost 41 s`."""
     text = f"{_VERBS[what.deed]} {what.backend}: {_reason(what)}"
     if what.deed is Deed.START and what.pays:
         text += f", in the place of {', '.join(what.pays)}"

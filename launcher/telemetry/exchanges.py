@@ -16,7 +16,7 @@ from launcher.telemetry.record import ExchangeRecord
 #: Seconds after which an ended exchange is counted and logged, at the latest.
 INTERVAL: Final = 0.1
 #: So many that have ended are worked up at once, so that nobody waits long for the loop.
-BATCH: Final = 256
+BATCH: Final = 128
 
 
 class Exchanges:
@@ -86,20 +86,24 @@ class Exchanges:
 
     def _count(self, batch: Sequence[ExchangeRecord]) -> None:
         for one in batch:
-            numbers = self._routes.get(one.route)
+            # Taken apart in one step, which is quicker than ten look-ups of a field.
+            (at, _, _, _, route, _, _, status, _, outcome, cold,
+             _, _, first_byte, duration, received, sent, retried, _) = one  # fmt: skip
+            numbers = self._routes.get(route)
             if numbers is None:
                 continue  # a route that a reload has taken away
-            status, duration = one.status, one.duration
-            numbers.by_status[status] = numbers.by_status.get(status, 0) + 1
+            by_status = numbers.by_status
+            by_status[status] = by_status.get(status, 0) + 1
             numbers.duration.observe(duration)
-            if one.first_byte >= 0.0:
-                numbers.first_byte.observe(one.first_byte)
-            numbers.request_bytes += one.request_bytes
-            numbers.response_bytes += one.response_bytes
-            numbers.last_hit = max(numbers.last_hit, one.at - duration)
-            if one.outcome == "aborted":
+            if first_byte >= 0.0:
+                numbers.first_byte.observe(first_byte)
+            numbers.request_bytes += received
+            numbers.response_bytes += sent
+            if at - duration > numbers.last_hit:
+                numbers.last_hit = at - duration
+            if outcome == "aborted":
                 numbers.aborted += 1
-            if one.retried:
+            if retried:
                 numbers.retries += 1
-            if one.cold:
+            if cold:
                 numbers.cold += 1

@@ -1,9 +1,8 @@
-"""What happened, in an operator's words: the scheduler's events and effects read as facts.
+"""Facts: what the scheduler's events and effects mean to an operator.
 
 Metrics, the log, the start history and the kept state all want to know the same things (how
-long a start took, why something was stopped), and none of them may decide anything. So the
-reading is done once, here, and they listen. Knows the core's events and effects; no clock,
-no I/O.
+long a start took, why something was stopped), and none of them may decide anything. So they
+are derived once, here.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ class StartEnded:
 
 @dataclass(frozen=True, slots=True)
 class StopBegan:
-    """A backend is being stopped; told once, however often the stop has to be repeated."""
+    """A backend is being stopped; published once, however often the stop has to be repeated."""
 
     backend: BackendId
     reason: StopReason
@@ -138,51 +137,52 @@ Fact = (
     | Closed
 )
 
-Listener = Callable[[Fact], None]
+Subscriber = Callable[[Fact], None]
 
 
-class Narrator:
-    """Reads each (event, effects) of the scheduler and tells its listeners the facts.
+class FactPublisher:
+    """Derives the facts from each event of the scheduler and its effects, and calls its
+    subscribers with them.
 
     `observe` is called synchronously for every event, so it does no work that an ordinary
-    request would notice: a granted request costs one fact, and only those `of_grants` (of the
-    listeners, or others) hear of it.
+    request would notice: a granted request costs one fact, and only the subscribers `of_grants`
+    are called with it.
     """
 
-    def __init__(self, *listeners: Listener, of_grants: Sequence[Listener] = ()) -> None:
-        self._listeners = listeners
+    def __init__(self, *subscribers: Subscriber, of_grants: Sequence[Subscriber] = ()) -> None:
+        self._subscribers = subscribers
         self._of_grants = of_grants
-        self._asked: dict[TicketId, float] = {}
+        self._arrivals: dict[TicketId, float] = {}
         self._starts: dict[BackendId, tuple[StartBegan, float]] = {}
         self._stops: dict[BackendId, tuple[StopBegan, int, float]] = {}
-        self._away: frozenset[BackendId] = frozenset()
+        self._unreachable: frozenset[BackendId] = frozenset()
         self._evicted: set[BackendId] = set()
         self._closed = False
 
     def __repr__(self) -> str:
         return (
-            f"<Narrator waiting={len(self._asked)} starting={sorted(self._starts)} "
+            f"<FactPublisher waiting={len(self._arrivals)} starting={sorted(self._starts)} "
             f"stopping={sorted(self._stops)}>"
         )
 
     def observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
-        """One event and what the scheduler made of it. `now` in seconds on the core's clock."""
+        """Take in an event and its effects. `now` in seconds on the core's clock."""
         if not effects and isinstance(event, Released):
-            return  # the end of nearly every request, and no news
+            return  # the end of nearly every request, and no fact
         match event:
             case Arrived(ticket=ticket):
-                self._asked[ticket.id] = now
+                self._arrivals[ticket.id] = now
             case PermitUsed():
                 if entered := event.entered:
                     at_once = GrantedAtOnce(event.backend, entered)
                     for listener in self._of_grants:
                         listener(at_once)
             case Abandoned(ticket=gone):
-                self._asked.pop(gone, None)
+                self._arrivals.pop(gone, None)
             case Launched():
                 begun = self._starts.get(event.backend)
                 if begun is not None and begun[0].epoch == event.epoch:
-                    self._tell(Loading(event.backend, event.epoch))
+                    self._publish(Loading(event.backend, event.epoch))
             case Started() | StartFailed():
                 self._start_ended(event, now)
             case Stopped():
@@ -191,16 +191,16 @@ class Narrator:
                 # Nobody is looked at while a stop is under way: the stop had failed.
                 self._stopped(event, now)
             case StopFailed():
-                self._tell(StopStuck(event.backend, event.failure))
+                self._publish(StopStuck(event.backend, event.failure))
             case Reachable():
                 self._reachable(event)
             case Closed() if self._closed:
                 pass
             case Closed():
                 self._closed = True
-                self._tell(event)
+                self._publish(event)
             case Hung() | StopRequested():
-                self._tell(event)
+                self._publish(event)
             case _:
                 pass
         for effect in effects:
@@ -209,19 +209,19 @@ class Narrator:
     def _effect(self, effect: Effect, now: float) -> None:
         match effect:
             case Grant():
-                asked = self._asked.pop(effect.ticket, now)
-                granted = Granted(effect.backend, now - asked, effect.cold)
-                for listener in self._of_grants:
-                    listener(granted)
+                arrived = self._arrivals.pop(effect.ticket, now)
+                granted = Granted(effect.backend, now - arrived, effect.cold)
+                for subscriber in self._of_grants:
+                    subscriber(granted)
             case Reject():
-                self._asked.pop(effect.ticket, None)
-                self._tell(effect)
+                self._arrivals.pop(effect.ticket, None)
+                self._publish(effect)
             case Start() | Adopt():
                 self._start_began(effect, now)
             case Stop():
                 self._stop_began(effect, now)
             case Decided() | Abort() | PrewarmSkipped():
-                self._tell(effect)
+                self._publish(effect)
             case _:
                 pass
 
@@ -232,7 +232,7 @@ class Narrator:
             self._evicted.clear()
         fact = StartBegan(effect.backend, effect.epoch, adopted, swap)
         self._starts[effect.backend] = (fact, now)
-        self._tell(fact)
+        self._publish(fact)
 
     def _start_ended(self, event: Started | StartFailed, now: float) -> None:
         begun = self._starts.get(event.backend)
@@ -245,7 +245,7 @@ class Narrator:
         self, backend: BackendId, outcome: StartOutcome, now: float, failure: Failure | None = None
     ) -> None:
         began, at = self._starts.pop(backend)
-        self._tell(
+        self._publish(
             StartEnded(backend, began.epoch, began.adopted, began.swap, outcome, now - at, failure)
         )
 
@@ -260,26 +260,26 @@ class Narrator:
         self._stops[effect.backend] = (fact, effect.epoch, now)
         if effect.reason is StopReason.EVICTED:
             self._evicted.add(effect.backend)
-        self._tell(fact)
+        self._publish(fact)
 
     def _stopped(self, event: Stopped | Observed, now: float) -> None:
         under_way = self._stops.get(event.backend)
         if under_way is None or under_way[1] != event.epoch:
             return
         del self._stops[event.backend]
-        self._tell(StopEnded(event.backend, under_way[0].reason, now - under_way[2]))
+        self._publish(StopEnded(event.backend, under_way[0].reason, now - under_way[2]))
 
     def _reachable(self, event: Reachable) -> None:
-        """Only what changes is news; that a driver answers at boot isn't."""
-        changed = frozenset(event.backends) & self._away
+        """Publish only changes; that a driver answers at boot is none."""
+        changed = frozenset(event.backends) & self._unreachable
         if not event.reachable:
-            changed = frozenset(event.backends) - self._away
-            self._away |= changed
+            changed = frozenset(event.backends) - self._unreachable
+            self._unreachable |= changed
         else:
-            self._away -= changed
+            self._unreachable -= changed
         if changed:
-            self._tell(event)
+            self._publish(event)
 
-    def _tell(self, fact: Fact) -> None:
-        for listener in self._listeners:
-            listener(fact)
+    def _publish(self, fact: Fact) -> None:
+        for subscriber in self._subscribers:
+            subscriber(fact)

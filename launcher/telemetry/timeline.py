@@ -1,8 +1,8 @@
-"""The last hour as a picture wants it: who stood how, when and why that changed, who waited.
+"""The last hour of every backend: its changes of state, why they came, how many it served.
 
-Listens to the dispatcher as an observer. Changes of state are noted when they happen; how many
-wait and are served is looked at once a second at most, and only while there is traffic. Memory
-is bounded whatever happens. It must not know how a picture is drawn.
+An observer of the dispatcher. Changes of state are noted when they happen; how many requests
+wait and are served is sampled once a second at most, and only while there is traffic. Memory is
+bounded whatever happens.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from launcher.core.events import (
 )
 from launcher.core.types import BackendId, BackendState, Snapshot
 
-#: How far it looks back. Seconds.
-REACH: Final = 3600.0
-#: Seconds between two looks at how many wait.
-EVERY: Final = 1.0
-#: From so many samples of a backend on, older ones are put together by so many seconds.
-FINE: Final = 600
-COARSE: Final = 15.0
+#: Seconds that are kept.
+RETENTION: Final = 3600.0
+#: Seconds between two samples.
+SAMPLE_INTERVAL: Final = 1.0
+#: Where a backend has more samples than this, older ones are merged by so many seconds.
+FINE_SAMPLES: Final = 600
+COARSE_INTERVAL: Final = 15.0
 #: At most so many changes of state are kept for each backend, and so many marks for all.
-MOST: Final = 4000
+MAX_CHANGES: Final = 4000
 
 Later = Callable[[float, Callable[[], object]], object]
 """Call something in so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A backend came to stand like this."""
+class StateChange:
+    """A backend entered a state."""
 
     at: float
     """On the core's clock, as all times here."""
@@ -67,28 +67,29 @@ class Mark:
 
 
 @dataclass(slots=True)
-class Lane:
-    """One backend's hour, the oldest first. The first turn and the first sample may be older."""
+class BackendTimeline:
+    """One backend's last hour, the oldest first. The first change and the first sample may be
+    older."""
 
-    turns: deque[Turn] = field(default_factory=lambda: deque(maxlen=MOST))
+    changes: deque[StateChange] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
     samples: deque[Sample] = field(default_factory=deque)
-    """Those of the last minutes as they were taken, older ones at most two for each `COARSE`."""
+    """The latest as they were taken, older ones at most two for each `COARSE_INTERVAL`."""
     coarse: int = 0
-    """So many of them are."""
+    """How many of the samples have been merged."""
 
     def note(self, sample: Sample) -> None:
-        """One more; where there are many fine ones, the older half of them becomes coarse."""
+        """Add a sample; where there are many fine ones, merge the older half of them."""
         self.samples.append(sample)
-        if len(self.samples) - self.coarse > FINE:
+        if len(self.samples) - self.coarse > FINE_SAMPLES:
             kept = list(self.samples)
             old = kept[: self.coarse]
-            old += coarsened(kept[self.coarse : -FINE // 2])
-            self.samples = deque([*old, *kept[-FINE // 2 :]])
+            old += coarsened(kept[self.coarse : -FINE_SAMPLES // 2])
+            self.samples = deque([*old, *kept[-FINE_SAMPLES // 2 :]])
             self.coarse = len(old)
 
     def forget(self, before: float) -> None:
-        """All that had ended by then goes; what held at that moment stays."""
-        _forget(self.turns, before)
+        """Drop all that had ended by then; what held at that moment stays."""
+        _forget(self.changes, before)
         self.coarse -= min(self.coarse, _forget(self.samples, before))
 
 
@@ -98,70 +99,70 @@ class Timeline:
     def __init__(self, snapshot: Callable[[], Snapshot], later: Later | None = None) -> None:
         self._snapshot = snapshot
         self._later = later or (lambda delay, do: asyncio.get_running_loop().call_later(delay, do))
-        self._look_due = False
-        self.lanes: dict[BackendId, Lane] = {}
-        self.marks: deque[Mark] = deque(maxlen=MOST)
+        self._sample_due = False
+        self.backends: dict[BackendId, BackendTimeline] = {}
+        self.marks: deque[Mark] = deque(maxlen=MAX_CHANGES)
 
     def __repr__(self) -> str:
-        return f"<Timeline {len(self.lanes)} lanes, {len(self.marks)} marks>"
+        return f"<Timeline {len(self.backends)} backends, {len(self.marks)} marks>"
 
     def observe(self, event: Event, effects: Sequence[Effect], now: float) -> None:
-        """One event and what the scheduler made of it."""
-        if not self._look_due:
-            self._look_due = True
-            self._later(EVERY, self.look)
-        if isinstance(event, _TRAFFIC) and not any(map(_moves, effects)):
+        """Take in an event and its effects."""
+        if not self._sample_due:
+            self._sample_due = True
+            self._later(SAMPLE_INTERVAL, self.sample)
+        if isinstance(event, _TRAFFIC) and not any(map(_may_change_state, effects)):
             return  # nearly every request
         for effect in effects:
             if isinstance(effect, Decided) and effect.deed is not Deed.REJECT:
                 self.marks.append(Mark(now, effect))
         if isinstance(event, StartFailed):
             self.marks.append(Mark(now, event))
-        self._turns(self._snapshot())
+        self._note_changes(self._snapshot())
 
-    def look(self) -> float:
-        """Note how many are served and wait, where that has changed; the time of the look."""
-        self._look_due = False
+    def sample(self) -> float:
+        """Note how many are served and wait, where that has changed; return the time of it."""
+        self._sample_due = False
         snapshot = self._snapshot()
-        self._turns(snapshot)
+        self._note_changes(snapshot)
         for one in snapshot.backends.values():
-            lane = self.lanes[one.id]
-            samples = lane.samples
+            kept = self.backends[one.id]
+            samples = kept.samples
             seen = (one.in_flight, one.queued)
             last = samples[-1] if samples else None
             if seen != ((last.in_flight, last.queued) if last else (0, 0)):
-                lane.note(Sample(snapshot.now, *seen))
-            lane.forget(snapshot.now - REACH)
+                kept.note(Sample(snapshot.now, *seen))
+            kept.forget(snapshot.now - RETENTION)
         return snapshot.now
 
-    def _turns(self, snapshot: Snapshot) -> None:
-        for gone in self.lanes.keys() - snapshot.backends.keys():
-            del self.lanes[gone]
+    def _note_changes(self, snapshot: Snapshot) -> None:
+        for gone in self.backends.keys() - snapshot.backends.keys():
+            del self.backends[gone]
         for one in snapshot.backends.values():
-            lane = self.lanes.get(one.id)
-            if lane is None:
-                lane = self.lanes[one.id] = Lane()
-            turns = lane.turns
-            if not turns or turns[-1].state is not one.state:
-                turns.append(Turn(one.since if turns else snapshot.now, one.state))
+            kept = self.backends.get(one.id)
+            if kept is None:
+                kept = self.backends[one.id] = BackendTimeline()
+            changes = kept.changes
+            if not changes or changes[-1].state is not one.state:
+                changes.append(StateChange(one.since if changes else snapshot.now, one.state))
 
 
-#: What a request does.
+#: The events of ordinary requests.
 _TRAFFIC: Final = (Arrived, Released, PermitUsed, Abandoned, Silenced)
 
 
-def _moves(effect: Effect) -> bool:
-    """Whether some backend's state may have changed with it."""
+def _may_change_state(effect: Effect) -> bool:
+    """Return whether some backend's state may have changed with it."""
     if isinstance(effect, Decided):
         return effect.deed is not Deed.REJECT
     return not isinstance(effect, Grant | Reject | WakeAt)
 
 
 def coarsened(samples: Sequence[Sample]) -> list[Sample]:
-    """At most two for each `COARSE` seconds: the most that held in them, and what held at their
-    end, where that was less."""
+    """Return at most two for each `COARSE_INTERVAL` seconds: the most that held in them, and
+    what held at their end, where that was less."""
     found: list[Sample] = []
-    for _, group in groupby(samples, key=lambda one: one.at // COARSE):
+    for _, group in groupby(samples, key=lambda one: one.at // COARSE_INTERVAL):
         held = list(group)
         flying, queued = max(one.in_flight for one in held), max(one.queued for one in held)
         found.append(Sample(held[0].at, flying, queued))
@@ -171,8 +172,8 @@ def coarsened(samples: Sequence[Sample]) -> list[Sample]:
     return found
 
 
-def _forget(kept: deque[Turn] | deque[Sample], before: float) -> int:
-    """Drop all that had ended by then but what stood at that moment; how many those were."""
+def _forget(kept: deque[StateChange] | deque[Sample], before: float) -> int:
+    """Drop all that had ended by then but what held at that moment; return how many."""
     gone = 0
     while len(kept) > 1 and kept[1].at <= before:
         kept.popleft()

@@ -13,7 +13,7 @@ from launcher.telemetry.decisions import DecisionLog
 from launcher.telemetry.journal import Journal
 from tests.api.serving import served
 from tests.api.world import FakeControl, a_context
-from tests.cli.saying import Saying, saying
+from tests.cli.scripted import ScriptedLauncher, scripted
 
 
 class Told:
@@ -51,7 +51,7 @@ def url(control: FakeControl, told: Told) -> Iterator[str]:
 
 
 @pytest.fixture
-def launcher() -> Iterator[Saying]:
+def launcher() -> Iterator[ScriptedLauncher]:
     """A launcher that says what the test has it say."""
-    with saying() as here:
+    with scripted() as here:
         yield here

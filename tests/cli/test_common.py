@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from launcher.cli import common
-from launcher.cli.common import attend, connect, explained, load
+from launcher.cli.common import connect, explained, load, wait_for
 from launcher.client.launcher import LauncherClient
 from launcher.client.reports import StatusReport
 from launcher.client.transport import Call, ClientError
@@ -60,10 +60,10 @@ def test_what_is_not_the_clients_error_is_none_of_its_business() -> None:
         raise ZeroDivisionError
 
 
-def test_a_look_that_fails_does_not_end_the_wait(
+def test_a_failed_status_call_does_not_end_the_wait(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(common, "POLL_INTERVAL", 0.01)
     control, looks = FakeControl(), 0
 
     def words(report: StatusReport) -> str:
@@ -78,7 +78,7 @@ def test_a_look_that_fails_does_not_end_the_wait(
 
     with served(lambda: a_context(control)) as url:
         client = LauncherClient(url)
-        attend(client, client.start("coder"), words)
+        wait_for(client, client.start("coder"), words)
 
     assert looks >= 3
     assert capsys.readouterr().err == "starting coder\n"
@@ -87,7 +87,7 @@ def test_a_look_that_fails_does_not_end_the_wait(
 def test_an_interruption_hangs_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(common, "POLL_INTERVAL", 0.01)
     control, calls = FakeControl(), list[Call]()
 
     def words(report: StatusReport) -> str:
@@ -97,7 +97,7 @@ def test_an_interruption_hangs_up(
         client = LauncherClient(url)
         calls.append(client.start("coder"))
         with pytest.raises(typer.Exit) as caught:
-            attend(client, calls[0], words)
+            wait_for(client, calls[0], words)
         assert calls[0].wait(30)
 
     assert ended(caught) == 130

@@ -18,7 +18,7 @@ from launcher.core.types import BackendState, Failure
 from launcher.errors import LauncherError
 from tests.api.world import CHAT, CODER, FakeAdmission, FakeControl
 from tests.cli.running import ENVIRON, command, run
-from tests.cli.saying import Saying, error
+from tests.cli.scripted import ScriptedLauncher, error
 from tests.cli.terminal import Terminal
 
 BEGUN = (202, {"switch_id": 7, "state": "queued"})
@@ -49,7 +49,7 @@ def switch(state: str, *steps: dict[str, Any], **more: Any) -> dict[str, Any]:
     } | more
 
 
-def test_the_steps_are_told_as_they_end(launcher: Saying) -> None:
+def test_the_steps_are_told_as_they_end(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/switch", BEGUN)
     launcher.says(
         "GET /api/switches/7",
@@ -71,7 +71,7 @@ def test_the_steps_are_told_as_they_end(launcher: Saying) -> None:
 
 
 @pytest.mark.parametrize(("state", "code"), [("failed", 1), ("rolled_back", 3)])
-def test_how_it_ends_is_the_exit_code(launcher: Saying, state: str, code: int) -> None:
+def test_how_it_ends_is_the_exit_code(launcher: ScriptedLauncher, state: str, code: int) -> None:
     launcher.says("POST /api/switch", BEGUN)
     why = {"code": "backend_start_failed", "message": "exit code 1", "detail": "no CUDA\x1b"}
     launcher.says("GET /api/switches/7", switch(state, step("start comfy", False), error=why))
@@ -85,7 +85,7 @@ def test_how_it_ends_is_the_exit_code(launcher: Saying, state: str, code: int) -
     ]
 
 
-def test_without_waiting(launcher: Saying) -> None:
+def test_without_waiting(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/switch", BEGUN)
 
     words = run("switch", "qwen", "--model", "--force", "--no-wait", "--url", launcher.url)
@@ -97,7 +97,7 @@ def test_without_waiting(launcher: Saying) -> None:
     assert launcher.asked[0][1] == {"model": "qwen", "wait": False, "force": True}
 
 
-def test_json_of_the_whole_switch(launcher: Saying) -> None:
+def test_json_of_the_whole_switch(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/switch", BEGUN)
     launcher.says("GET /api/switches/7", switch("succeeded"))
 
@@ -106,7 +106,7 @@ def test_json_of_the_whole_switch(launcher: Saying) -> None:
     assert json.loads(done.stdout) == switch("succeeded")
 
 
-def test_a_place_that_is_leased(launcher: Saying) -> None:
+def test_a_place_that_is_leased(launcher: ScriptedLauncher) -> None:
     held = error(409, "leased", "Lease 3 (chat, until 09:00) holds the place.")
     launcher.says("POST /api/switch", held)
 
@@ -116,7 +116,7 @@ def test_a_place_that_is_leased(launcher: Saying) -> None:
     assert done.stderr == "Lease 3 (chat, until 09:00) holds the place.\n"
 
 
-def test_an_interruption_says_that_it_goes_on(launcher: Saying) -> None:
+def test_an_interruption_says_that_it_goes_on(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/switch", BEGUN)
     launcher.says("GET /api/switches/7", switch("running", step("drain chat"), step("x", None)))
     process = subprocess.Popen(
@@ -133,7 +133,7 @@ def test_an_interruption_says_that_it_goes_on(launcher: Saying) -> None:
     assert process.returncode == 130
 
 
-def test_on_a_terminal_the_steps_move(launcher: Saying) -> None:
+def test_on_a_terminal_the_steps_move(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/switch", BEGUN)
     running = switch("running", step("stop chat"), step("start comfy", None))
     launcher.says("GET /api/switches/7", running)
@@ -155,7 +155,7 @@ def mode(name: str | None) -> dict[str, Any]:
     }
 
 
-def test_it_is_shown(launcher: Saying) -> None:
+def test_it_is_shown(launcher: ScriptedLauncher) -> None:
     launcher.says("GET /api/mode", mode("image"))
 
     done = run("mode", "--url", launcher.url)
@@ -169,7 +169,7 @@ def test_it_is_shown(launcher: Saying) -> None:
     assert json.loads(run("mode", "--json", "--url", launcher.url).stdout) == mode("image")
 
 
-def test_it_is_changed(launcher: Saying) -> None:
+def test_it_is_changed(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/mode", (201, {}))
     launcher.says("GET /api/mode", mode("llm"))
 
@@ -179,7 +179,7 @@ def test_it_is_changed(launcher: Saying) -> None:
     assert launcher.bodies("POST /api/mode") == [{"mode": "llm", "ttl": "10m"}]
 
 
-def test_it_is_left(launcher: Saying) -> None:
+def test_it_is_left(launcher: ScriptedLauncher) -> None:
     launcher.says("DELETE /api/mode", {})
     launcher.says("GET /api/mode", mode(None))
 
@@ -188,7 +188,7 @@ def test_it_is_left(launcher: Saying) -> None:
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no mode")
 
 
-def test_one_that_is_not_there(launcher: Saying) -> None:
+def test_one_that_is_not_there(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/mode", error(404, "unknown_mode", "No mode of that name."))
 
     done = run("mode", "imgae", "--url", launcher.url)
@@ -352,7 +352,7 @@ def until_closed(fd: int) -> None:
         pass  # Linux: the other end of a pty was closed
 
 
-def test_a_route_and_everything(launcher: Saying) -> None:
+def test_a_route_and_everything(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/drain", {})
     launcher.says("POST /api/resume", {})
 
@@ -370,7 +370,7 @@ def test_a_route_and_everything(launcher: Saying) -> None:
     assert [body for _, body in launcher.asked] == [{"route": "chat"}, {"route": None}] * 2
 
 
-def test_who_is_not_there(launcher: Saying) -> None:
+def test_who_is_not_there(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/drain", error(404, "unknown_route", "No route of that name."))
 
     done = run("drain", "caht", "--url", launcher.url)
@@ -407,7 +407,7 @@ def test_what_has_changed() -> None:
     ]
 
 
-def test_nothing_has_changed(launcher: Saying) -> None:
+def test_nothing_has_changed(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/reload", NOTHING | {"warnings": ["no such container\x1b: chat"]})
 
     done = run("reload", "--url", launcher.url)
@@ -418,7 +418,7 @@ def test_nothing_has_changed(launcher: Saying) -> None:
     assert json.loads(raw.stdout)["duration_ms"] == 12
 
 
-def test_a_configuration_with_problems(launcher: Saying) -> None:
+def test_a_configuration_with_problems(launcher: ScriptedLauncher) -> None:
     status, body = error(400, "bad_configuration", "The configuration has 1 problem.")
     body["error"]["detail"] = "routes.toml: chat: no port"
     launcher.says("POST /api/reload", (status, body))
@@ -442,7 +442,7 @@ def lease(**more: Any) -> dict[str, Any]:
     } | more
 
 
-def test_it_is_taken_and_its_number_printed(launcher: Saying) -> None:
+def test_it_is_taken_and_its_number_printed(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/leases", (201, lease()))
 
     done = run("lease", "take", "comfy", "--ttl", "45m", "--note", "x", "--url", launcher.url)
@@ -452,7 +452,7 @@ def test_it_is_taken_and_its_number_printed(launcher: Saying) -> None:
     assert launcher.bodies("POST /api/leases") == [{"route": "comfy", "note": "x", "ttl": "45m"}]
 
 
-def test_capacity_is_reserved(launcher: Saying) -> None:
+def test_capacity_is_reserved(launcher: ScriptedLauncher) -> None:
     reserved = lease(routes=[], needs={"gpu": 1}, remaining_seconds=None)
     launcher.says("POST /api/leases", (201, reserved))
 
@@ -470,7 +470,7 @@ def test_capacity_is_reserved(launcher: Saying) -> None:
 @pytest.mark.parametrize(
     "args", [(), ("comfy", "--needs", "gpu=1"), ("--needs", "gpu"), ("--needs", "=1")]
 )
-def test_what_is_held_has_to_be_said(args: tuple[str, ...]) -> None:
+def test_a_lease_needs_a_route_or_needs(args: tuple[str, ...]) -> None:
     done = run("lease", "take", *args)
 
     assert (done.returncode, done.stdout) == (2, "")
@@ -478,7 +478,7 @@ def test_what_is_held_has_to_be_said(args: tuple[str, ...]) -> None:
     assert "NAME=UNITS" in done.stderr
 
 
-def test_a_lease_of_a_place_that_is_leased(launcher: Saying) -> None:
+def test_a_lease_of_a_place_that_is_leased(launcher: ScriptedLauncher) -> None:
     launcher.says("POST /api/leases", error(409, "leased", "Lease 3 holds the place."))
 
     done = run("lease", "take", "comfy", "--url", launcher.url)
@@ -486,7 +486,7 @@ def test_a_lease_of_a_place_that_is_leased(launcher: Saying) -> None:
     assert (done.returncode, done.stderr) == (1, "Lease 3 holds the place.\n")
 
 
-def test_an_interruption_gives_it_up(launcher: Saying) -> None:
+def test_an_interruption_gives_it_up(launcher: ScriptedLauncher) -> None:
     process = subprocess.Popen(
         command("lease", "take", "comfy", "--url", "http://127.0.0.1:9"),
         env=ENVIRON,
@@ -498,7 +498,7 @@ def test_an_interruption_gives_it_up(launcher: Saying) -> None:
         assert process.wait(60) != 0
 
 
-def test_those_that_are_held(launcher: Saying) -> None:
+def test_those_that_are_held(launcher: ScriptedLauncher) -> None:
     pending = lease(id=8, routes=["a", "b"], state="pending", remaining_seconds=None, note="\x1b")
     launcher.says("GET /api/leases", {"leases": [lease(), pending]})
 
@@ -510,7 +510,7 @@ def test_those_that_are_held(launcher: Saying) -> None:
     assert second == ["8", "a,", "b", "pending", "anna", r"\x1b"]
 
 
-def test_nothing_is_held(launcher: Saying) -> None:
+def test_nothing_is_held(launcher: ScriptedLauncher) -> None:
     launcher.says("GET /api/leases", {"leases": []})
 
     done = run("lease", "list", "--url", launcher.url)
@@ -520,7 +520,7 @@ def test_nothing_is_held(launcher: Saying) -> None:
     assert json.loads(raw.stdout) == {"leases": []}
 
 
-def test_renewing(launcher: Saying) -> None:
+def test_renewing(launcher: ScriptedLauncher) -> None:
     launcher.says("PUT /api/leases/7", lease(remaining_seconds=600.0))
     launcher.says("PUT /api/leases/6", error(409, "stale_lease", "Lease 6 has ended: expired."))
 
@@ -533,7 +533,7 @@ def test_renewing(launcher: Saying) -> None:
     assert launcher.bodies("PUT /api/leases/6") == [{}]
 
 
-def test_releasing(launcher: Saying) -> None:
+def test_releasing(launcher: ScriptedLauncher) -> None:
     launcher.says("DELETE /api/leases/7", lease(state="released"))
 
     done = run("lease", "release", "7", "--url", launcher.url)

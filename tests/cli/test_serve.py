@@ -226,7 +226,7 @@ async def test_what_can_not_all_be_prewarmed(tmp_path: Path) -> None:
     assert warning.startswith("b: prewarm: not enough vram beside those before it")
 
 
-async def test_an_open_door(tmp_path: Path) -> None:
+async def test_warnings_without_any_key(tmp_path: Path) -> None:
     config = load(
         tmp_path, "[launcher]\nlisten = ':8000'\n[routes.a]\ncommand = ['true', '{port}']\n"
     )

@@ -11,24 +11,24 @@ import pytest
 from rich.console import Console, RenderableType
 
 from launcher.cli.views import (
-    Seen,
+    TopData,
     amount,
     bar,
-    ending,
-    finished,
-    glance,
-    going,
-    leases_table,
-    left,
-    mode_words,
-    operations,
-    outlook,
-    printed,
-    screen,
-    span,
-    starting,
-    steps,
-    stopping,
+    duration,
+    end_words,
+    finished_steps,
+    mode_lines,
+    operation_lines,
+    render_leases,
+    render_plan,
+    render_status,
+    render_switch,
+    render_top,
+    render_top_once,
+    start_progress,
+    stop_progress,
+    stopping_backend,
+    time_left,
 )
 from launcher.client.reading import switch_of
 from launcher.client.reports import (
@@ -100,7 +100,7 @@ def report(
 
 def status_text(shown: StatusReport) -> str:
     out = io.StringIO()
-    Console(file=out, width=160).print(glance(shown))
+    Console(file=out, width=160).print(render_status(shown))
     return out.getvalue()
 
 
@@ -131,7 +131,7 @@ def test_what_operators_have_under_way() -> None:
     mode = replace(held, id="4", by="", note="", left=None, mode="write")
     asked = replace(held, id="5", by="", note="\x1b", state="pending", left=None)
 
-    told = operations(
+    told = operation_lines(
         report(CODER, switches=(switch,), leases=(held, mode, asked), drained=("a", "b")), 60.0
     )
 
@@ -146,7 +146,7 @@ def test_what_operators_have_under_way() -> None:
     assert [line.rstrip() for line in lines[-2:]] == ["", "drained: a"]
 
 
-def test_troubles_stand_below_it_and_cannot_act_on_the_terminal() -> None:
+def test_failures_are_below_the_table_without_control_characters() -> None:
     failed = replace(
         CHAT,
         state="failed",
@@ -163,7 +163,7 @@ def test_troubles_stand_below_it_and_cannot_act_on_the_terminal() -> None:
     assert "\x1b" not in text
 
 
-def test_a_back_off_that_is_over_is_no_news() -> None:
+def test_a_past_retry_time_is_not_shown() -> None:
     failed = replace(CHAT, state="failed", retry_at=NOW - timedelta(seconds=1))
 
     assert "no start for" not in status_text(report(failed))
@@ -175,25 +175,28 @@ def test_words_while_a_start_is_waited_for() -> None:
     begun = replace(CHAT, state="starting", since=NOW - timedelta(seconds=12), predicted=predicted)
     draining = replace(CODER, state="draining")
 
-    assert starting(report(CODER, wanted), "chat") == "chat waits for its place"
+    assert start_progress(report(CODER, wanted), "chat") == "chat waits for its place"
     wanted = replace(wanted, predicted=predicted)
-    assert starting(report(CODER, wanted), "chat").endswith("its place, about 26 s ± 4.0 s")
-    assert starting(report(draining, wanted), "chat") == (
+    assert start_progress(report(CODER, wanted), "chat").endswith("its place, about 26 s ± 4.0 s")
+    assert start_progress(report(draining, wanted), "chat") == (
         "making room for chat: coder finishes 2 requests"
     )
-    told = starting(report(CODER, begun), "chat")
+    told = start_progress(report(CODER, begun), "chat")
     assert told == "starting chat, 12 s, about 26 s ± 4.0 s more"
     unknown = replace(begun, predicted=None)
-    assert starting(report(unknown), "chat") == "starting chat, 12 s"
-    assert starting(report(), "chat") == "starting chat"
+    assert start_progress(report(unknown), "chat") == "starting chat, 12 s"
+    assert start_progress(report(), "chat") == "starting chat"
 
 
 def test_words_while_a_stop_is_waited_for() -> None:
     leaving = replace(CODER, state="stopping", since=NOW - timedelta(seconds=4))
 
-    assert stopping(report(leaving), "code") == "stopping coder, 4.0 s"
-    assert stopping(report(), "code") == "stopping code"
-    assert going(replace(CODER, state="draining", in_flight=1), NOW) == "coder finishes one request"
+    assert stop_progress(report(leaving), "code") == "stopping coder, 4.0 s"
+    assert stop_progress(report(), "code") == "stopping code"
+    assert (
+        stopping_backend(replace(CODER, state="draining", in_flight=1), NOW)
+        == "coder finishes one request"
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +212,7 @@ def test_words_while_a_stop_is_waited_for() -> None:
     ],
 )
 def test_durations(seconds: float, words: str) -> None:
-    assert span(seconds) == words
+    assert duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -243,9 +246,9 @@ def on_screen(
     width: int = 80,
     height: int = 24,
 ) -> list[str]:
-    seen = Seen(report(*backends, problems=()), decisions)
+    seen = TopData(report(*backends, problems=()), decisions)
     now = NOW + timedelta(seconds=30)
-    return lines(screen(seen, now, width, height, trouble), width, height)
+    return lines(render_top(seen, now, width, height, trouble), width, height)
 
 
 def test_a_screenful() -> None:
@@ -321,8 +324,8 @@ def test_bars(used: int, units: int, full: int) -> None:
     assert (style == "red") is (used > units)
 
 
-def test_for_paper() -> None:
-    told = lines(printed(Seen(report(CODER), (STOPS,))), width=120)
+def test_without_a_screen_everything_is_printed_once() -> None:
+    told = lines(render_top_once(TopData(report(CODER), (STOPS,))), width=120)
 
     assert told[3].startswith("coder")
     assert told[-1].endswith("(1 request)")
@@ -336,7 +339,7 @@ START = PlannedDecision("start", "starts coder: 1 request waiting", 4.0)
 
 def plan_lines(report: PlanReport) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=40).print(outlook(report), soft_wrap=True)
+    Console(file=out, width=40).print(render_plan(report), soft_wrap=True)
     return out.getvalue().splitlines()
 
 
@@ -376,7 +379,7 @@ def switch_report(state: str, *given: dict[str, object], **more: object) -> Swit
 
 def switch_lines(shown: SwitchReport, waited: float = 4.0) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=100).print(steps(shown, waited))
+    Console(file=out, width=100).print(render_switch(shown, waited))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -406,10 +409,10 @@ def test_one_that_is_over() -> None:
 
 def test_lines_come_in_order() -> None:
     drained, going = step("drain a"), step("drain b", None)
-    assert finished(switch_report("running", drained, going, step("stop c"))) == [
+    assert finished_steps(switch_report("running", drained, going, step("stop c"))) == [
         "drain a: done after 1.5 s"
     ]
-    assert finished(switch_report("failed", going)) == ["drain b: cut short"]
+    assert finished_steps(switch_report("failed", going)) == ["drain b: cut short"]
 
 
 LEASE = LeaseReport("7", "comfy", "active", "anna", "the video", 2700.0, None)
@@ -417,23 +420,23 @@ PIN = LeaseReport("8", "reserved: gpu 1", "active", "", "", None, None)
 
 
 def test_what_is_left() -> None:
-    assert (left(LEASE), ending(LEASE)) == ("45 min", "for 45 min")
-    assert (left(PIN), ending(PIN)) == ("no end", "without an end")
+    assert (time_left(LEASE), end_words(LEASE)) == ("45 min", "for 45 min")
+    assert (time_left(PIN), end_words(PIN)) == ("no end", "without an end")
 
 
 def test_a_row_for_each() -> None:
-    assert leases_table([LEASE, PIN]).row_count == 2
+    assert render_leases([LEASE, PIN]).row_count == 2
 
 
 def test_without_any() -> None:
-    assert mode_words(ModeReport(None, None, {})) == [
+    assert mode_lines(ModeReport(None, None, {})) == [
         "no mode",
         "routes.toml has no [modes.NAME] table",
     ]
 
 
 def test_one_that_the_configuration_has_no_more() -> None:
-    assert mode_words(ModeReport("old", 60.0, {"new": ("a",)})) == [
+    assert mode_lines(ModeReport("old", 60.0, {"new": ("a",)})) == [
         "mode old, for another 60 s",
         "   new: a",
     ]

@@ -51,7 +51,7 @@ def test_a_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("told", ["port = 9000", 'env = { PORT = "{port}" }'])
-def test_a_command_is_told_its_port_some_way(tmp_path: Path, told: str) -> None:
+def test_a_command_needs_a_port_or_a_placeholder(tmp_path: Path, told: str) -> None:
     (backend,) = load(tmp_path, f'[routes.a]\ncommand = ["run"]\n{told}\n').backends
     assert isinstance(backend.driver, ProcessSpec)
 
@@ -145,7 +145,7 @@ def test_needs_that_never_fit(tmp_path: Path) -> None:
     ]
 
 
-def test_a_capacity_that_can_not_be_read_is_one_problem(tmp_path: Path) -> None:
+def test_an_unreadable_capacity_is_reported_once(tmp_path: Path) -> None:
     (found,) = problems(
         tmp_path,
         '[capacity]\nvram = "lots"\n[routes.a]\ncontainer = "a"\nneeds = { vram = 1 }\n',

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.config import BackendConfig, LauncherConfig, Listen, ModelSpec, RouteConfig, Secret
-from launcher.config.difference import FIXED, Difference, Names, applicable, compare, keeping_ids
+from launcher.config.difference import FIXED, Difference, Names, applicable, compare, keep_ids
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, DriverSpec, ProcessSpec
 from launcher.errors import ConfigError
@@ -119,7 +119,7 @@ def config(specs: Held) -> LauncherConfig:
 
 def ids(running: Held, new: Held, leaving: Held | None = None) -> dict[str, str]:
     """Route → id of its backend."""
-    found = keeping_ids(running, leaving or {}, config(new))
+    found = keep_ids(running, leaving or {}, config(new))
     assert tuple(one.id for one in found.backends) == found.prewarm
     return {one.name: one.backends[0] for one in found.routes}
 
@@ -153,7 +153,7 @@ def test_a_program_is_known_by_its_command() -> None:
     assert ids({BackendId("a"): spec}, {BackendId("b"): other}) == {"b": "b"}
 
 
-def test_what_is_on_its_way_out_is_still_known() -> None:
+def test_a_leaving_backend_keeps_its_id() -> None:
     assert ids({}, held(b="x"), leaving=held(a="x")) == {"b": "a"}
     assert ids({}, held(a="x"), leaving=held(a="x")) == {"a": "a"}
     assert ids({}, held(a="y"), leaving=held(a="x")) == {"a": "a"}
@@ -171,7 +171,7 @@ def test_a_container_that_is_not_free_yet() -> None:
 
 def test_a_configuration_that_moves_nothing_is_the_same_object() -> None:
     one = config(held(a="x"))
-    assert keeping_ids(held(a="y"), {}, one) is one
+    assert keep_ids(held(a="y"), {}, one) is one
 
 
 NAMES = st.sampled_from(["a", "b", "c", "a-2"])

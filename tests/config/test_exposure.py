@@ -34,7 +34,7 @@ def at(*where: str) -> tuple[Listen, ...]:
         (LOCAL, [":9000"], api("k"), [OPERATE]),
     ],
 )
-def test_who_may_what(
+def test_exposure_by_keys_and_addresses(
     listen: list[str], admin_listen: list[str], keys: tuple[KeyConfig, ...], said: list[str]
 ) -> None:
     addresses = at(*admin_listen) if admin_listen else ()

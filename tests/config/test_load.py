@@ -233,12 +233,12 @@ container = "x"
     ]
 
 
-def test_a_bad_default_is_told_even_where_nobody_takes_it(tmp_path: Path) -> None:
+def test_an_unused_bad_default_is_reported(tmp_path: Path) -> None:
     (found,) = problems(tmp_path, '[launcher]\nidle_timeout = "soon"\n')
     assert found.startswith("routes.toml:2: [launcher] idle_timeout: expected a duration")
 
 
-def test_what_is_no_error_but_will_surprise(tmp_path: Path) -> None:
+def test_surprising_settings_are_warned_of(tmp_path: Path) -> None:
     config = load(tmp_path, '[launcher]\napi_keys = ["${KEY:-}"]\nadmin_keys = []\n')
     assert [warning.replace(f"{tmp_path}/", "") for warning in config.warnings] == [
         "routes.toml:2: [launcher] api_keys: holds no key, so none is asked",

@@ -16,7 +16,7 @@ import pytest
 from launcher import tasks
 from launcher.config import BackendConfig, LauncherConfig, Listen, RouteConfig
 from launcher.config.difference import Difference, Names
-from launcher.config.reload import Reloader, changes, files_of, sentence
+from launcher.config.reload import Reloader, changes, files_of, summary
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec, DriverSpec
 from launcher.errors import ConfigError
@@ -83,7 +83,7 @@ async def test_what_differs_is_applied_and_told(
     assert again.difference == Difference(needs_restart=("listen",))
 
 
-async def test_a_door_that_opens_is_told_of_once(launcher: Launcher, reloader: Reloader) -> None:
+async def test_a_new_exposure_is_warned_of_once(launcher: Launcher, reloader: Reloader) -> None:
     launcher.config = replace(CONFIG, listen=(Listen("0.0.0.0", 80),), keys=api("k"))
     launcher.file = replace(launcher.config, keys=())
     first, second = (await reloader.reload("SIGHUP")).warnings
@@ -110,7 +110,7 @@ async def test_what_is_wrong_changes_nothing(
     assert launcher.taken == [CONFIG], "the next one may be good"
 
 
-async def test_a_file_cut_short_takes_nothing_away(launcher: Launcher, reloader: Reloader) -> None:
+async def test_a_truncated_file_changes_nothing(launcher: Launcher, reloader: Reloader) -> None:
     launcher.file = LauncherConfig(routes=(), backends=(), source="r.toml")
     with pytest.raises(ConfigError) as caught:
         await reloader.reload("SIGHUP")
@@ -157,8 +157,8 @@ async def test_several_at_once_have_their_turns(launcher: Launcher) -> None:
 
 
 def test_sentences() -> None:
-    assert sentence(Difference()) == ""
-    assert sentence(
+    assert summary(Difference()) == ""
+    assert summary(
         Difference(
             routes=Names(added=("a", "b"), changed={"c": ("models", "path")}),
             backends=Names(removed=("d",)),
@@ -265,7 +265,7 @@ async def test_gone_and_back(tmp_path: Path) -> None:
         await one.change()
 
 
-async def test_whoever_is_still_writing_is_waited_for(tmp_path: Path) -> None:
+async def test_a_change_is_reported_once_writing_has_ended(tmp_path: Path) -> None:
     async with watched(tmp_path) as one:
         for n in range(100):
             one.file.write_text("x" * n)

@@ -206,13 +206,13 @@ def test_an_alias_names_models_in_order(tmp_path: Path) -> None:
         ('" any" = ["nightly"]', "an alias is a model id: printable, and no blanks around it"),
     ],
 )
-def test_what_is_no_alias(tmp_path: Path, alias: str, problem: str) -> None:
+def test_bad_aliases_are_refused(tmp_path: Path, alias: str, problem: str) -> None:
     (found,) = problems(tmp_path, f"[aliases]\n{alias}\n{ALIASED}")
     name = alias.partition(" = ")[0].strip('"')
     assert found.startswith(f"routes.toml:2: [aliases] {name}: {problem}")
 
 
-def test_a_table_it_has_to_be(tmp_path: Path) -> None:
+def test_aliases_must_be_a_table(tmp_path: Path) -> None:
     assert problems(tmp_path, f"aliases = 3\n{ALIASED}") == [
         "routes.toml:1: [aliases]: expected a table: [aliases]"
     ]
@@ -290,7 +290,7 @@ def test_nothing_said(tmp_path: Path) -> None:
         ('routes = ["small"]\nport = 3', " port: does not belong here, but in [backends.NAME]"),
     ],
 )
-def test_what_is_no_mode(tmp_path: Path, mode: str, problem: str) -> None:
+def test_bad_modes_are_refused(tmp_path: Path, mode: str, problem: str) -> None:
     (found,) = problems(tmp_path, f"[modes.image]\n{mode}\n{LEASED}")
     assert f"[modes.image]{problem}" in found
 
@@ -312,7 +312,7 @@ def test_a_home_that_is_no_route(tmp_path: Path) -> None:
     )
 
 
-def test_a_word_that_on_lease_has_not(tmp_path: Path) -> None:
+def test_an_unknown_value_of_on_lease_is_reported(tmp_path: Path) -> None:
     text = '[routes.x]\ncontainer = "x"\non_lease = "leave"\n'
     assert problems(tmp_path, text) == [
         'routes.toml:3: [routes.x] on_lease: expected "wait" or "reject", not "leave"'

@@ -62,7 +62,7 @@ def test_an_unset_variable_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("raw", ["${", "${}", "${1A}", "${A", "${A:b}", "${A:-${B}}"])
-def test_what_is_no_reference(raw: str) -> None:
+def test_bad_variable_references_are_refused(raw: str) -> None:
     with pytest.raises(Unresolved, match=r"\$\{ begins a variable"):
         expand(raw, {"A": "a", "B": "b"})
 

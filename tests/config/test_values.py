@@ -38,7 +38,7 @@ def test_durations(raw: object, expected: float) -> None:
 @pytest.mark.parametrize(
     "raw", ["", "m", "10x", "10m5", "-5s", -5, True, None, [], "1e3", "inf", math.inf, math.nan]
 )
-def test_what_is_no_duration(raw: object) -> None:
+def test_bad_durations_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
         values.seconds(raw)
 
@@ -76,7 +76,7 @@ def test_sizes(raw: object, expected: int) -> None:
 
 
 @pytest.mark.parametrize("raw", ["", "GiB", "24XB", "24iB", -1, 1.5, "1.5", True, None, "0.3B"])
-def test_what_is_no_size(raw: object) -> None:
+def test_bad_sizes_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="expected a whole number or a size"):
         values.size(raw)
 
@@ -93,7 +93,7 @@ def test_needs_are_sorted_and_without_zeros() -> None:
 
 
 @pytest.mark.parametrize("raw", [1, "gpu", ["gpu"], {"gpu": "much"}, {"GPU 0": 1}, {"gpu": -1}])
-def test_what_are_no_needs(raw: object) -> None:
+def test_bad_needs_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match=r"expected|resource"):
         values.needs(raw)
 
@@ -104,7 +104,7 @@ def test_ports(raw: object, expected: int) -> None:
 
 
 @pytest.mark.parametrize("raw", [0, 65536, -1, "http", 80.0, True, None, "٣"])
-def test_what_is_no_port(raw: object) -> None:
+def test_bad_ports_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="expected a port"):
         values.port(raw)
 
@@ -118,7 +118,7 @@ def test_booleans(raw: object, expected: bool) -> None:
 
 
 @pytest.mark.parametrize("raw", [1, 0, "maybe", None, ""])
-def test_what_is_no_boolean(raw: object) -> None:
+def test_bad_booleans_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="true or false"):
         values.boolean(raw)
 
@@ -228,7 +228,7 @@ def test_prefixes(raw: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "raw", ["", "/", "a", "/a//b", "/a/../b", "/%61", "/a?b", "/a\\b", "/.", 3]
 )
-def test_what_is_no_prefix(raw: object) -> None:
+def test_bad_prefixes_are_refused(raw: object) -> None:
     with pytest.raises(ValueError, match="expected a path prefix"):
         values.prefix(raw)
 

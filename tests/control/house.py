@@ -14,9 +14,9 @@ from launcher.control.plane import ControlPlane
 from launcher.control.records import SwitchRecord
 from launcher.core.events import Closed
 from launcher.core.types import BackendId, Needs, OnLease
-from launcher.state.store import Table
-from launcher.telemetry.facts import Narrator
-from tests.drivers.fake import FakeDriver
+from launcher.state.store import StateTable
+from launcher.telemetry.facts import FactPublisher
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, B, C, House, config, opened
 
 K = TypeVar("K", str, int)
@@ -39,15 +39,15 @@ class MemoryStore:
         self.kept = True
         self.dead = False
 
-    def loaded(self, table: Table[K, R]) -> dict[K, R]:
+    def loaded(self, table: StateTable[K, R]) -> dict[K, R]:
         rows = [(key, *row) for (name, key), row in self.synced.items() if name == table.name]
         return table.records(sorted(rows))  # type: ignore[arg-type]
 
-    def put(self, table: Table[K, R], key: K, record: R) -> None:
+    def put(self, table: StateTable[K, R], key: K, record: R) -> None:
         if not self.dead:
             self.pending[table.name, key] = table.cells_of(record)
 
-    def drop(self, table: Table[K, R], key: K) -> None:
+    def drop(self, table: StateTable[K, R], key: K) -> None:
         if not self.dead:
             self.pending.pop((table.name, key), None)
 
@@ -80,7 +80,7 @@ class Life:
             now=dispatcher._clock,
             wall=lambda: EPOCH + dispatcher._clock(),
         )
-        dispatcher._observers += (Narrator(self.plane.fact).observe,)
+        dispatcher._observers += (FactPublisher(self.plane.fact).observe,)
 
     @property
     def leases(self) -> Any:

@@ -20,7 +20,7 @@ def test_by_name() -> None:
     assert find_mode(config, "llm") == mode
 
 
-def test_those_known_are_told() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(LauncherError, match="Known: a, b, c") as route:
         find_route(world(), "x")
     assert (route.value.code, route.value.param) == ("unknown_route", "route")
@@ -32,11 +32,11 @@ def test_those_known_are_told() -> None:
 CLOCKS = Clocks(now=lambda: 10.0, wall=lambda: 1_000.0)
 
 
-def test_a_time_of_one_is_a_time_of_the_other() -> None:
+def test_clocks_convert_both_ways() -> None:
     assert CLOCKS.wall_at(15.0) == 1_005.0
     assert CLOCKS.core_at(1_005.0) == 15.0
 
 
-def test_what_never_comes_has_no_time_on_the_wall() -> None:
+def test_infinity_has_no_wall_clock_time() -> None:
     assert CLOCKS.wall_at(math.inf) is None
     assert CLOCKS.core_at(None) == math.inf

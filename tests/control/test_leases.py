@@ -13,8 +13,8 @@ from launcher.control.leases import (
     check_needs,
     check_term,
     fits,
-    in_the_way,
-    reserved,
+    must_end,
+    reservation_id,
     why,
 )
 from launcher.control.records import LeaseRecord, LeaseState
@@ -89,7 +89,7 @@ async def test_it_is_renewed_and_released() -> None:
 
 
 @virtual
-async def test_a_time_too_short_to_tell_ends_it() -> None:
+async def test_a_ttl_that_has_passed_already_ends_the_lease() -> None:
     async with living(life(capacity=TWO, needs=ONE)) as run:
         record = await taken(run, A, B)
         assert run.leases.renew(record.id, 5e-324).state is LeaseState.EXPIRED
@@ -207,7 +207,7 @@ async def test_a_backend_stopped_by_force_breaks_its_lease() -> None:
 
 
 @virtual
-async def test_others_are_told_where_their_route_would_rather_know() -> None:
+async def test_on_lease_reject_refuses_other_requests() -> None:
     async with living(life(on_lease=OnLease.REJECT)) as run:
         await taken(run, A, ttl=60.0)
         with run.house.asking(B, on_lease=OnLease.REJECT) as waits:
@@ -262,7 +262,7 @@ async def test_what_is_reserved_stays_so_over_a_kill() -> None:
 
 
 @virtual
-async def test_what_was_reserved_and_is_over_is_not_there_in_the_next_life() -> None:
+async def test_a_finished_reservation_is_gone_after_a_restart() -> None:
     async with living(life(capacity=TWO, needs=ONE)) as run:
         with run.house.asking(A) as one, run.house.asking(B) as other:
             await one.granted()
@@ -326,7 +326,7 @@ def test_a_restart_goes_on_with_the_end_that_was_set(clean: bool, runs: bool) ->
 
 
 @virtual
-async def test_what_ended_while_the_launcher_was_down_has_ended_then() -> None:
+async def test_a_lease_that_expired_during_downtime_ends_at_its_time() -> None:
     async with living(life()) as run:
         record = await taken(run, A, ttl=10.0)
         run.kill()
@@ -445,7 +445,7 @@ async def test_a_backend_of_both_is_never_let_go() -> None:
 
 
 @virtual
-async def test_what_is_broken_while_it_changes_hands_is_broken_for_both() -> None:
+async def test_a_ticket_broken_during_a_replacement_breaks_both_leases() -> None:
     async with living(life(capacity=TWO, needs=ONE)) as run:
         old = await taken(run, A, ttl=600.0)
         run.driver.script(B).ready_after = 50.0
@@ -493,7 +493,7 @@ LEASE = LeaseRecord(7, ("a", "b"), 0.0, 60.0, state=LeaseState.ACTIVE, expires_a
 @virtual
 async def test_a_lease_is_named_with_its_holder_and_its_end() -> None:
     async with living(life()) as run:
-        named = run.leases.named
+        named = run.leases.describe
         assert named(LEASE) == "Lease 7 (a, b, until 2027-01-15T08:00:00.000Z)"
         assert ", ann, night, until" in named(replace(LEASE, by="ann", note="night"))
         assert named(replace(LEASE, expires_at=None, ttl=None)) == "Lease 7 (a, b, pinned)"
@@ -510,9 +510,9 @@ async def test_the_error_says_when_the_first_of_them_ends() -> None:
         for route, ttl in ((A, 600.0), (B, 60.0)):
             ids.append((await run.leases.settled(run.leases.take(routes=(route,), ttl=ttl).id)).id)
         holders = run.leases
-        assert [one.id for one in holders.in_the_way_of(["c"])] == [ids[1]]
-        assert holders.in_the_way_of([A]) == []
-        error = holders.leased(run.leases.open_ones())
+        assert [one.id for one in holders.blocking(["c"])] == [ids[1]]
+        assert holders.blocking([A]) == []
+        error = holders.leased_error(run.leases.open_ones())
         assert error.retry_after == pytest.approx(60.0, abs=1.0)
         assert "Lease 1 (a" in error.message
         assert "Lease 2 (b" in error.message
@@ -523,7 +523,7 @@ def test_why_it_ended() -> None:
     assert why(replace(LEASE, state=LeaseState.BROKEN, ended_by="switch 3")) == "broken by switch 3"
     failed = replace(LEASE, state=LeaseState.FAILED, error=Failure("x", "It burns."))
     assert why(failed) == "failed (It burns)"
-    assert reserved(7) == "reserved-7"
+    assert reservation_id(7) == "reserved-7"
 
 
 GPU = needs(gpu=2, vram=24)
@@ -533,7 +533,7 @@ def claim(*names: str, **units: int) -> dict[BackendId, Needs]:
     return {BackendId(name): needs(**units) for name in names}
 
 
-def test_what_is_claimed_twice_counts_once() -> None:
+def test_a_backend_in_two_claims_counts_once() -> None:
     assert fits(GPU, [claim("a", gpu=2), claim("a", gpu=2)])
     assert not fits(GPU, [claim("a", gpu=2), claim("b", gpu=1)])
     assert fits(GPU, [claim("a", gpu=2), claim("b")])
@@ -560,24 +560,24 @@ def test_the_fewest_go_and_those_first_that_end_first(
         Claimed(1, claim("a", vram=14), 500.0),
         Claimed(2, claim("b", vram=10, gpu=1), 100.0),
     ]
-    assert in_the_way(GPU, wanted, leases) == gone
+    assert must_end(GPU, wanted, leases) == gone
 
 
 def test_a_pin_goes_last() -> None:
     leases = [Claimed(1, claim("a", gpu=1), math.inf), Claimed(2, claim("b", gpu=1), 9e9)]
-    assert in_the_way(GPU, claim("x", gpu=1), leases) == [2]
+    assert must_end(GPU, claim("x", gpu=1), leases) == [2]
 
 
 CONFIG = replace(world(capacity=(("gpu", 2), ("vram", 24))), max_lease=600.0)
 
 
 @pytest.mark.parametrize("ttl", [0.5, 600.0])
-def test_up_to_the_bound(ttl: float) -> None:
+def test_a_ttl_up_to_max_lease_is_accepted(ttl: float) -> None:
     check_term(CONFIG, ttl)
 
 
 @pytest.mark.parametrize("ttl", [0.0, -5.0, 600.1, math.inf, math.nan])
-def test_beyond_it_the_bound_is_told(ttl: float) -> None:
+def test_a_ttl_beyond_max_lease_names_the_limit(ttl: float) -> None:
     with pytest.raises(LauncherError, match="at most 600 s") as refused:
         check_term(CONFIG, ttl)
     assert (refused.value.code, refused.value.param) == ("invalid_request", "ttl")

@@ -55,7 +55,7 @@ async def test_another_mode_takes_its_place() -> None:
 
 
 @virtual
-async def test_a_mode_that_cannot_be_had_leaves_the_one_that_was() -> None:
+async def test_a_mode_that_fails_leaves_the_current_one() -> None:
     async with living(life(modes=MODES)) as run:
         first = await entered(run, "llm")
         run.driver.script(B).missing = True
@@ -65,7 +65,7 @@ async def test_a_mode_that_cannot_be_had_leaves_the_one_that_was() -> None:
 
 
 @virtual
-async def test_who_asks_again_before_it_is_granted_means_the_latter() -> None:
+async def test_a_second_mode_replaces_a_pending_one() -> None:
     async with living(life(modes=MODES)) as run:
         run.driver.script(B).ready_after = 50.0
         first = await entered(run, "llm")

@@ -32,7 +32,7 @@ async def test_everything_goes_on_at_once_after_a_kill() -> None:
         done = await again.switches.over(switch.id)
         assert done.state is SwitchState.SUCCEEDED
         assert again.leases.get(lease.id).state is LeaseState.ACTIVE
-        assert not again.plane.home.owed
+        assert not again.plane.home.pending
     again.house.nobody_left()
 
 
@@ -51,7 +51,7 @@ async def test_a_lease_that_ends_during_a_switch_does_not_matter_to_it() -> None
 
 
 @virtual
-async def test_a_new_configuration_reaches_every_room() -> None:
+async def test_a_new_configuration_reaches_every_part() -> None:
     async with living(life(home=A)) as run:
         run.plane.reconfigure(world(B, C, home=B, modes=(ModeConfig("m", (C,), 5.0),)))
         assert run.plane.home.route == B

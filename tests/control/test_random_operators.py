@@ -70,7 +70,7 @@ class Operators:
         self.run.leases.release(self.number())
 
     def number(self) -> int:
-        known = self.run.leases._book.all()
+        known = self.run.leases._records.all()
         return self.dice.choice(known).id if known else 1
 
     def drain(self) -> None:
@@ -177,7 +177,7 @@ def test_whatever_operators_do(seed: int) -> None:
                     last.leases.release(one.id)
             await last.house.until(lambda: not last.switches.open_ones(), within=5_000)
             await last.house.until(lambda: not last.leases.open_ones(), within=10_000)
-            await last.house.until(lambda: not last.plane.home.owed, within=10_000)
+            await last.house.until(lambda: not last.plane.home.pending, within=10_000)
             told_the_truth(last)
             assert [one.id for one in last.switches.all()] == sorted(
                 {one.id for one in last.switches.all()}

@@ -9,11 +9,11 @@ import pytest
 
 from launcher.control.records import (
     LEASES,
-    MOST_OVER,
+    MAX_FINISHED,
     SWITCHES,
-    Book,
     LeaseRecord,
     LeaseState,
+    RecordLog,
     Step,
     SwitchRecord,
     SwitchState,
@@ -69,19 +69,19 @@ def test_a_lease_comes_back_as_it_was(record: LeaseRecord) -> None:
     assert LEASES.records([(record.id, *LEASES.cells_of(record))]) == {record.id: record}
 
 
-def test_what_a_later_launcher_added_is_passed_over() -> None:
+def test_unknown_fields_of_a_newer_launcher_are_ignored() -> None:
     (text,) = LEASES.cells_of(LEASE)
     more = orjson.dumps(orjson.loads(str(text)) | {"colour": "red"}).decode()
     assert LEASES.records([(3, more)]) == {3: LEASE}
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"state": "none"}', "[]", "null"])
-def test_what_makes_no_sense_is_left_out(text: str) -> None:
+def test_records_that_cannot_be_read_are_left_out(text: str) -> None:
     assert LEASES.records([(3, text)]) == {}
     assert SWITCHES.records([(3, text)]) == {}
 
 
-def test_when_they_are_over() -> None:
+def test_which_states_are_over() -> None:
     assert [one for one in SwitchState if not replace(SWITCH, state=one).over] == [
         SwitchState.QUEUED,
         SwitchState.RUNNING,
@@ -96,8 +96,8 @@ def lease(id: int, state: LeaseState = LeaseState.ACTIVE) -> LeaseRecord:
     return LeaseRecord(id, ("a",), 0.0, 60.0, state=state)
 
 
-def book(store: MemoryStore) -> Book[LeaseRecord]:
-    return Book(LEASES, store, lambda: 1_800_000_000.5)
+def book(store: MemoryStore) -> RecordLog[LeaseRecord]:
+    return RecordLog(LEASES, store, lambda: 1_800_000_000.5)
 
 
 async def test_numbers_count_up_over_runs() -> None:
@@ -108,7 +108,7 @@ async def test_numbers_count_up_over_runs() -> None:
     assert book(MemoryStore(store.synced)).next_id() == 4
 
 
-def test_a_number_that_stands_on_a_record_was_given_out() -> None:
+def test_numbers_continue_after_the_highest_record() -> None:
     store = MemoryStore()
     book(store).put(lease(41))
     store.synced = store.pending
@@ -119,14 +119,14 @@ def test_where_an_earlier_file_may_be_lost_they_begin_beyond_it() -> None:
     assert book(MemoryStore(lost=True)).next_id() == 1_800_000_001
 
 
-def test_what_is_open_stays_and_of_what_is_over_the_newest() -> None:
+def test_open_records_and_the_newest_finished_ones_are_kept() -> None:
     store = MemoryStore()
     kept = book(store)
     kept.put(lease(1))
-    for id in range(2, MOST_OVER + 12):
+    for id in range(2, MAX_FINISHED + 12):
         kept.put(replace(lease(id), state=LeaseState.RELEASED))
     assert [one.id for one in kept.open()] == [1]
     ids = [one.id for one in kept.all()]
-    assert (len(ids), ids[:2], ids[-1]) == (MOST_OVER + 1, [1, 12], MOST_OVER + 11)
+    assert (len(ids), ids[:2], ids[-1]) == (MAX_FINISHED + 1, [1, 12], MAX_FINISHED + 11)
     assert kept.get(2) is None
     assert {key for table, key in store.pending if table == "leases"} == set(ids)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from launcher.control.records import Step, SwitchRecord, SwitchState
-from launcher.control.switches import Story, outcome
+from launcher.control.switches import StepRecorder, outcome
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId, BackendState, Failure, StopReason
 from launcher.errors import LauncherError
@@ -217,7 +217,7 @@ async def test_a_rollback_does_not_meet_the_next_switch() -> None:
 
 
 @virtual
-async def test_how_long_it_will_take_is_foretold() -> None:
+async def test_the_remaining_time_is_predicted() -> None:
     async with living(life()) as run:
         run.driver.script(A).ready_after = 10.0
         run.driver.script(B).ready_after = 50.0
@@ -399,12 +399,12 @@ async def test_who_waits_is_told_when_the_launcher_ends() -> None:
 
 
 @virtual
-async def test_a_fault_of_our_own_ends_that_switch_and_not_the_next(
+async def test_an_internal_error_fails_one_switch_and_the_next_runs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with living(life()) as run:
         with monkeypatch.context() as broken:
-            broken.setattr(run.leases, "in_the_way_of", None)
+            broken.setattr(run.leases, "blocking", None)
             done = await run.switched(B, force=True)
         assert done.state is SwitchState.FAILED
         assert done.error is not None
@@ -431,7 +431,7 @@ async def test_where_the_route_is_gone_after_the_restart_what_was_there_comes_ba
 
 
 @virtual
-async def test_what_was_stopped_before_a_kill_was_stopped_for_it() -> None:
+async def test_stops_before_a_kill_count_for_the_switch() -> None:
     async with living(life()) as run:
         await run.up(A)
         run.driver.script(B).ready_after = 50.0
@@ -457,11 +457,11 @@ class Time:
         return self.at
 
 
-def told(*facts: Fact, story: Story | None = None) -> list[tuple[str, bool | None]]:
-    story = story or Story([B], Time())
+def told(*facts: Fact, recorder: StepRecorder | None = None) -> list[tuple[str, bool | None]]:
+    recorder = recorder or StepRecorder([B], Time())
     for fact in facts:
-        story.fact(fact)
-    return [(step.name, step.ok) for step in story.steps]
+        recorder.fact(fact)
+    return [(step.name, step.ok) for step in recorder.steps]
 
 
 def stop(backend: BackendId, wanted_by: BackendId | None) -> tuple[Fact, Fact]:
@@ -474,27 +474,27 @@ def stop(backend: BackendId, wanted_by: BackendId | None) -> tuple[Fact, Fact]:
 FAILURE = Failure("backend_start_failed", "exit code 1")
 
 
-def test_what_is_stopped_for_somebody_else_does_not_belong_here() -> None:
-    story = Story([B], Time())
-    assert told(*stop(A, C), *stop(C, B), StopEnded(A, StopReason.EVICTED, 1.0), story=story) == [
-        ("stop c", None)
-    ]
-    assert story.stopped == {C}
-    assert not story.fact(StartBegan(A, 1, False, False))
+def test_stops_for_other_backends_are_no_steps() -> None:
+    recorder = StepRecorder([B], Time())
+    assert told(
+        *stop(A, C), *stop(C, B), StopEnded(A, StopReason.EVICTED, 1.0), recorder=recorder
+    ) == [("stop c", None)]
+    assert recorder.stopped == {C}
+    assert not recorder.fact(StartBegan(A, 1, False, False))
 
 
-def test_a_drain_ends_with_the_stop_or_with_being_called_off() -> None:
+def test_a_drain_step_ends_with_the_stop_or_an_undrain() -> None:
     drain = Decided(Deed.DRAIN, A, "overdue", wanted_by=B)
     assert told(drain, *stop(A, B)) == [("drain a", True), ("stop a", None)]
     assert told(drain, Decided(Deed.UNDRAIN, A, "no longer wanted")) == [("drain a", False)]
 
 
 def test_a_stop_that_sticks_says_so() -> None:
-    story = Story([B], Time())
-    told(*stop(A, B), StopStuck(A, Failure("backend_stop_failed", "It hangs.")), story=story)
-    assert story.steps == (Step("stop a", 1.0, detail="It hangs. It is tried again."),)
-    story.fact(StopEnded(A, StopReason.EVICTED, 9.0))
-    assert story.steps[0].ok
+    recorder = StepRecorder([B], Time())
+    told(*stop(A, B), StopStuck(A, Failure("backend_stop_failed", "It hangs.")), recorder=recorder)
+    assert recorder.steps == (Step("stop a", 1.0, detail="It hangs. It is tried again."),)
+    recorder.fact(StopEnded(A, StopReason.EVICTED, 9.0))
+    assert recorder.steps[0].ok
 
 
 def test_a_start_is_what_the_driver_does_and_then_the_waiting() -> None:
@@ -504,24 +504,24 @@ def test_a_start_is_what_the_driver_does_and_then_the_waiting() -> None:
         ("start b", True),
         ("wait until b is healthy", True),
     ]
-    story = Story([B], Time())
+    recorder = StepRecorder([B], Time())
     failed = StartEnded(B, 1, False, True, "failed", 3.0, FAILURE)
-    assert told(began, failed, StopBegan(B, StopReason.FAILED_START), story=story) == [
+    assert told(began, failed, StopBegan(B, StopReason.FAILED_START), recorder=recorder) == [
         ("start b", False),
         ("stop b", None),
     ]
-    assert [step.detail for step in story.steps] == [
+    assert [step.detail for step in recorder.steps] == [
         "exit code 1",
         "what may be left of the start that failed",
     ]
 
 
-def test_the_way_back_has_words_of_its_own_and_goes_on_in_the_same_story() -> None:
-    story = Story([B], Time(), [Step("stop a", 1.0, 2.0, True)])
-    story.restore([A])
+def test_a_restore_adds_its_own_steps() -> None:
+    recorder = StepRecorder([B], Time(), [Step("stop a", 1.0, 2.0, True)])
+    recorder.restore([A])
     began = StartBegan(A, 2, adopted=False, swap=False)
-    assert told(began, StartEnded(A, 2, False, False, "cancelled", 1.0), story=story) == [
+    assert told(began, StartEnded(A, 2, False, False, "cancelled", 1.0), recorder=recorder) == [
         ("stop a", True),
         ("restore a", False),
     ]
-    assert story.steps[-1].detail == "cancelled"
+    assert recorder.steps[-1].detail == "cancelled"

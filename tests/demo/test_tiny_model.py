@@ -110,7 +110,7 @@ def test_no_two_themes_share_a_word() -> None:
         assert not own_words(one) & own_words(other)
 
 
-def test_a_word_has_one_part_in_a_sentence() -> None:
+def test_each_word_has_one_class() -> None:
     common = [*OPENERS, *DETERMINERS, *PREPOSITIONS, *CHAT_WORDS]
     assert len(common) == len(set(common))
     for theme in THEMES.values():

@@ -601,7 +601,7 @@ async def test_a_frozen_engine_is_found_out(
     guest: ContainerDriver,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("launcher.drivers.engine.LOOK_TIMEOUT", 0.5)
+    monkeypatch.setattr("launcher.drivers.engine.READ_TIMEOUT", 0.5)
     monkeypatch.setattr("launcher.drivers.engine.HEARTBEAT", 0.2)
     watcher = Watcher(guest)
     await watcher.expect(lambda e: e == Connected())

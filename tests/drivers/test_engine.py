@@ -167,7 +167,7 @@ async def test_every_call_has_a_deadline(
 ) -> None:
     await engine.connect()
     daemon.hang = True
-    monkeypatch.setattr("launcher.drivers.engine.LOOK_TIMEOUT", 0.1)
+    monkeypatch.setattr("launcher.drivers.engine.READ_TIMEOUT", 0.1)
     monkeypatch.setattr("launcher.drivers.engine.START_TIMEOUT", 0.1)
     monkeypatch.setattr("launcher.drivers.engine.STOP_MARGIN", 0.1)
     for call in (

@@ -31,7 +31,7 @@ from tests.drivers.contract import (
     DriverContract,
     Harness,
 )
-from tests.drivers.fake import FakeDriver, Note
+from tests.fake_driver import FakeDriver, Note
 from tests.runtime.virtual_clock import virtual
 
 A = BackendId("a")

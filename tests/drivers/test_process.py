@@ -318,7 +318,7 @@ async def test_what_has_ended_and_is_no_longer_held_leaves_nothing() -> None:
     assert (await driver.endpoints(backend)) != (), "it runs, and is to be stopped"
     await driver.stop(backend)
     driver.configure({})
-    await driver._burials.join()
-    assert (driver._runs, dict(driver._turns)) == ({}, {})
+    await driver._releases.join()
+    assert (driver._runs, dict(driver._locks)) == ({}, {})
     assert len(os.listdir("/proc/self/fd")) < before
     await driver.close()

@@ -110,9 +110,10 @@ async def house(
         on_done=lambda record: made[0].records.append(record),
         meters=Meters(),
         waiting=WaitingRoom(last_line),
+        fields=(fields := field_table()),
         latest=lambda: handler,
     )
-    server = Server(handler, fields=field_table())
+    server = Server(handler, fields=fields)
     try:
         await server.bind([LOCAL])
         await server.open(None)

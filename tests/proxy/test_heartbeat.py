@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 import pytest
 
 from launcher.core.types import BackendId, Forecast
-from launcher.proxy.heartbeat import Dialect, HeartbeatExchange, comment, dialect_of, error_event
+from launcher.http.upstream import ResponseHead
+from launcher.proxy.waiting import Dialect, Heartbeat, comment, dialect_of, error_event
 from launcher.runtime.admission import Progress
-from tests.proxy.fake_exchange import FakeExchange
+from tests.http.recording import Asked, dechunked
 
-SSE = ((b"content-type", b"text/event-stream; charset=utf-8"),)
-JSON = ((b"Content-Type", b"application/json"), (b"Content-Length", b"2"))
+SSE = (b"content-type: text/event-stream; charset=utf-8",)
+JSON = (b"Content-Type: application/json", b"Content-Length: 2")
+
+
+class Beating:
+    """A client that was given comments, and the answer that came then."""
+
+    def __init__(self) -> None:
+        self.asked = Asked()
+        self.request = self.asked.request
+        self.heart = Heartbeat(self.request, Dialect.OPENAI)
+
+    def answer(self, status: int, lines: tuple[bytes, ...], *pieces: bytes) -> None:
+        head = ResponseHead(b"HTTP/1.1 %d X" % status, status, b"X")
+        head.lines += lines
+        self.heart.take_head(head)
+        for piece in pieces:
+            self.heart.push(piece)
+        self.heart.end()
+        assert self.request.end()
+
+    def written(self) -> tuple[bytes, bytes]:
+        """The head that went out, and the body, which is chunked and whole."""
+        head, _, body = self.asked.written.partition(b"\r\n\r\n")
+        assert body.endswith(b"0\r\n\r\n")
+        return head, dechunked(body[:-5])
 
 
 def a_progress(phase: str, forecast: Forecast | None) -> Progress:
@@ -33,36 +56,22 @@ def test_comments_are_for_people_and_never_more_than_a_comment() -> None:
     assert text == ": a data: x: stopping coder for it, place 3, about 40 s (± 12 s)\n\n"
 
 
-async def test_without_a_beat_nothing_is_changed() -> None:
-    inner = FakeExchange()
-    heart = HeartbeatExchange(inner, Dialect.OPENAI)
-    await heart.inform(103, b"Early Hints", ())
-    await heart.respond(404, b"Not Found", JSON)
-    await heart.write(b"{}")
-    await heart.finish()
-    assert (inner.status, inner.headers, inner.body, inner.finished) == (404, JSON, b"{}", True)
-    assert len(inner.informed) == 1
-
-
 async def test_a_stream_goes_on_where_the_comments_ended() -> None:
-    inner = FakeExchange()
-    heart = HeartbeatExchange(inner, Dialect.OPENAI)
-    await heart.beat(b": one\n\n", ((b"X-Launcher-Cold-Start", b"1"),))
-    await heart.beat(b": two\n\n")
-    assert (inner.status, inner.get(b"content-type")) == (
-        200,
-        [b"text/event-stream; charset=utf-8"],
-    )
-    assert inner.get(b"x-launcher-cold-start") == [b"1"]
-    assert not heart.responded
-    await heart.inform(103, b"Early Hints", ())
-    await heart.respond(200, b"OK", SSE)
-    assert heart.responded
-    await heart.write(b"data: 1\n\n")
-    await heart.finish()
-    assert inner.body == b": one\n\n: two\n\ndata: 1\n\n"
-    assert inner.finished
-    assert inner.informed == []
+    beating = Beating()
+    assert not beating.heart.begun
+    await beating.heart.beat(b": one\n\n", cold=True)
+    await beating.heart.beat(b": two\n\n", cold=True)
+    assert beating.heart.begun
+    assert not beating.heart.responded
+    beating.answer(200, SSE, b"data: 1\n\n")
+    assert beating.heart.responded
+    head, body = beating.written()
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert head.lower().count(b"content-type") == 1
+    assert b"\r\nContent-Type: text/event-stream; charset=utf-8" in head
+    assert b"\r\nX-Launcher-Cold-Start: 1" in head
+    assert body == b": one\n\n: two\n\ndata: 1\n\n"
+    assert beating.request.finished
 
 
 @pytest.mark.parametrize(
@@ -73,23 +82,19 @@ async def test_a_stream_goes_on_where_the_comments_ended() -> None:
         (422, JSON, b'{"detail":"missing field"}', "missing field"),
         (500, SSE, b"data: oh\n\n", "The backend answered 500 and no event stream: data: oh"),
         (200, JSON, b"[]", "The backend answered 200 and no event stream: []"),
-        (200, (*SSE, (b"Content-Encoding", b"gzip")), b"\x1f\x8b", None),
+        (200, (*SSE, b"Content-Encoding: gzip"), b"\x1f\x8b", None),
         (204, (), b"", "The backend answered 204 and no event stream."),
         (500, JSON, b'{"error":{"code":7}}', "The backend answered 500."),
     ],
 )
 async def test_anything_else_becomes_one_error(
-    status: int, headers: Any, body: bytes, message: str | None
+    status: int, headers: tuple[bytes, ...], body: bytes, message: str | None
 ) -> None:
-    inner = FakeExchange()
-    heart = HeartbeatExchange(inner, Dialect.OPENAI)
-    await heart.beat(b": one\n\n")
-    await heart.respond(status, b"X", headers)
-    for at in range(len(body)):
-        await heart.write(body[at : at + 1])
-    await heart.finish()
-    assert inner.finished
-    start, _, event = inner.body.partition(b"\n\n")
+    beating = Beating()
+    await beating.heart.beat(b": one\n\n", cold=False)
+    beating.answer(status, headers, *(body[at : at + 1] for at in range(len(body))))
+    _, written = beating.written()
+    start, _, event = written.partition(b"\n\n")
     assert start == b": one"
     assert event.startswith(b"data: ")
     assert event.endswith(b"\n\n")
@@ -101,14 +106,19 @@ async def test_anything_else_becomes_one_error(
 
 
 async def test_an_endless_answer_is_not_kept_whole() -> None:
-    inner = FakeExchange()
-    heart = HeartbeatExchange(inner, Dialect.OPENAI)
-    await heart.beat(b": one\n\n")
-    await heart.respond(500, b"X", JSON)
-    for _ in range(100):
-        await heart.write(b"x" * 65536)
-    await heart.finish()
-    assert len(inner.body) < 10_000
+    beating = Beating()
+    await beating.heart.beat(b": one\n\n", cold=False)
+    beating.answer(500, JSON, *[b"x" * 65536] * 100)
+    assert len(beating.written()[1]) < 10_000
+
+
+async def test_an_error_of_our_own_is_an_event_too() -> None:
+    beating = Beating()
+    await beating.heart.beat(b": one\n\n", cold=False)
+    beating.heart.tell(503, BODY)
+    assert beating.request.end()
+    assert beating.heart.responded
+    assert beating.written()[1] == b": one\n\ndata: " + BODY + b"\n\n"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import LauncherError
-from launcher.proxy.model_scan import Scanned
+from launcher.proxy.json_scan import Scanned
 from launcher.proxy.multipart import FormScan, boundary_of
 
 FILE = (

@@ -15,8 +15,8 @@ from launcher.drivers.base import ContainerSpec
 from launcher.runtime.admission import Ask
 from launcher.runtime.dispatcher import Dispatcher
 from launcher.runtime.gate import Place
-from tests.drivers.fake import FakeDriver
-from tests.runtime.fake_probe import FakeProber
+from tests.fake_driver import FakeDriver
+from tests.fake_probe import FakeProber
 from tests.runtime.waiting import eventually
 
 A = BackendId("a")

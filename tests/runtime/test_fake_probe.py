@@ -9,8 +9,8 @@ import pytest
 
 from launcher.drivers.base import ContainerSpec
 from launcher.runtime.probe import PROBE_TIMEOUT
-from tests.drivers.fake import FakeDriver
-from tests.runtime.fake_probe import FakeProber
+from tests.fake_driver import FakeDriver
+from tests.fake_probe import FakeProber
 from tests.runtime.house import A, config
 from tests.runtime.virtual_clock import virtual
 

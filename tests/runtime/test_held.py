@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.runtime.held import Held
-from tests.drivers.fake import FakeDriver
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, config
 
 

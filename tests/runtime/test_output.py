@@ -12,7 +12,7 @@ from launcher.core.types import BackendId, StopReason
 from launcher.drivers.base import ProcessSpec
 from launcher.runtime.output import Outputs
 from launcher.telemetry.facts import Loading, StopEnded
-from tests.drivers.fake import FakeDriver
+from tests.fake_driver import FakeDriver
 
 X = BackendId("x")
 

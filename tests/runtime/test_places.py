@@ -13,7 +13,7 @@ from launcher.core.types import BackendId, BackendState, Hold
 from launcher.drivers.base import ContainerSpec
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
-from tests.drivers.fake import FakeDriver
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, B, C, House, config, opened
 from tests.runtime.virtual_clock import virtual
 

@@ -13,7 +13,7 @@ from launcher.core.effects import Start
 from launcher.core.types import BackendId, BackendState, Needs
 from launcher.drivers.base import ContainerSpec, Driver
 from launcher.errors import LauncherError
-from tests.drivers.fake import FakeDriver
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, B, C, House, config, opened
 from tests.runtime.virtual_clock import virtual
 

@@ -9,7 +9,7 @@ import pytest
 from launcher.core.types import BackendId, Estimates
 from launcher.drivers.base import ContainerSpec, ProcessSpec
 from launcher.runtime.roster import Roster, same_start
-from tests.drivers.fake import FakeDriver
+from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, B, C, config
 
 GPU = (("gpu", 1),)

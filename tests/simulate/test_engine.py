@@ -12,7 +12,7 @@ from launcher.core.effects import Adopt, Effect, WakeAt
 from launcher.core.policy import POLICIES
 from launcher.core.types import BackendId, Needs
 from launcher.simulate import engine
-from launcher.simulate.engine import Foreseen, Span, simulate
+from launcher.simulate.engine import NotedForecast, Span, simulate
 from launcher.simulate.workload import (
     Loop,
     Model,
@@ -93,7 +93,7 @@ def test_a_queue_timeout_rejects_and_the_loop_goes_on() -> None:
     assert out.unserved == 0
 
 
-def test_nobody_is_always_sent_away_however_many_are_busy() -> None:
+def test_every_busy_model_is_served() -> None:
     """A dozen models that would fill the place each by itself."""
     models = tuple(Model(f"m{number}") for number in range(12))
     loops = [Loop(n, fixed(5.0), fixed(1.0)) for n in range(12) for _ in range(12)]
@@ -162,7 +162,7 @@ class Odd:
         return 0
 
 
-def test_a_scheduler_that_spins_is_stopped() -> None:
+def test_a_scheduler_that_never_advances_raises() -> None:
     def make(capacity: Needs) -> Odd:
         return Odd(WakeAt(1.0))
 
@@ -170,7 +170,7 @@ def test_a_scheduler_that_spins_is_stopped() -> None:
         simulate(Workload((A,), rows((1.0, 0, 1.0))), make)
 
 
-def test_what_nothing_here_can_do_is_said() -> None:
+def test_an_unknown_effect_raises() -> None:
     def make(capacity: Needs) -> Odd:
         return Odd(Adopt(BackendId("a"), 1, 1.0))
 
@@ -181,11 +181,14 @@ def test_what_nothing_here_can_do_is_said() -> None:
 def test_forecasts_are_noted_of_those_who_still_wait() -> None:
     workload = Workload((A,), rows((0.0, 0, 4.0), (11.0, 0, 4.0)))
     out = run(workload, ages=(0.0, 4.0, 30.0))
-    assert out.foreseen == [Foreseen(0, 0.0, 10.0, 10 / 3), Foreseen(0, 4.0, 6.0, 10 / 3)]
-    assert not run(workload).foreseen
+    assert out.forecasts == [
+        NotedForecast(0, 0.0, 10.0, 10 / 3),
+        NotedForecast(0, 4.0, 6.0, 10 / 3),
+    ]
+    assert not run(workload).forecasts
 
 
-def test_to_look_changes_nothing_and_of_many_a_sample_is_looked_at(
+def test_noting_forecasts_changes_nothing_and_samples_long_queues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(engine, "SAMPLE", 20)
@@ -197,7 +200,7 @@ def test_to_look_changes_nothing_and_of_many_a_sample_is_looked_at(
     looked = run(Workload(models, requests), ages=(0.0, 10.0))
     assert plain.waited == looked.waited
     assert plain.spans == looked.spans
-    at_once = [one.request for one in looked.foreseen if one.age == 0.0]
+    at_once = [one.request for one in looked.forecasts if one.age == 0.0]
     queued = sum(waited > 0 for waited in looked.waited)
     assert 20 < len(at_once) < queued / 2
-    assert looked.foreseen == run(Workload(models, requests), ages=(0.0, 10.0)).foreseen
+    assert looked.forecasts == run(Workload(models, requests), ages=(0.0, 10.0)).forecasts

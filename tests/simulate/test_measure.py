@@ -7,9 +7,9 @@ import json
 import pytest
 
 from launcher.simulate.measure import (
-    Compared,
+    ForecastSample,
     accuracy,
-    compared,
+    forecast_samples,
     jain,
     left_out,
     loading,
@@ -81,8 +81,8 @@ def test_a_model_that_is_never_served_has_no_speed() -> None:
     assert measure(out, "x").unserved == 1
 
 
-def one(error: float, spread: float) -> Compared:
-    return Compared(age=0.0, foreseen=50.0 + error, spread=spread, naive=None, came=50.0)
+def one(error: float, spread: float) -> ForecastSample:
+    return ForecastSample(age=0.0, predicted=50.0 + error, spread=spread, naive=None, actual=50.0)
 
 
 def test_sums_by_hand() -> None:
@@ -102,7 +102,7 @@ def test_of_nothing_it_is_zeros() -> None:
 
 def test_a_start_is_foreseen() -> None:
     out = run(Workload((Model("a", start=25.0),), Requests([(5.0, 0, 4.0, 1)])), ages=(0.0, 10.0))
-    assert [(c.age, c.foreseen, c.came, c.naive) for c in compared(out)] == [
+    assert [(c.age, c.predicted, c.actual, c.naive) for c in forecast_samples(out)] == [
         (0.0, 25.0, 25.0, None),
         (10.0, 15.0, 15.0, None),
     ]
@@ -114,7 +114,7 @@ def test_the_naive_forecast_is_the_mean_of_what_was_still_waited_before() -> Non
     requests = Requests([(5.0 * n, 0, 30.0, 1) for n in range(4)])
     out = run(Workload((model,), requests), ages=(0.0, 20.0))
     assert list(out.waited) == [10.0, 35.0, 60.0, 85.0]
-    naive = {(c.age, c.came): c.naive for c in compared(out)}
+    naive = {(c.age, c.actual): c.naive for c in forecast_samples(out)}
     # The first is granted at 10, the second at 40; at 10 comes the third.
     assert naive[0.0, 35.0] is None
     assert naive[0.0, 60.0] == 10.0
@@ -126,5 +126,5 @@ def test_who_is_never_served_is_left_out() -> None:
     requests = Requests([(0.0, 0, 4.0, 1), (8.0, 0, 4.0, 1)])
     model = Model("a", start=10.0, max_in_flight=1)
     out = run(Workload((model,), requests, horizon=13.0), ages=(0.0, 5.0))
-    assert [c.came for c in compared(out)] == [10.0, 5.0]
+    assert [c.actual for c in forecast_samples(out)] == [10.0, 5.0]
     assert left_out(out) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.core.effects import Decided, Deed
 from launcher.core.types import BackendId, BackendState, Estimates, StopReason
-from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionKeeper, Keeper, Starts
+from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionStore, Measurements, Starts
 from launcher.state.store import StateStore
 from launcher.telemetry import decisions
 from launcher.telemetry.decisions import Decision, DecisionLog
@@ -29,11 +29,11 @@ async def opened(path: Path) -> StateStore:
     return await StateStore.open(path, (ESTIMATES, STARTS))
 
 
-async def kept_in(path: Path) -> Keeper:
+async def measured_in(path: Path) -> Measurements:
     """What a later run finds."""
     store = await opened(path)
     await store.close()
-    return Keeper(store, FakeControl().snapshot)
+    return Measurements(store, FakeControl().snapshot)
 
 
 def test_averages() -> None:
@@ -43,24 +43,24 @@ def test_averages() -> None:
 
 async def test_a_restart_knows_how_often_it_was_started(path: Path) -> None:
     store = await opened(path)
-    Keeper(store, FakeControl().snapshot).count(A, Starts(2, 77.0, 38.5, 1_800_000_000.25))
+    Measurements(store, FakeControl().snapshot).count(A, Starts(2, 77.0, 38.5, 1_800_000_000.25))
     await store.close()
-    assert (await kept_in(path)).starts == {A: Starts(2, 77.0, 38.5, 1_800_000_000.25)}
+    assert (await measured_in(path)).starts == {A: Starts(2, 77.0, 38.5, 1_800_000_000.25)}
 
 
-async def test_times_that_cannot_be_reckoned_with_are_forgotten(path: Path) -> None:
+async def test_unusable_times_are_dropped(path: Path) -> None:
     store = await opened(path)
     store.put(ESTIMATES, A, Estimates(start=1.0, stop=2.0, service=3.0))
     await store.close()
     with sqlite3.connect(path) as db:
         db.execute("UPDATE estimates SET start = -5, stop = 9e999, service = 'abc'")
     db.close()
-    assert (await kept_in(path)).estimates == {A: Estimates()}
+    assert (await measured_in(path)).estimates == {A: Estimates()}
 
 
 async def test_the_keeper_saves_after_each_start_and_stop(path: Path) -> None:
     control, store = FakeControl(), await opened(path)
-    keeper = Keeper(store, control.snapshot)
+    keeper = Measurements(store, control.snapshot)
 
     control.put(CODER, BackendState.READY, estimates=Estimates(start=10.0))
     keeper.fact(Granted(CODER, 0.0, False))
@@ -68,7 +68,7 @@ async def test_the_keeper_saves_after_each_start_and_stop(path: Path) -> None:
     keeper.fact(StopEnded(BackendId("gone"), StopReason.REMOVED, 1.0))
     await store.close()
 
-    assert (await kept_in(path)).estimates == {CODER: Estimates(start=10.0)}
+    assert (await measured_in(path)).estimates == {CODER: Estimates(start=10.0)}
 
 
 async def test_the_keeper_saves_all_that_was_measured_at_the_end(path: Path) -> None:
@@ -76,10 +76,10 @@ async def test_the_keeper_saves_all_that_was_measured_at_the_end(path: Path) -> 
     measured = replace(Estimates(), service=3.0)
     control.put(CODER, estimates=measured)
 
-    Keeper(store, control.snapshot).save_all()
+    Measurements(store, control.snapshot).save_all()
     await store.close()
 
-    assert (await kept_in(path)).estimates == {CODER: measured}
+    assert (await measured_in(path)).estimates == {CODER: measured}
 
 
 A, B = BackendId("a"), BackendId("b")
@@ -93,7 +93,7 @@ async def test_decisions_and_their_numbers_go_on_after_a_restart(
 ) -> None:
     for run in range(3):
         store = await StateStore.open(tmp_path / "state.db", (DECISIONS,))
-        keeper = DecisionKeeper(store)
+        keeper = DecisionStore(store)
         log = DecisionLog(keeper.kept, keeper.keep, wall=lambda run=run: float(run))  # type: ignore[misc]
         for fact in (STOP, START, REFUSED, REFUSED):
             log.fact(fact)
@@ -107,13 +107,13 @@ async def test_decisions_and_their_numbers_go_on_after_a_restart(
 
 async def test_no_more_are_kept_than_are_shown(tmp_path: Path) -> None:
     store = await StateStore.open(tmp_path / "state.db", (DECISIONS,))
-    keeper = DecisionKeeper(store)
+    keeper = DecisionStore(store)
     log = DecisionLog(keeper.kept, keeper.keep)
-    for _ in range(decisions.MOST + 50):
+    for _ in range(decisions.MAX_DECISIONS + 50):
         log.fact(STOP)
     await store.close()
     again = await StateStore.open(tmp_path / "state.db", (DECISIONS,))
     await again.close()
-    kept = DecisionKeeper(again).kept
-    assert len(kept) == decisions.MOST
+    kept = DecisionStore(again).kept
+    assert len(kept) == decisions.MAX_DECISIONS
     assert kept[0].number == 51

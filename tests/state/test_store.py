@@ -15,14 +15,16 @@ import pytest
 
 from launcher.state import migrations, store
 from launcher.state.migrations import MIGRATIONS
-from launcher.state.store import StateStore, Table, path_for
+from launcher.state.store import StateStore, StateTable, path_for
 
 # ruff: noqa: ASYNC240 - nothing else runs on these loops while a file is prepared
 
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-COUNTS: Table[str, int] = Table("counters", ("name", "value"), lambda n: (n,), lambda _, n: int(n))
+COUNTS: StateTable[str, int] = StateTable(
+    "counters", ("name", "value"), lambda n: (n,), lambda _, n: int(n)
+)
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ from launcher.state import store
 from launcher.state.store import StateStore
 from tests.state.test_store import COUNTS
 
-store.LAG = 3600.0
+store.WRITE_DELAY = 3600.0
 
 async def main():
     kept = await StateStore.open(Path(sys.argv[1]), [COUNTS])
@@ -86,14 +88,14 @@ asyncio.run(main())
 """
 
 
-async def test_what_somebody_waited_for_survives_a_kill_at_once(path: Path) -> None:
+async def test_durable_writes_survive_a_kill(path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(path)]
     killed = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert await found_in(path) == {"told": 1}
 
 
-async def test_what_nobody_waits_for_is_written_a_moment_later(path: Path) -> None:
+async def test_writes_are_delayed_and_batched(path: Path) -> None:
     kept = await opened(path)
     kept.put(COUNTS, "a", 1)
 
@@ -141,7 +143,9 @@ async def test_a_corrupt_file_is_set_aside_and_a_new_one_begun(
     assert aside.name in line.getMessage()
 
 
-async def test_damage_inside_a_file_is_found(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_damage_inside_a_file_is_detected(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     kept = await opened(path)
     for number in range(200):
         kept.put(COUNTS, f"backend-{number:04}" * 10, 1)
@@ -155,7 +159,7 @@ async def test_damage_inside_a_file_is_found(path: Path, caplog: pytest.LogCaptu
     assert list(path.parent.glob("launcher.db.corrupt-*"))
 
 
-async def test_a_row_of_no_sense_is_left_out_and_said(
+async def test_a_bad_row_is_left_out_and_logged(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = await opened(path)
@@ -169,7 +173,7 @@ async def test_a_row_of_no_sense_is_left_out_and_said(
     assert "'a'" in caplog.text
 
 
-async def test_a_directory_that_cannot_be_made_is_said_and_survived(
+async def test_a_directory_that_cannot_be_made_is_logged_and_survived(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -184,7 +188,7 @@ async def test_a_directory_that_cannot_be_made_is_said_and_survived(
     assert "can't be used" in caplog.text
 
 
-async def test_a_path_that_is_no_file_is_said_and_survived(
+async def test_a_path_that_is_no_file_is_logged_and_survived(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.mkdir(parents=True)
@@ -254,7 +258,7 @@ async def test_a_file_that_stays_locked_costs_records_not_the_launcher(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "LOCK_TIMEOUT", 0.05)
-    monkeypatch.setattr(store, "MOST_PENDING", 3)
+    monkeypatch.setattr(store, "MAX_PENDING", 3)
     kept = await opened(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -267,10 +271,10 @@ async def test_a_file_that_stays_locked_costs_records_not_the_launcher(
     assert caplog.text.count("can't be written") == 1
 
 
-async def test_a_disk_that_hangs_is_not_waited_for_for_ever(
+async def test_a_hanging_disk_is_given_up_after_a_timeout(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PATIENCE", 0.05)
+    monkeypatch.setattr(store, "WAIT_TIMEOUT", 0.05)
     kept = await opened(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -278,7 +282,7 @@ async def test_a_disk_that_hangs_is_not_waited_for_for_ever(
     assert not await kept.durable()
     assert "hangs" in caplog.text
     other.close()
-    monkeypatch.setattr(store, "PATIENCE", 30.0)
+    monkeypatch.setattr(store, "WAIT_TIMEOUT", 30.0)
     await kept.close()
     assert await found_in(path) == {"a": 1}
 
@@ -294,7 +298,7 @@ def test_no_thread_is_left(path: Path) -> None:
     assert len(os.listdir("/proc/self/task")) <= len(before) + 1
 
 
-TABLE: Table[str, tuple[int, int]] = Table(
+TABLE: StateTable[str, tuple[int, int]] = StateTable(
     "pairs", ("name", "one", "two"), lambda pair: pair, lambda _, one, two: (int(one), int(two))
 )
 

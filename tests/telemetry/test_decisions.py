@@ -7,7 +7,7 @@ import pytest
 from launcher.core.effects import Decided, Deed
 from launcher.core.events import Closed
 from launcher.core.types import BackendId
-from launcher.telemetry.decisions import MOST, DecisionLog, sentence
+from launcher.telemetry.decisions import MAX_DECISIONS, DecisionLog, sentence
 
 A, B, C = BackendId("a"), BackendId("b"), BackendId("c")
 
@@ -15,12 +15,12 @@ A, B, C = BackendId("a"), BackendId("b"), BackendId("c")
 def test_the_newest_come_first_and_only_so_many_are_kept() -> None:
     log = DecisionLog(wall=lambda: 5.0)
     log.fact(Closed())
-    for _ in range(MOST + 2):
+    for _ in range(MAX_DECISIONS + 2):
         log.fact(Decided(Deed.START, A, "wanted"))
 
     kept = list(log.newest())
 
-    assert (len(kept), kept[0].number, kept[-1].number) == (MOST, MOST + 2, 3)
+    assert (len(kept), kept[0].number, kept[-1].number) == (MAX_DECISIONS, MAX_DECISIONS + 2, 3)
     assert (kept[0].at, kept[0].what.backend) == (5.0, A)
 
 

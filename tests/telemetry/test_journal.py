@@ -40,8 +40,8 @@ def test_two_runs_can_be_told_apart() -> None:
 
 async def test_news_wait_for_the_next_entry_and_a_waiter_that_left_is_in_nobodys_way() -> None:
     journal = fed(Journal(), 1)
-    gone = tasks.spawn(journal.news(1), name="gone")
-    waits = tasks.spawn(journal.news(1), name="waits")
+    gone = tasks.spawn(journal.wait_after(1), name="gone")
+    waits = tasks.spawn(journal.wait_after(1), name="waits")
     await asyncio.sleep(0)
     await tasks.cancel(gone)
     assert not waits.done()
@@ -49,13 +49,13 @@ async def test_news_wait_for_the_next_entry_and_a_waiter_that_left_is_in_nobodys
     journal.observe(Closed(), [], 1.0)
 
     await asyncio.wait_for(waits, 30)
-    await asyncio.wait_for(journal.news(1), 30)
+    await asyncio.wait_for(journal.wait_after(1), 30)
 
 
 async def test_waiters_that_leave_do_not_pile_up() -> None:
     journal = Journal()
     for _ in range(100):
-        waits = tasks.spawn(journal.news(0), name="waits")
+        waits = tasks.spawn(journal.wait_after(0), name="waits")
         await asyncio.sleep(0)
         await tasks.cancel(waits)
 
@@ -64,7 +64,7 @@ async def test_waiters_that_leave_do_not_pile_up() -> None:
 
 async def test_the_end_wakes_who_waits() -> None:
     journal = Journal()
-    waits = tasks.spawn(journal.news(0), name="waits")
+    waits = tasks.spawn(journal.wait_after(0), name="waits")
     await asyncio.sleep(0)
 
     journal.close()

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from launcher import __version__
-from launcher.config import BackendConfig, RouteConfig
+from launcher.config import BackendConfig
 from launcher.core.effects import Reject
 from launcher.core.types import BackendId, BackendState, Failure, StopReason, TicketId
 from launcher.drivers.base import ContainerSpec
@@ -25,7 +25,7 @@ from launcher.telemetry.facts import (
 )
 from launcher.telemetry.metrics import Metrics
 from launcher.telemetry.metrics_table import METRICS
-from launcher.telemetry.record import ExchangeRecord
+from launcher.telemetry.numbers import RouteNumbers
 from tests.api.world import CHAT, CODER, CONFIG, FakeControl
 
 FAILURE = Failure("backend_start_failed", "exit code 1")
@@ -42,7 +42,8 @@ class Scraped:
 
     def __init__(self) -> None:
         self.control = FakeControl()
-        self.metrics = Metrics(CONFIG, self.control.snapshot)
+        self.routes = {name: RouteNumbers() for name in ("-", "?", "coder", "chat")}
+        self.metrics = Metrics(CONFIG, self.control.snapshot, lambda: self.routes)
 
     def samples(self) -> dict[tuple[str, ...], float]:
         """Name and label values (in the order of ORDER) to value."""
@@ -54,14 +55,6 @@ class Scraped:
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
-
-    def exchange(self, **fields: object) -> None:
-        """A whole exchange."""
-        record = ExchangeRecord("GET", "/", "127.0.0.1")
-        for name, value in fields.items():
-            setattr(record, name, value)
-        self.metrics.exchange_started(record)
-        self.metrics.exchange_ended(record)
 
 
 @pytest.fixture
@@ -77,7 +70,7 @@ def ended(
 
 
 def test_every_metric_of_the_table_is_exported_with_its_type_and_labels(scraped: Scraped) -> None:
-    scraped.exchange(route="coder", status=200, first_byte=0.01)
+    scraped.routes["coder"].by_status[200] = 1
     scraped.metrics.fact(Reject(TicketId(1), CODER, "queue_full", "too many"))
     text = asyncio.run(scraped.metrics.render()).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -92,66 +85,52 @@ def test_every_metric_of_the_table_is_exported_with_its_type_and_labels(scraped:
     assert not [name for name in families if name.endswith("_created")]
 
 
-def test_exchanges_are_counted_by_route_and_status(scraped: Scraped) -> None:
-    scraped.exchange(route="coder", status=200, duration=0.2, first_byte=0.02, response_bytes=7)
-    scraped.exchange(route="coder", status=200, duration=90.0, cold=True, retried=True)
-    scraped.exchange(route="coder", status=502, outcome="aborted", request_bytes=3)
-    scraped.exchange(route="-", status=200)
-    scraped.exchange(route="", status=404)
+def test_the_numbers_of_a_route_are_shown(scraped: Scraped) -> None:
+    coder = scraped.routes["coder"]
+    coder.by_status |= {200: 2, 502: 1, 0: 1, 600: 2}
+    for duration in (0.2, 0.25, 90.0, 4000.0):
+        coder.duration.observe(duration)
+    coder.first_byte.observe(0.02)
+    coder.request_bytes, coder.response_bytes = 3, 7
+    coder.aborted, coder.retries, coder.cold, coder.in_flight = 4, 5, 6, 8
+    scraped.routes["?"].by_status[404] = 1
 
     samples = scraped.samples()
+    of_coder = {key[0]: value for key, value in samples.items() if key[1:] == ("coder",)}
     assert samples["launcher_requests_total", "coder", "200"] == 2
     assert samples["launcher_requests_total", "coder", "502"] == 1
-    assert samples["launcher_requests_total", "-", "200"] == 1
+    assert samples["launcher_requests_total", "coder", "invalid"] == 3
     assert samples["launcher_requests_total", "?", "404"] == 1
-    assert samples["launcher_request_duration_seconds_count", "coder"] == 3
-    assert samples["launcher_request_duration_seconds_sum", "coder"] == pytest.approx(90.2)
-    assert samples["launcher_request_duration_seconds_bucket", "coder", "0.25"] == 2
-    assert samples["launcher_time_to_first_byte_seconds_count", "coder"] == 1
-    assert samples["launcher_request_bytes_total", "coder"] == 3
-    assert samples["launcher_response_bytes_total", "coder"] == 7
-    assert samples["launcher_aborted_total", "coder"] == 1
-    assert samples["launcher_retries_total", "coder"] == 1
-    assert samples["launcher_cold_requests_total", "coder"] == 1
-    assert samples["launcher_requests_in_flight", "coder"] == 0
+    buckets = [
+        samples["launcher_request_duration_seconds_bucket", "coder", le]
+        for le in ("0.1", "0.25", "60.0", "180.0", "3600.0", "+Inf")
+    ]
+    assert buckets == [0, 2, 2, 3, 3, 4]
+    assert of_coder["launcher_request_duration_seconds_count"] == 4
+    assert of_coder["launcher_request_duration_seconds_sum"] == pytest.approx(4090.45)
+    assert of_coder["launcher_time_to_first_byte_seconds_count"] == 1
+    assert of_coder["launcher_request_bytes_total"] == 3
+    assert of_coder["launcher_response_bytes_total"] == 7
+    assert of_coder["launcher_aborted_total"] == 4
+    assert of_coder["launcher_retries_total"] == 5
+    assert of_coder["launcher_cold_requests_total"] == 6
+    assert of_coder["launcher_requests_in_flight"] == 8
 
 
-def test_what_is_under_way_is_in_flight(scraped: Scraped) -> None:
-    first = ExchangeRecord("GET", "/", "127.0.0.1", route="coder")
-    second = ExchangeRecord("GET", "/", "127.0.0.1", route="coder")
-    scraped.metrics.exchange_started(first)
-    scraped.metrics.exchange_started(second)
-    assert scraped.samples()["launcher_requests_in_flight", "coder"] == 2
-
-    scraped.metrics.exchange_ended(second)
-    assert scraped.samples()["launcher_requests_in_flight", "coder"] == 1
-
-
-def test_an_end_without_a_beginning_does_not_count_below_zero(scraped: Scraped) -> None:
-    scraped.metrics.exchange_ended(ExchangeRecord("GET", "/", "127.0.0.1", "coder", status=400))
-
-    samples = scraped.samples()
-    assert samples["launcher_requests_in_flight", "coder"] == 0
-    assert samples["launcher_requests_total", "coder", "400"] == 1
-
-
-def test_labels_come_from_the_configuration_alone(scraped: Scraped) -> None:
-    scraped.exchange(route="made-up", status=200)
-    for status in (0, 600, 999):
-        scraped.exchange(route="coder", status=status)
+def test_backends_that_are_not_configured_have_no_series(scraped: Scraped) -> None:
     facts: list[Fact] = [
         Granted(BackendId("made-up"), 1.0, False),
         ended(BackendId("made-up"), "ready"),
         StopBegan(BackendId("made-up"), StopReason.IDLE),
         StopEnded(BackendId("made-up"), StopReason.IDLE, 1.0),
         StopStuck(BackendId("made-up"), FAILURE),
+        Reject(TicketId(1), BackendId("made-up"), "queue_full", "too many"),
     ]
     for fact in facts:
         scraped.metrics.fact(fact)
+    scraped.metrics.granted_at_once(BackendId("made-up"), 1)
 
-    samples = scraped.samples()
-    assert not [key for key in samples if "made-up" in key]
-    assert samples["launcher_requests_total", "coder", "invalid"] == 3
+    assert not [key for key in scraped.samples() if "made-up" in key]
 
 
 def test_starts_adoptions_and_swaps(scraped: Scraped) -> None:
@@ -178,6 +157,7 @@ def test_stops_waits_and_rejects(scraped: Scraped) -> None:
     scraped.metrics.fact(StopStuck(CODER, FAILURE))
     scraped.metrics.fact(StopEnded(CODER, StopReason.EVICTED, 3.0))
     scraped.metrics.fact(Granted(CODER, 0.5, True))
+    scraped.metrics.granted_at_once(CODER, 40)
     for _ in range(2):
         scraped.metrics.fact(Reject(TicketId(1), CODER, "queue_full", "too many"))
 
@@ -186,8 +166,10 @@ def test_stops_waits_and_rejects(scraped: Scraped) -> None:
     assert samples["launcher_stops_total", "coder", "idle"] == 0
     assert samples["launcher_stop_failures_total", "coder"] == 1
     assert samples["launcher_stop_duration_seconds_sum", "coder"] == 3.0
-    assert samples["launcher_queue_wait_seconds_bucket", "coder", "0.1"] == 0
-    assert samples["launcher_queue_wait_seconds_bucket", "coder", "1.0"] == 1
+    assert samples["launcher_queue_wait_seconds_bucket", "coder", "0.001"] == 40
+    assert samples["launcher_queue_wait_seconds_bucket", "coder", "0.1"] == 40
+    assert samples["launcher_queue_wait_seconds_bucket", "coder", "1.0"] == 41
+    assert samples["launcher_queue_wait_seconds_sum", "coder"] == 0.5
     assert samples["launcher_rejects_total", "coder", "queue_full"] == 2
 
 
@@ -217,55 +199,37 @@ def test_the_process_and_the_build_are_known(scraped: Scraped) -> None:
 
 
 def test_two_launchers_in_one_process_do_not_mix(scraped: Scraped) -> None:
-    other = Scraped()
-    other.exchange(route="coder", status=200)
+    Scraped().metrics.fact(ended(CODER, "ready"))
 
-    assert ("launcher_requests_total", "coder", "200") not in scraped.samples()
-
-
-def test_a_look_up_of_the_wrong_kind_is_an_error(scraped: Scraped) -> None:
-    with pytest.raises(TypeError):
-        scraped.metrics.gauge("launcher_requests_total")
+    assert scraped.samples()["launcher_starts_total", "coder", "ready"] == 0
 
 
-def test_another_configuration(scraped: Scraped) -> None:
-    scraped.exchange(route="coder", status=200)
+def test_a_reload_drops_the_series_of_backends_that_are_gone(scraped: Scraped) -> None:
     scraped.metrics.fact(Reject(TicketId(1), CODER, "queue_full", ""))
-    scraped.exchange(route="chat", status=200)
-    new = RouteConfig("new", (BackendId("new"),), ("/new",))
+    scraped.metrics.fact(ended(CHAT, "ready"))
     backend = BackendConfig(BackendId("new"), ContainerSpec("new", 8000))
-    after = replace(
-        CONFIG, routes=(*CONFIG.routes[1:], new), backends=(*CONFIG.backends[1:], backend)
-    )
+    del scraped.routes["coder"]
 
-    scraped.metrics.reconfigure(after)
+    scraped.metrics.reconfigure(replace(CONFIG, backends=(*CONFIG.backends[1:], backend)))
 
-    scraped.exchange(route="coder", status=200)
     scraped.metrics.fact(Reject(TicketId(1), CODER, "queue_full", ""))
-    scraped.exchange(route="new", status=200)
     samples = scraped.samples()
-    assert samples["launcher_requests_total", "chat", "200"] == 1, "it counts on"
-    assert samples["launcher_requests_total", "new", "200"] == 1
+    assert samples["launcher_starts_total", "chat", "ready"] == 1, "it counts on"
     assert samples["launcher_starts_total", "new", "ready"] == 0
     of_gauges = {"launcher_queue_depth", "launcher_backend_state", "launcher_backend_in_flight"}
     of_gauges |= {"launcher_backend_reachable"}
     assert {key[0] for key in samples if "coder" in key} <= of_gauges, "the scheduler knows it yet"
-
-
-def test_a_route_that_is_taken_away_while_it_is_used(scraped: Scraped) -> None:
-    record = ExchangeRecord("GET", "/coder/x", "127.0.0.1", route="coder")
-    scraped.metrics.exchange_started(record)
-    scraped.metrics.reconfigure(replace(CONFIG, routes=()))
-    scraped.metrics.exchange_ended(record)
     scraped.metrics.reconfigure(CONFIG)
-    assert scraped.samples()["launcher_requests_in_flight", "coder"] == 0
-    assert not scraped.metrics._flying
+    assert ("launcher_rejects_total", "coder", "queue_full") not in scraped.samples()
 
 
-def test_a_thousand_configurations_leave_no_series(scraped: Scraped) -> None:
-    before = scraped.samples().keys()
-    for n in range(1000):
-        route = RouteConfig(f"r{n}", (CODER,), (f"/r{n}",))
-        scraped.metrics.reconfigure(replace(CONFIG, routes=(*CONFIG.routes, route)))
-    scraped.metrics.reconfigure(CONFIG)
-    assert scraped.samples().keys() == before
+def test_numbers_may_change_while_they_are_shown(scraped: Scraped) -> None:
+    coder = scraped.routes["coder"]
+    coder.by_status[200] = 1
+    families = scraped.metrics.collect()
+    scraped.samples()
+    next(families)
+    coder.by_status[404] = 1
+    scraped.metrics.fact(Reject(TicketId(1), CODER, "queue_full", ""))
+
+    assert len(list(families)) == len(METRICS) - 1

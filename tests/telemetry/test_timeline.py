@@ -10,7 +10,15 @@ import pytest
 from launcher.core.effects import Decided, Deed, Grant, Reject, Start
 from launcher.core.events import Arrived, Released, Started, StartFailed, Tick
 from launcher.core.types import BackendState, Failure, Placement, Ticket, TicketId
-from launcher.telemetry.timeline import COARSE, FINE, MOST, REACH, Sample, Timeline, coarsened
+from launcher.telemetry.timeline import (
+    COARSE_INTERVAL,
+    FINE_SAMPLES,
+    MAX_CHANGES,
+    RETENTION,
+    Sample,
+    Timeline,
+    coarsened,
+)
 from tests.api.world import CHAT, CODER, TINY, FakeControl
 
 WANTED = Decided(Deed.START, CHAT, "wanted")
@@ -39,11 +47,11 @@ class World:
         self.due.clear()
         do()
 
-    def turns(self) -> list[tuple[float, str]]:
-        return [(one.at, one.state.value) for one in self.timeline.lanes[CHAT].turns]
+    def changes(self) -> list[tuple[float, str]]:
+        return [(one.at, one.state.value) for one in self.timeline.backends[CHAT].changes]
 
     def samples(self) -> list[tuple[float, int, int]]:
-        return [(one.at, one.in_flight, one.queued) for one in self.timeline.lanes[CHAT].samples]
+        return [(one.at, one.in_flight, one.queued) for one in self.timeline.backends[CHAT].samples]
 
 
 @pytest.fixture
@@ -51,9 +59,9 @@ def world() -> World:
     return World()
 
 
-def test_every_backend_has_a_lane_from_the_beginning(world: World) -> None:
-    assert set(world.timeline.lanes) == {CODER, CHAT, TINY}
-    assert world.turns() == [(100.0, "stopped")]
+def test_every_backend_is_there_from_the_beginning(world: World) -> None:
+    assert set(world.timeline.backends) == {CODER, CHAT, TINY}
+    assert world.changes() == [(100.0, "stopped")]
 
 
 def test_changes_of_state_are_noted_when_they_happen_however_short(world: World) -> None:
@@ -62,7 +70,7 @@ def test_changes_of_state_are_noted_when_they_happen_however_short(world: World)
     world.at(110.1, state=BackendState.READY)
     world.timeline.observe(Started(CHAT, 1, "x"), [], 110.1)
 
-    assert world.turns() == [(100.0, "stopped"), (110.0, "starting"), (110.1, "ready")]
+    assert world.changes() == [(100.0, "stopped"), (110.0, "starting"), (110.1, "ready")]
     assert [(one.at, one.what) for one in world.timeline.marks] == [(110.0, WANTED)]
 
 
@@ -101,9 +109,9 @@ def test_only_changes_are_kept_and_the_last_one_holds(world: World) -> None:
     world.ring()
     for now in (103.0, 104.0):
         world.at(now)
-        assert world.timeline.look() == now
+        assert world.timeline.sample() == now
     world.at(105.0, in_flight=0)
-    world.timeline.look()
+    world.timeline.sample()
 
     assert world.samples() == [(102.0, 1, 0), (105.0, 0, 0)]
 
@@ -112,31 +120,31 @@ def test_what_is_older_than_an_hour_goes_but_for_what_stood_then(world: World) -
     for now, state in (
         (200.0, BackendState.STARTING),
         (210.0, BackendState.READY),
-        (220.0 + REACH, BackendState.STOPPED),
+        (220.0 + RETENTION, BackendState.STOPPED),
     ):
         world.at(now, state=state, in_flight=int(now))
-        world.timeline.look()
+        world.timeline.sample()
 
-    assert world.turns() == [(210.0, "ready"), (220.0 + REACH, "stopped")]
-    assert [at for at, *_ in world.samples()] == [210.0, 220.0 + REACH]
+    assert world.changes() == [(210.0, "ready"), (220.0 + RETENTION, "stopped")]
+    assert [at for at, *_ in world.samples()] == [210.0, 220.0 + RETENTION]
 
 
-def test_a_backend_that_is_not_configured_any_more_has_no_lane(world: World) -> None:
+def test_a_backend_that_is_not_configured_any_more_is_gone(world: World) -> None:
     del world.control.backends[TINY]
-    world.timeline.look()
+    world.timeline.sample()
 
-    assert set(world.timeline.lanes) == {CODER, CHAT}
+    assert set(world.timeline.backends) == {CODER, CHAT}
 
 
 def test_memory_is_bounded(world: World) -> None:
-    for number in range(2 * MOST):
+    for number in range(2 * MAX_CHANGES):
         flips = (BackendState.READY, BackendState.DRAINING)
         world.at(300.0 + number / 100, state=flips[number % 2], in_flight=number)
         world.timeline.observe(Tick(), [WANTED], world.control.now)
-        world.timeline.look()
+        world.timeline.sample()
 
-    assert len(world.timeline.marks) == len(world.turns()) == MOST
-    assert len(world.samples()) <= 2 * REACH / COARSE + FINE
+    assert len(world.timeline.marks) == len(world.changes()) == MAX_CHANGES
+    assert len(world.samples()) <= 2 * RETENTION / COARSE_INTERVAL + FINE_SAMPLES
 
 
 def test_an_hour_of_traffic_is_told_in_few_samples_that_keep_its_peaks(world: World) -> None:
@@ -146,19 +154,19 @@ def test_an_hour_of_traffic_is_told_in_few_samples_that_keep_its_peaks(world: Wo
             [0, 0, 0, 1, 2, 30 if second % 500 == 7 else 3]
         )
         world.at(1000.0 + second, queued=queued)
-        world.timeline.look()
+        world.timeline.sample()
 
     samples = world.samples()
-    assert len(samples) <= 2 * REACH / COARSE + FINE
+    assert len(samples) <= 2 * RETENTION / COARSE_INTERVAL + FINE_SAMPLES
     times = [at for at, *_ in samples]
     assert times == sorted(times)
-    assert times[1] > 6000 - 1 - REACH
+    assert times[1] > 6000 - 1 - RETENTION
     assert samples[-100:] == [sample for sample in samples if sample[0] >= samples[-100][0]]
-    for at, _, queued in samples[-FINE // 2 :]:
+    for at, _, queued in samples[-FINE_SAMPLES // 2 :]:
         assert told[int(at)] == queued, "the last minutes are as they were"
-    peaks = [at for at, queued in told.items() if queued == 30 and at > times[0] + COARSE]
+    peaks = [at for at, queued in told.items() if queued == 30 and at > times[0] + COARSE_INTERVAL]
     for peak in peaks:
-        held = [queued for at, _, queued in samples if peak - COARSE <= at <= peak]
+        held = [queued for at, _, queued in samples if peak - COARSE_INTERVAL <= at <= peak]
         assert 30 in held
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import subprocess
@@ -13,22 +12,12 @@ import pytest
 
 from launcher import tasks
 from launcher.http.endpoint import Endpoint
-from launcher.proxy.pool import UpstreamPool
-from launcher.proxy.upstream import Disconnected, UpstreamConnection
-from tests.proxy.awkward import PATIENCE, Peer, backend, free_port, ok, serves, until
-from tests.proxy.reading import rest
+from launcher.http.errors import ConnectTimeout, UpstreamDisconnected
+from launcher.http.pool import UpstreamPool
+from tests.http.recording import asked, use
+from tests.proxy.awkward import Peer, backend, free_port, ok, serves, until
 
 BOTH_LOOPS = True
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-async def use(connection: UpstreamConnection) -> bytes:
-    """One exchange, read to its end."""
-    connection.begin("GET")
-    connection.send(REQUEST)
-    await connection.next_head()
-    return await rest(connection)
 
 
 async def test_a_connection_is_used_again() -> None:
@@ -118,33 +107,6 @@ async def test_one_that_the_backend_closed_is_never_given() -> None:
         await pool.close()
 
 
-async def test_an_end_that_the_loop_has_not_read_yet_is_seen() -> None:
-    ends: list[Peer] = []
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(ok())
-        ends.append(peer)
-        await peer.gone()
-
-    pool = UpstreamPool()
-    async with backend(script) as there:
-        first = await pool.acquire(there.endpoint)
-        await use(first)
-        pool.release(first)
-        await until(lambda: bool(ends))
-        assert not first.stale()
-        with socket.socket(
-            fileno=os.dup(ends[0].writer.get_extra_info("socket").fileno())
-        ) as theirs:
-            theirs.shutdown(socket.SHUT_WR)
-        # Nothing was awaited since: only the kernel knows.
-        assert not first.closed
-        assert first.stale()
-        assert await pool.acquire(there.endpoint) is not first
-        await pool.close()
-
-
 async def test_bytes_that_nobody_asked_for_close_an_idle_one() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -183,10 +145,20 @@ async def test_those_that_cant_carry_another_exchange_are_closed(answer: bytes) 
 async def test_one_released_in_the_middle_is_closed() -> None:
     pool = UpstreamPool()
     async with backend(serves(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")) as there:
-        connection = await pool.acquire(there.endpoint)
-        connection.begin("GET")
-        connection.send(REQUEST)
-        await connection.next_head()
+        connection, exchange = await asked(pool, there.endpoint)
+        await exchange.answered()
+        pool.release(connection)
+        assert pool.open_connections == 0
+        assert connection.closed
+        await pool.close()
+
+
+async def test_one_whose_request_was_not_sent_to_its_end_is_closed() -> None:
+    pool = UpstreamPool()
+    async with backend(serves(ok())) as there:
+        connection, exchange = await asked(pool, there.endpoint)
+        connection.sending = True
+        assert await exchange.whole() == b"ok"
         pool.release(connection)
         assert pool.open_connections == 0
         await pool.close()
@@ -213,30 +185,24 @@ async def test_a_stopped_backend_keeps_no_connection() -> None:
         await pool.close()
 
 
-async def test_closing_wakes_who_waits() -> None:
+async def test_once_closed_it_gives_and_holds_nothing() -> None:
     pool = UpstreamPool()
+    gone = asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.gone()
+        gone.set()
 
     async with backend(script) as there:
-        connection = await pool.acquire(there.endpoint)
-        connection.begin("GET")
-        connection.send(REQUEST)
-        waiting = tasks.spawn(swallow(connection), name="test")
-        await asyncio.sleep(0)
+        connection, exchange = await asked(pool, there.endpoint)
         await pool.close()
-        assert isinstance(await asyncio.wait_for(waiting, PATIENCE), Disconnected)
-        with pytest.raises(Disconnected):
+        assert connection.closed
+        assert pool.open_connections == 0
+        await gone.wait()
+        # Who waited on it was told to stop by whoever closes the pool.
+        assert (exchange.error, exchange.complete) == (None, False)
+        with pytest.raises(UpstreamDisconnected):
             await pool.acquire(there.endpoint)
-
-
-async def swallow(connection: UpstreamConnection) -> Exception | None:
-    try:
-        await connection.next_head()
-    except ConnectionError as error:
-        return error
-    return None
 
 
 async def test_nobody_there() -> None:
@@ -254,7 +220,7 @@ async def test_a_handshake_that_never_ends_has_a_deadline() -> None:
     pool = UpstreamPool(connect_timeout=0.1)
     async with backend(script) as there:
         silent = Endpoint(there.endpoint.host, there.endpoint.port, "https")
-        with pytest.raises(TimeoutError, match=r"0\.1 s"):
+        with pytest.raises(ConnectTimeout, match=r"0\.1 s"):
             await pool.acquire(silent)
         assert pool.open_connections == 0
     await pool.close()
@@ -324,3 +290,25 @@ async def test_tls_verifies_the_name_it_is_told(certificate: Path) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             await stranger.acquire(there.endpoint)
         await stranger.close()
+
+
+async def test_an_endpoint_within_the_process_is_reached_by_a_socket_pair() -> None:
+    ours, theirs = socket.socketpair()
+    pool = UpstreamPool()
+    here = Endpoint(unix_path="within")
+    pool.openers[here] = lambda: ours
+
+    async def answer() -> None:
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ok(b"from within"))
+        await reader.read()
+        writer.close()
+
+    answering = tasks.spawn(answer(), name="test")
+    connection = await pool.acquire(here)
+    assert await use(connection) == b"from within"
+    pool.release(connection)
+    assert await pool.acquire(here) is connection
+    await pool.close()
+    await answering

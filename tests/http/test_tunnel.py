@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from launcher import tasks
-from launcher.proxy.tunnel import LOUD, Tunnel, Tunnelled
+from launcher.http.tunnel import LOUD, Tunnel, Tunnelled
 from tests.proxy.awkward import PATIENCE, until
 
 BOTH_LOOPS = True

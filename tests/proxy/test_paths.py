@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import LauncherError
-from launcher.proxy.target import behind, check_path, climbs, printable, unified
+from launcher.proxy.router import behind, check_path, climbs, printable, unified
 
 
 @pytest.mark.parametrize("path", [b"/", b"/a/b", b"/%41%zz//x", b"/a/../b", b"/\xc3\xa9", b"/%5c"])

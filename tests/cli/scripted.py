@@ -13,7 +13,7 @@ from typing import Any
 Answer = tuple[int, Any]
 
 
-class Saying:
+class ScriptedLauncher:
     """Answers by method and path; of several the last is said again and again."""
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ def error(status: int, code: str, message: str) -> Answer:
 
 
 @contextmanager
-def saying() -> Iterator[Saying]:
+def scripted() -> Iterator[ScriptedLauncher]:
     """One that listens."""
-    here = Saying()
+    here = ScriptedLauncher()
 
     class Handler(BaseHTTPRequestHandler):
         def handle_one(self) -> None:

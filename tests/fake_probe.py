@@ -8,7 +8,7 @@ from launcher.config import BackendConfig
 from launcher.core.types import Failure
 from launcher.http.endpoint import Endpoint
 from launcher.runtime.probe import PROBE_TIMEOUT, Verdict
-from tests.drivers.fake import FakeDriver
+from tests.fake_driver import FakeDriver
 
 
 class FakeProber:

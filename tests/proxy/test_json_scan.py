@@ -1,15 +1,17 @@
-"""The top level of a JSON body, found in any cutting of it."""
+"""The top level of a JSON body, found in any cutting of it, and by one parse of it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import LauncherError
-from launcher.proxy.model_scan import _MOST_KEYS, _TO_BRACKET, JsonScan, Scanned
+from launcher.proxy.body import model_of, model_of_json
+from launcher.proxy.json_scan import _TO_BRACKET, MOST_KEYS, JsonScan, Scanned
 
 
 def scan(body: bytes, size: int = 1 << 20) -> Scanned:
@@ -104,7 +106,7 @@ def test_what_is_nested_a_little_is_skipped_as_a_whole() -> None:
 
 @pytest.mark.parametrize("size", [4096, 1 << 20])
 def test_only_so_many_keys_are_read(size: int) -> None:
-    most = b'"a":1,' * (_MOST_KEYS - 1) + b'"model":"m"}'
+    most = b'"a":1,' * (MOST_KEYS - 1) + b'"model":"m"}'
     assert scan(b"{" + most, size).model == "m"
     with pytest.raises(LauncherError, match="more than 10000 keys") as caught:
         scan(b'{"b":1,' + most, size)
@@ -135,10 +137,6 @@ def test_a_key_or_an_id_without_end_is_nobodys() -> None:
     assert len(scanner._token) < 10_000
 
 
-def test_an_id_is_encoded_for_its_place() -> None:
-    assert JsonScan().encode('Qwen/"é"') == '"Qwen/\\"é\\""'.encode()
-
-
 Json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -166,3 +164,94 @@ def test_any_document_in_any_cutting(
     assert found.model == model
     assert json.loads(body[slice(*found.span)]) == model
     assert found.stream is (document.get("stream") is True)
+
+
+# -- the whole body at once ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("body", "model", "span", "stream"), BODIES)
+def test_one_parse_finds_the_same(body: bytes, model: str, span: bytes, stream: bool) -> None:
+    found = model_of_json(body)
+    assert (found.model, body[slice(*found.span)], found.stream) == (model, span, stream)
+
+
+def outcome(find: Callable[[], Scanned]) -> Scanned | tuple[int, str]:
+    """What was found, or the refusal; the span of what isn't there is of no use."""
+    try:
+        found = find()
+    except LauncherError as error:
+        return error.status, error.code
+    return found if found.model is not None else found._replace(span=(0, 0))
+
+
+blank = st.sampled_from(["", " ", "\n", "\t\r"])
+names = st.sampled_from(["model", "stream", "mode", "models", "x", "", 'model":"', "é"])
+texts = names | st.text(max_size=5) | st.sampled_from(['"model":"m"', "\\", '\\"model\\":'])
+
+
+def spelled(draw: st.DrawFn, text: str) -> str:
+    """A JSON string, some of its characters escaped that needn't be."""
+    out = []
+    for char in text:
+        plain = json.dumps(char, ensure_ascii=draw(st.booleans()))[1:-1]
+        long = "".join(f"\\u{unit:04x}" for unit in _units(char))
+        out.append(long if draw(st.integers(0, 5)) == 0 else plain)
+    return '"' + "".join(out) + '"'
+
+
+def _units(char: str) -> list[int]:
+    raw = char.encode("utf-16-be", "surrogatepass")
+    return [int.from_bytes(raw[at : at + 2], "big") for at in range(0, len(raw), 2)]
+
+
+scalars = st.sampled_from(["null", "true", "false", "0", "-1.5e3", "NaN", "1", "tru", "01", ""])
+
+
+@st.composite
+def values(draw: st.DrawFn, depth: int = 3) -> str:
+    kind = draw(st.integers(0, 5 if depth else 3))
+    if kind <= 1:
+        return draw(scalars)
+    if kind <= 3:
+        return spelled(draw, draw(texts))
+    if kind == 4:
+        inner = draw(st.lists(values(depth - 1), max_size=3))
+        return "[" + ",".join(inner) + "]"
+    return draw(objects(depth - 1))
+
+
+@st.composite
+def objects(draw: st.DrawFn, depth: int = 3) -> str:
+    """Members with duplicates, nested ones, and here and there a value that is none."""
+    members = []
+    for _ in range(draw(st.integers(0, 4))):
+        gaps = [draw(blank) for _ in range(4)]
+        key = spelled(draw, draw(names))
+        members.append(f"{gaps[0]}{key}{gaps[1]}:{gaps[2]}{draw(values(depth))}{gaps[3]}")
+    return "{" + ",".join(members) + draw(blank) + "}"
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@example(b'{"model":"a","x":{"model":"b"}}')
+@example(b'{"x":{"model":"b"}}')
+@example(b'{"model":"a","\\u006dodel":"b"}')
+@example(b'{"model":"a","mode\\u006C":"b"}')
+@example(b'{"x":"\\"model\\":\\"no\\"","model":"m"}')
+@example(b'{"x":"model","model" : "m"}')
+@example(b'{"model":"m","stream":false,"stream":true}')
+@example(b'{"model":"m","stream":true,"s\\u0074ream":false}')
+@example(b'{"model":"m","x":NaN}')
+@example(b'{"model":"a\\ud83d"}')
+@example(b'{"model":"\xff"}')
+@example(b'{"model":"m","x":1}}')
+@example(b'{"x":"\\\\","model":"m"}')
+@example(b'["model"]')
+@given(objects().map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_one_parse_and_the_scan_agree(body: bytes) -> None:
+    assert outcome(lambda: model_of_json(body)) == outcome(lambda: model_of(body, JsonScan()))
+
+
+def test_one_parse_reads_no_more_keys_than_the_scan() -> None:
+    most = b'"a%d":1,' * MOST_KEYS % tuple(range(MOST_KEYS))
+    with pytest.raises(LauncherError, match="more than 10000 keys"):
+        model_of_json(b"{" + most + b'"model":"m"}')

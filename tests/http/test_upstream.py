@@ -9,24 +9,15 @@ import socket
 import pytest
 
 from launcher import tasks
-from launcher.http.endpoint import Endpoint
-from launcher.http.exchange import ClientGone
-from launcher.proxy.pool import UpstreamPool
-from launcher.proxy.response import BadResponse, ResponseReader, Truncated
-from launcher.proxy.upstream import HIGH_WATER, Disconnected, UpstreamConnection
-from tests.proxy.awkward import PATIENCE, Peer, Script, backend, ok, says, serves, until
-from tests.proxy.reading import read, rest
+from launcher.http.chunked import ChunkedReader
+from launcher.http.errors import ClientDisconnected, RemoteProtocolError, UpstreamDisconnected
+from launcher.http.pool import UpstreamPool
+from launcher.http.upstream import UpstreamConnection
+from tests.http.raw_client import PATIENCE
+from tests.http.recording import REQUEST, Recording, asked, use
+from tests.proxy.awkward import Peer, Script, backend, ok, says, serves, until
 
 BOTH_LOOPS = True
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-async def asked(pool: UpstreamPool, endpoint: Endpoint) -> UpstreamConnection:
-    connection = await pool.acquire(endpoint)
-    connection.begin("GET")
-    connection.send(REQUEST)
-    return connection
 
 
 async def test_pieces_come_as_they_are_sent() -> None:
@@ -44,17 +35,18 @@ async def test_pieces_come_as_they_are_sent() -> None:
 
     pool = UpstreamPool()
     async with backend(script) as there:
-        connection = await asked(pool, there.endpoint)
-        assert (await connection.next_head()).status == 200
-        for piece in (b"one", b"two", b"three"):
-            assert await asyncio.wait_for(read(connection), PATIENCE) == piece
-            taken.set()
-        assert await read(connection) == b""
+        connection = await pool.acquire(there.endpoint)
+        exchange = Recording(on_piece=lambda _: taken.set())
+        connection.begin(exchange, "GET")
+        connection.send(REQUEST)
+        assert await exchange.whole() == b"onetwothree"
+        assert exchange.pieces == [b"one", b"two", b"three"]
+        assert exchange.head.status == 200
         assert connection.reusable
         await pool.close()
 
 
-async def test_a_reader_that_waits_slows_the_backend_down() -> None:
+async def test_a_client_that_is_behind_slows_the_backend_down() -> None:
     sent = 0
     total = 64 * 1024 * 1024
 
@@ -69,76 +61,37 @@ async def test_a_reader_that_waits_slows_the_backend_down() -> None:
 
     pool = UpstreamPool()
     async with backend(script) as there:
-        connection = await asked(pool, there.endpoint)
-        await connection.next_head()
-        reader = connection._reader
-        assert reader is not None
-        await until(lambda: reader.buffered > HIGH_WATER)
+        connection = await pool.acquire(there.endpoint)
+        exchange = Recording(on_piece=lambda _: connection.pause_reading())
+        connection.begin(exchange, "GET")
+        connection.send(REQUEST)
+        await until(lambda: bool(exchange.pieces))
         await asyncio.sleep(0.2)  # in which a connection that isn't paused would read it all
         assert sent < total // 2
-        assert HIGH_WATER < reader.buffered < HIGH_WATER + 512 * 1024
-        received = 0
-        while data := await read(connection):
-            received += len(data)
-        assert received == total
+        # What was under way when it was paused still comes.
+        assert len(exchange.body) < 1024 * 1024
+        exchange.on_piece = None
+        connection.resume_reading()
+        assert len(await exchange.whole()) == total
         await pool.close()
 
 
-async def test_pieces_are_handed_on_in_the_turn_in_which_they_come() -> None:
-    handed: list[bytes] = []
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"
-    connection = UpstreamConnection(Endpoint("127.0.0.1", 9))
-    connection.begin("GET")
-    connection.data_received(answer)
-    relayed = asyncio.ensure_future(connection.relay(lambda piece: not handed.append(piece)))
-    await asyncio.sleep(0)
-    connection.data_received(b"one")
-    assert handed == [b"one"]
-    assert not relayed.done()
-    connection.data_received(b"two")
-    assert handed == [b"one", b"two"]
-    assert await relayed
-
-
-async def test_who_is_behind_gets_nothing_more_until_it_asks() -> None:
-    handed: list[bytes] = []
-    connection = UpstreamConnection(Endpoint("127.0.0.1", 9))
-    connection.begin("GET")
-    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
-    relayed = asyncio.ensure_future(connection.relay(lambda piece: bool(handed.append(piece))))
-    await asyncio.sleep(0)
-    connection.data_received(b"one")
-    connection.data_received(b"two")
-    assert handed == [b"one"]
-    assert not await relayed
-    assert handed == [b"one"]
-    connection.data_received(b"end")
-    assert await connection.relay(lambda piece: bool(handed.append(piece)))
-    assert handed == [b"one", b"twoend"]
-
-
-async def test_whose_taker_fails_meets_that_and_the_backend_is_left() -> None:
-    def take(piece: bytes) -> bool:
-        raise ClientGone(f"before {piece!r}")
-
-    pool = UpstreamPool()
-    sent = asyncio.Event()
+async def test_a_client_found_gone_ends_the_backends_connection() -> None:
+    def leave(piece: bytes) -> None:
+        raise ClientDisconnected(f"before {piece!r}")
 
     async def script(peer: Peer) -> None:
         await peer.head()
-        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
-        await sent.wait()
-        await peer.send(b"one")
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none")
         await peer.gone()
 
+    pool = UpstreamPool()
     async with backend(script) as there:
-        connection = await asked(pool, there.endpoint)
-        await connection.next_head()
-        relayed = asyncio.ensure_future(connection.relay(take))
-        await asyncio.sleep(0)
-        sent.set()
-        with pytest.raises(ClientGone, match="before b'one'"):
-            await asyncio.wait_for(relayed, PATIENCE)
+        connection = await pool.acquire(there.endpoint)
+        exchange = Recording(on_piece=leave)
+        connection.begin(exchange, "GET")
+        connection.send(REQUEST)
+        assert str(await exchange.failed()) == "before b'one'"
         assert connection.closed
         await pool.close()
 
@@ -165,15 +118,14 @@ async def test_a_backend_that_reads_slowly_slows_the_sender_down() -> None:
 
     pool = UpstreamPool()
     async with backend(script) as there:
-        connection = await asked(pool, there.endpoint)
+        connection, exchange = await asked(pool, there.endpoint)
         uploading = tasks.spawn(upload(connection), name="test")
         await until(lambda: connection._drained is not None)
         await asyncio.sleep(0.2)  # in which a sender that isn't held back would be done
         assert sent < total
         go_on.set()
         await uploading
-        assert (await connection.next_head()).status == 200
-        assert await rest(connection) == b"ok"
+        assert await exchange.whole() == b"ok"
         await pool.close()
 
 
@@ -186,40 +138,43 @@ async def test_a_drain_ends_with_the_connection() -> None:
     waiting = False
     pool = UpstreamPool()
     async with backend(script) as there:
-        connection = await asked(pool, there.endpoint)
+        connection, exchange = await asked(pool, there.endpoint)
         connection.send(bytes(32 * 1024 * 1024))
         waiting = True
-        with pytest.raises(Disconnected):
+        with pytest.raises(UpstreamDisconnected):
             await asyncio.wait_for(connection.drain(), PATIENCE)
-        with pytest.raises(Disconnected):
+        with pytest.raises(UpstreamDisconnected):
             connection.send(b"more")
+        assert isinstance(await exchange.failed(), UpstreamDisconnected)
         await pool.close()
 
 
 @pytest.mark.parametrize(
     ("begun", "error"),
     [
-        (b"", Truncated),
-        (b"HTTP/1.1 200 OK\r\nContent-", Truncated),
-        (b"HTTP/1.1 garbage\r\n\r\n", BadResponse),
+        (b"", UpstreamDisconnected),
+        (b"HTTP/1.1 200 OK\r\nContent-", UpstreamDisconnected),
+        (b"HTTP/1.1 garbage\r\n\r\n", RemoteProtocolError),
     ],
 )
 async def test_no_head_comes(begun: bytes, error: type[Exception]) -> None:
     pool = UpstreamPool()
     async with backend(says(begun)) as there:
-        connection = await asked(pool, there.endpoint)
-        with pytest.raises(error):
-            await asyncio.wait_for(connection.next_head(), PATIENCE)
+        connection, exchange = await asked(pool, there.endpoint)
+        assert isinstance(await exchange.failed(), error)
+        assert exchange.final is None
         assert connection.received is bool(begun)
+        assert connection.closed
         await pool.close()
 
 
-def breaks(response: bytes) -> Script:
+def breaks(response: bytes, answered: asyncio.Event) -> Script:
+    """The response has to be read before the reset overtakes it."""
+
     async def script(peer: Peer) -> None:
         await peer.head()
         await peer.send(response)
-        # The response has to be there before the reset overtakes it.
-        await asyncio.sleep(0.1)
+        await answered.wait()
         peer.reset()
 
     return script
@@ -230,22 +185,24 @@ def breaks(response: bytes) -> Script:
 )
 async def test_a_reset_in_the_body_is_no_end(framing: bytes) -> None:
     pool = UpstreamPool()
+    read = asyncio.Event()
     piece = b"4\r\nsome\r\n" if b"chunked" in framing else b"some"
-    async with backend(breaks(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n" + piece)) as there:
-        connection = await asked(pool, there.endpoint)
-        await connection.next_head()
-        assert await read(connection) == b"some"
-        with pytest.raises(Disconnected, match="broke"):
-            await asyncio.wait_for(read(connection), PATIENCE)
+    script = breaks(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n" + piece, read)
+    async with backend(script) as there:
+        _, exchange = await asked(pool, there.endpoint)
+        exchange.on_piece = lambda _: read.set()
+        error = await exchange.failed()
+        assert isinstance(error, UpstreamDisconnected)
+        assert "broke" in str(error)
+        assert exchange.body == b"some"
         await pool.close()
 
 
 async def test_a_clean_end_is_the_end_of_a_body_without_length() -> None:
     pool = UpstreamPool()
     async with backend(says(b"HTTP/1.1 200 OK\r\n\r\nall of it")) as there:
-        connection = await asked(pool, there.endpoint)
-        await connection.next_head()
-        assert await rest(connection) == b"all of it"
+        connection, exchange = await asked(pool, there.endpoint)
+        assert await exchange.whole() == b"all of it"
         assert not connection.reusable
         await pool.close()
 
@@ -259,9 +216,8 @@ async def test_a_half_closing_backend_has_still_answered() -> None:
 
     pool = UpstreamPool()
     async with backend(script) as there:
-        connection = await asked(pool, there.endpoint)
-        await connection.next_head()
-        assert await rest(connection) == b"then half-closed"
+        connection, exchange = await asked(pool, there.endpoint)
+        assert await exchange.whole() == b"then half-closed"
         await until(lambda: connection.closed)
         await pool.close()
 
@@ -279,34 +235,52 @@ async def test_what_came_before_a_failed_write_is_read() -> None:
     answered, resetting = asyncio.Event(), asyncio.Event()
     pool = UpstreamPool()
     async with backend(script) as there:
-        connection = await asked(pool, there.endpoint)
-        transport = connection._transport
-        assert transport is not None
-        transport.pause_reading()
+        connection, exchange = await asked(pool, there.endpoint)
+        connection.pause_reading()
         await answered.wait()
         resetting.set()
         await until(lambda: there.running == 0)
         # One write meets the reset; on uvloop its failure is told by a later turn.
         connection.send(bytes(1024))
+        assert await exchange.whole() == b"enough"
+        assert exchange.head.status == 413
         await until(lambda: connection.closed)
-        head = await asyncio.wait_for(connection.next_head(), PATIENCE)
-        assert head.status == 413
-        assert await rest(connection) == b"enough"
         await pool.close()
 
 
-async def test_failing_it_wakes_who_waits_with_the_reason() -> None:
+async def test_failing_it_tells_the_exchange_the_reason() -> None:
     async def script(peer: Peer) -> None:
         await peer.gone()
 
     pool = UpstreamPool()
     async with backend(script) as there:
-        connection = await asked(pool, there.endpoint)
-        asyncio.get_running_loop().call_soon(connection.fail, ValueError("because"))
-        with pytest.raises(ValueError, match="because"):
-            await connection.next_head()
+        connection, exchange = await asked(pool, there.endpoint)
+        because = ValueError("because")
+        connection.fail(because)
+        assert exchange.error is because
         assert connection.closed
         assert not connection.reusable
+        # And it is told once.
+        await until(lambda: there.running == 0)
+        connection.fail(KeyError())
+        assert exchange.error is because
+        await pool.close()
+
+
+async def test_a_connection_that_was_dropped_tells_nobody() -> None:
+    pool = UpstreamPool()
+    gone = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.gone()
+        gone.set()
+
+    async with backend(script) as there:
+        connection, exchange = await asked(pool, there.endpoint)
+        connection.drop()
+        await asyncio.wait_for(gone.wait(), PATIENCE)
+        assert (exchange.error, exchange.complete) == (None, False)
         await pool.close()
 
 
@@ -316,9 +290,9 @@ async def test_it_says_what_it_is_doing() -> None:
         connection = await pool.acquire(there.endpoint)
         where = str(there.endpoint)
         assert repr(connection) == f"<UpstreamConnection {where} idle>"
-        connection.begin("GET")
-        assert "GET head" in repr(connection)
-        connection.abort()
+        assert await use(connection) == b"ok"
+        assert repr(connection) == f"<UpstreamConnection {where} done>"
+        connection.drop()
         assert repr(connection) == f"<UpstreamConnection {where} closed>"
         await pool.close()
 
@@ -339,11 +313,12 @@ async def test_an_aborted_response_does_not_wait_for_the_garbage_collector() -> 
 
     async def script(peer: Peer) -> None:
         await peer.head()
-        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(100_000))
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
         await peer.gone()
 
     def held() -> int:
-        return sum(isinstance(one, ResponseReader) for one in gc.get_objects())
+        kinds = (UpstreamConnection, ChunkedReader, Recording)
+        return sum(isinstance(one, kinds) for one in gc.get_objects())
 
     pool = UpstreamPool()
     gc.collect()
@@ -351,11 +326,11 @@ async def test_an_aborted_response_does_not_wait_for_the_garbage_collector() -> 
     try:
         async with backend(script) as there:
             before = held()
-            connection = await asked(pool, there.endpoint)
-            await connection.next_head()
-            assert held() == before + 1
+            connection, exchange = await asked(pool, there.endpoint)
+            await exchange.answered()
+            assert held() == before + 3
             pool.discard(connection)
-            del connection
+            del connection, exchange
             await until(lambda: held() == before)
             await pool.close()
     finally:
