@@ -32,7 +32,7 @@ from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
 from launcher.proxy import waiting
-from launcher.runtime.held import Held
+from launcher.runtime.handle import Held
 from launcher.telemetry.timeline import BackendTimeline
 from tests.keyring import admin, api
 
@@ -64,7 +64,7 @@ def config(folder: Path, **rest: object) -> LauncherConfig:
 async def test_requests_are_served_and_nothing_is_left(tmp_path: Path) -> None:
     before = asyncio.all_tasks()
     async with app.running(config(tmp_path)) as launcher:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
         async with aiohttp.ClientSession() as session:
             for name in ("a", "b", "a"):
                 async with session.get(f"{base}/{name}/v1/models") as answer:
@@ -79,7 +79,7 @@ async def test_an_alias_goes_to_who_is_up_and_decisions_say_why(tmp_path: Path) 
     # In the order of arrival nobody lingers: who is idle makes way at once.
     built = config(tmp_path, aliases=aliases, policy="arrival")
     async with app.running(built) as launcher, aiohttp.ClientSession() as session:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
 
         async def ask(path: str) -> Any:
             async with session.get(f"{base}{path}") as answer:
@@ -93,7 +93,7 @@ async def test_an_alias_goes_to_who_is_up_and_decisions_say_why(tmp_path: Path) 
         assert [one["backend"] for one in plan["decisions"]] == ["b", "a"]
         assert launcher.dispatcher.state(BackendId("b")) is BackendState.READY
         told = (await ask("/api/decisions"))["decisions"]
-        assert [(one["deed"], one["backend"], one["wanted_by"]) for one in reversed(told)] == [
+        assert [(one["action"], one["backend"], one["wanted_by"]) for one in reversed(told)] == [
             ("start", "a", None),
             ("stop", "a", "b"),
             ("start", "b", None),
@@ -105,7 +105,7 @@ async def test_an_alias_goes_to_who_is_up_and_decisions_say_why(tmp_path: Path) 
 
 async def test_the_next_run_knows_the_measured_times(tmp_path: Path) -> None:
     async with app.running(config(tmp_path)) as launcher:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
         async with aiohttp.ClientSession() as session, session.get(f"{base}/a/health"):
             pass
         async with aiohttp.ClientSession() as session, session.get(f"{base}/a/echo"):
@@ -137,7 +137,7 @@ def changed(config: LauncherConfig, **backend: Any) -> LauncherConfig:
 async def test_another_configuration_holds_for_the_next_request(tmp_path: Path) -> None:
     before = config(tmp_path)
     async with app.running(before) as launcher, aiohttp.ClientSession() as session:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
 
         async def ask(path: str, key: str = "") -> int:
             headers = {"X-API-Key": key} if key else {}
@@ -177,7 +177,7 @@ async def test_a_key_that_is_taken_away_opens_nothing_any_more(tmp_path: Path) -
     limited = replace(before, keys=(replace(key, max_in_flight=1), *others))
     goes = {"X-API-Key": "sk-goes"}
     async with app.running(limited) as launcher, aiohttp.ClientSession() as session:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
         asked = {"stream": True, "x_tokens": 100, "x_delay": 0.02}
         async with (
             session.get(f"{base}/api/events", headers=goes) as followed,
@@ -203,7 +203,7 @@ async def test_a_key_that_is_taken_away_opens_nothing_any_more(tmp_path: Path) -
 async def test_a_stream_goes_on_on_what_is_no_longer_configured(tmp_path: Path) -> None:
     before = config(tmp_path)
     async with app.running(before) as launcher, aiohttp.ClientSession() as session:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
         asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
         async with session.post(f"{base}/a/v1/chat/completions", json=asked) as answer:
             await answer.content.readline()
@@ -225,7 +225,7 @@ async def test_requests_wait_for_what_is_replaced(tmp_path: Path) -> None:
     assert isinstance(driver, ProcessSpec)
     other = replace(driver, env=(("BACKEND_NAME", "other"),))
     async with app.running(before) as launcher, aiohttp.ClientSession() as session:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
         asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
         async with session.post(f"{base}/a/v1/chat/completions", json=asked) as answer:
             await answer.content.readline()
@@ -302,7 +302,7 @@ async def test_a_certificate_is_renewed(tmp_path: Path) -> None:
     other = a_certificate(tmp_path / "other.pem")
     before = replace(config(tmp_path), tls_cert=one, tls_key=one)
     async with app.running(before) as launcher, aiohttp.ClientSession() as session:
-        url = f"https://localhost:{launcher.front.addresses[0].port}/healthz"
+        url = f"https://localhost:{launcher.server.addresses[0].port}/healthz"
 
         async def answered(trusted: ssl.SSLContext) -> int:
             headers = {"Connection": "close"}
@@ -346,7 +346,7 @@ async def test_who_waits_goes_to_where_the_route_leads_now(tmp_path: Path, where
     before = config(tmp_path)
     after = led_elsewhere(before)
     async with app.running(before) as launcher, aiohttp.ClientSession() as session:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
         asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
         async with session.post(f"{base}/b/v1/chat/completions", json=asked) as stream:
             await stream.content.readline()
@@ -367,7 +367,7 @@ async def test_a_browser_that_waits_does_so_too(
     browser = {"Accept": "text/html"}
     page = {**browser, "X-Launcher-Waiting": "1"}
     async with app.running(before) as launcher, aiohttp.ClientSession() as session:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
         asked = {"stream": True, "x_tokens": 100, "x_delay": 0.02}
 
         async def opened() -> tuple[int, str]:
@@ -404,7 +404,7 @@ async def _posted(session: aiohttp.ClientSession, url: str, body: object) -> str
 async def test_who_waits_for_what_is_nowhere_now_is_told(tmp_path: Path) -> None:
     before = config(tmp_path)
     async with app.running(before) as launcher, aiohttp.ClientSession() as session:
-        base = f"http://{launcher.front.addresses[0]}"
+        base = f"http://{launcher.server.addresses[0]}"
         asked = {"stream": True, "x_tokens": 50, "x_delay": 0.02}
         async with session.post(f"{base}/b/v1/chat/completions", json=asked) as stream:
             await stream.content.readline()

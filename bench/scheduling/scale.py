@@ -16,7 +16,7 @@ from random import Random
 
 from bench.scheduling.common import OURS, Bench, Check, make, number, run
 from launcher.core import events as ev
-from launcher.core.effects import Decided, Effect, Grant, Start, Stop, WakeAt
+from launcher.core.effects import Admit, Decided, Effect, Start, Stop, WakeAt
 from launcher.core.types import BackendId, BackendSpec, Placement, Ticket, TicketId
 from launcher.simulate.measure import quantile
 from launcher.simulate.workload import Model, Workload, fixed, open_traffic, zipf
@@ -79,7 +79,7 @@ class World:
             self.times.setdefault(kind, []).append(took * 1e6)
         for effect in effects:
             match effect:
-                case Grant(ticket):
+                case Admit(ticket):
                     self.flying.append(ticket)
                     self.waiting -= 1
                 case Start():

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from launcher import printable
 from launcher.api.shapes import shape
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendSnapshot, BackendState, Failure, Forecast
 from launcher.errors import LauncherError, error_body, retry_after
 from launcher.telemetry.decisions import sentence
@@ -120,7 +120,7 @@ class Described(TypedDict):
 class Decision(TypedDict):
     """A decision of the scheduler, with everything it knows, and as a sentence."""
 
-    deed: Deed
+    action: Action
     backend: str
     why: str
     wanted_by: str | None
@@ -185,7 +185,7 @@ def predicted(forecast: Forecast | None) -> Predicted | None:
 def decision(what: Decided) -> Decision:
     """Return a decision with everything it knows, and as a sentence."""
     return {
-        "deed": what.deed,
+        "action": what.action,
         "backend": what.backend,
         "why": what.why,
         "wanted_by": what.wanted_by,

@@ -39,8 +39,7 @@ from launcher.core.types import (
     Wake,
 )
 from launcher.errors import ConfigError, LauncherError
-from launcher.runtime.admission import Ask, Grant
-from launcher.runtime.asking import ask_for
+from launcher.runtime.admission import Ask, Grant, ask_for
 
 ENDPOINTS = EndpointTable()
 

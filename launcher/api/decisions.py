@@ -23,10 +23,10 @@ from launcher.api.endpoint import Context, EndpointTable, Request
 from launcher.api.shapes import Limits, shape
 from launcher.config import LauncherConfig
 from launcher.control.base import find_route
-from launcher.core.effects import Decided, Grant, Reject
+from launcher.core.effects import Admit, Decided, Reject
 from launcher.core.types import BackendId, BackendState, Forecast
 from launcher.errors import LauncherError
-from launcher.runtime.asking import ask_for
+from launcher.runtime.admission import ask_for
 from launcher.telemetry.decisions import MAX_DECISIONS, sentence
 from launcher.telemetry.timeline import RETENTION, BackendTimeline, Mark
 
@@ -160,10 +160,10 @@ async def plan_route(context: Context, request: Request) -> web.Response:
             answer["rejection"] = Rejection(
                 code=code, message=message, retry_after_ms=milliseconds(after)
             )
-        case Grant(backend=backend) if last is not None and last.after > 0:
+        case Admit(backend=backend) if last is not None and last.after > 0:
             expected = context.control.forecasts().get(backend) or Forecast(1, last.after, 0.0)
             answer["backend"], answer["predicted_wait"] = backend, predicted(expected)
-        case Grant(backend=backend):
+        case Admit(backend=backend):
             answer["outcome"], answer["backend"] = "served", backend
         case _:
             pass
@@ -201,7 +201,7 @@ class TimelineMark(TypedDict):
 
     at: str
     kind: str
-    """The deed of a decision (`start`, `stop`, `drain`, …), or `failed`."""
+    """The action of a decision (`start`, `stop`, `drain`, …), or `failed`."""
     backend: str
     why: str
     wanted_by: str | None
@@ -273,7 +273,7 @@ def _told(mark: Mark, at: str) -> TimelineMark:
     if isinstance(what, Decided):
         return {
             "at": at,
-            "kind": what.deed.value,
+            "kind": what.action.value,
             "backend": what.backend,
             "why": what.why,
             "wanted_by": what.wanted_by,

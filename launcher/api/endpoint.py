@@ -26,7 +26,7 @@ from launcher.config import LauncherConfig
 from launcher.config.reload import Reloaded
 from launcher.control.base import OperatorGate
 from launcher.control.plane import ControlPlane
-from launcher.core.rehearsal import Step
+from launcher.core.dry_run import Step
 from launcher.core.types import BackendId, Forecast, Ticket
 from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint as Address

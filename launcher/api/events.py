@@ -23,7 +23,7 @@ from aiohttp import web
 from launcher.api.answers import milliseconds, timestamp
 from launcher.api.endpoint import Context, Control, EndpointTable, Request, Stream
 from launcher.api.shapes import Flag, Limits, shape
-from launcher.core.effects import Decided, Grant, Reject
+from launcher.core.effects import Admit, Decided, Reject
 from launcher.core.events import Abandoned, Arrived, PermitUsed, Released, SpecsChanged
 from launcher.core.types import BackendId, TicketId
 from launcher.errors import LauncherError
@@ -274,7 +274,7 @@ class Concerns:
         for effect in entry.effects:
             if self._backend in _backends(effect):
                 about = True
-            elif isinstance(effect, Grant):
+            elif isinstance(effect, Admit):
                 self._tickets.discard(effect.ticket)  # another of its backends serves it
             if isinstance(effect, Reject):
                 self._tickets.discard(effect.ticket)

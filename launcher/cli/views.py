@@ -322,7 +322,7 @@ def render_plan(report: PlanReport) -> RenderableType:
     """Render `launcher plan`: the request's outcome, and below it the decisions for it."""
     lines: list[RenderableType] = [Text(_outcome(report))]
     # The rejection of the request itself is in the first line.
-    told = [one for one in report.decisions if one.deed != "reject" or not report.rejection]
+    told = [one for one in report.decisions if one.action != "reject" or not report.rejection]
     lines += [Text(f"  {_when(one.after)}: {printable(one.text)}") for one in told]
     if report.outcome == "waits" and not told:
         lines.append(Text("  nothing would be decided before something else happens", "dim"))

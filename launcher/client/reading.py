@@ -77,7 +77,9 @@ def plan_of(raw: bytes) -> PlanReport:
         rejection=trouble_of(rejection),
         retry_after=None if rejection is None else seconds_of(rejection["retry_after_ms"]),
         decisions=tuple(
-            PlannedDecision(str(one["deed"]), str(one["text"]), seconds_of(one["after_ms"]) or 0.0)
+            PlannedDecision(
+                str(one["action"]), str(one["text"]), seconds_of(one["after_ms"]) or 0.0
+            )
             for one in data["decisions"]
         ),
         raw=raw,
@@ -89,7 +91,7 @@ def decisions_of(raw: bytes) -> tuple[PastDecision, ...]:
         PastDecision(
             at=datetime.fromisoformat(one["at"]),
             times=whole_of(one["times"]),
-            deed=str(one["deed"]),
+            action=str(one["action"]),
             text=str(one["text"]),
         )
         for one in json.loads(raw)["decisions"]

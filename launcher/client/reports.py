@@ -139,7 +139,7 @@ class PastDecision:
     at: datetime
     times: int
     """How often in a row."""
-    deed: str
+    action: str
     text: str
 
 
@@ -157,7 +157,7 @@ class ModeReport:
 class PlannedDecision:
     """What would be decided: `start`, `stop`, `drain`, … and a sentence that says why."""
 
-    deed: str
+    action: str
     text: str
     after: float
     """In so many seconds."""

@@ -19,7 +19,7 @@ from launcher.config import LauncherConfig, RouteConfig
 from launcher.control.base import Clocks, OperatorGate, check_exists, find_route
 from launcher.control.leases import LeaseRegistry
 from launcher.control.records import SWITCHES, RecordLog, Step, SwitchRecord, SwitchState
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import RESIDENT, BackendId, BackendState, Estimates, Failure, StopReason
 from launcher.errors import LauncherError
 from launcher.printable import seconds
@@ -416,7 +416,7 @@ class StepRecorder:
         match fact:
             case Decided() if fact.wanted_by in self._targets:
                 self._decided(fact)
-            case Decided(deed=Deed.UNDRAIN, backend=id):
+            case Decided(action=Action.UNDRAIN, backend=id):
                 self._end(f"drain {id}", ok=False, detail="its place is no longer wanted")
             case StopBegan(backend=id, reason=reason):
                 if id in self._stopped:
@@ -440,10 +440,10 @@ class StepRecorder:
 
     def _decided(self, what: Decided) -> None:
         name = f"drain {what.backend}"
-        match what.deed:
-            case Deed.DRAIN:
+        match what.action:
+            case Action.DRAIN:
                 self._begin(name)
-            case Deed.STOP:
+            case Action.STOP:
                 self._end(name, ok=True)
                 self._stopped.add(what.backend)
             case _:

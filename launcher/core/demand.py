@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from launcher.core.backend import Backend
-from launcher.core.policy import Need, Policy, Rank, need_of, rank_of
+from launcher.core.policy import Policy, Rank, Urgency, rank_of, urgency_of
 from launcher.core.queue import SPARE
 from launcher.core.types import BackendId, BackendState, Needs
 
@@ -24,7 +24,7 @@ _COMING = (BackendState.STARTING, BackendState.READY)
 
 T = TypeVar("T")
 
-Line = tuple[Needs, Need]
+Line = tuple[Needs, Urgency]
 """What is needed, and how badly."""
 
 
@@ -99,11 +99,11 @@ class Demand:
         return tickets, cost
 
     @property
-    def wanted(self) -> frozenset[str]:
-        """The names of what somebody waits for, as of the last review."""
-        return frozenset(self._rivals)
+    def wanted(self) -> tuple[str, ...]:
+        """Return the names of the resources that somebody waits for, as of the last review."""
+        return tuple(self._rivals)
 
-    def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, Need]]:
+    def best_first(self, in_vain: set[Line]) -> Iterator[tuple[Backend, Urgency]]:
         """Each in its turn, with how badly it needs a place; nobody of a line `in_vain`. Whose
         rank falls when it has its turn has another, once that was reviewed."""
         taken: list[tuple[Line, tuple[Rank, BackendId, int]]] = []
@@ -151,7 +151,7 @@ class Demand:
             return
         line = None
         if backend.state in _COLD:
-            line = (backend.needs, need_of(self._policy, backend, now))
+            line = (backend.needs, urgency_of(self._policy, backend, now))
         entry = _Entry(
             backend=backend,
             number=next(self._numbers),

@@ -38,7 +38,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Admit:
     """The ticket may use its backend; it counts as in flight from now on."""
 
     ticket: TicketId
@@ -148,7 +148,7 @@ class WakeAt:
     at: float
 
 
-class Deed(Enum):
+class Action(Enum):
     """What the scheduler decided to do."""
 
     START = "start"
@@ -162,7 +162,7 @@ class Deed(Enum):
 class Decided:
     """Why something is done, as data; comes right before the effects it explains."""
 
-    deed: Deed
+    action: Action
     backend: BackendId
     why: str
     """One of a few words: `wanted`, `prewarm`, `idle`, `evicted`, `overdue`, an error's code."""
@@ -183,7 +183,7 @@ Effect = (
     | Start
     | Adopt
     | Stop
-    | Grant
+    | Admit
     | PermitOpened
     | PermitClosed
     | Expired

@@ -3,8 +3,8 @@
 The backends that are waited for are placed one after the other, in the order that the policy
 will have by then, where and when enough of the places that they need come free (list
 scheduling), by the measured times of starts, stops and services. Each is expected to serve who
-waits by then, and to go on for as long as its habits say, at most until somebody's wait is
-urgent and its minimum residency over. Nobody knows who will arrive: that is the spread.
+waits by then, and to go on for as long as its arrival statistics say, at most until somebody's
+wait is urgent and its minimum residency over. Nobody knows who will arrive: that is the spread.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from launcher.core.backend import Backend
-from launcher.core.books import add
-from launcher.core.eviction import fits
 from launcher.core.policy import Policy, rank_of
+from launcher.core.state import SchedulerState, add, fits
 from launcher.core.types import BackendId, BackendState, Forecast, Needs, TicketId
-from launcher.core.world import World
 
 #: Seconds of what was seen before that count beside a queue's own growth.
 WINDOW: Final = 30.0
@@ -54,23 +52,23 @@ class _Freed:
     needs: Needs
 
 
-class Outlook:
+class Forecasts:
     """What is to be expected at one moment: when each backend that isn't up would be."""
 
-    def __init__(self, world: World, now: float) -> None:
-        self._world = world
-        self._policy = world.policy
+    def __init__(self, sched: SchedulerState, now: float) -> None:
+        self._state = sched
+        self._policy = sched.policy
         self._now = now
         self._used: dict[str, int] = {}
         self._freed: list[_Freed] = []
         self._ready: dict[BackendId, _Time] = {}
-        waiting = [b for b in world.queues.values() if not (b.resident or b.holds)]
-        again = [b for b in world.queues.values() if b.state in _GOING and _behind(b)]
-        self._line = _Line([*waiting, *again], world.capacity, self._policy, now)
-        for backend in world.residents.values():
+        waiting = [b for b in sched.queues.values() if not (b.resident or b.holds)]
+        again = [b for b in sched.queues.values() if b.state in _GOING and _behind(b)]
+        self._line = _Line([*waiting, *again], sched.capacity, self._policy, now)
+        for backend in sched.residents.values():
             add(self._used, backend.needs)
             heapq.heappush(self._freed, _Freed(self._free_at(backend), backend.id, backend.needs))
-        for backend in world.leases:
+        for backend in sched.leases:
             if not backend.resident:
                 self._keep(backend)
         while (first := self._line.next(self._next_free())) is not None:
@@ -78,7 +76,7 @@ class Outlook:
 
     def of_ticket(self, ticket: TicketId) -> Forecast | None:
         """A queued ticket's; None for one that isn't queued."""
-        backend = self._world.tickets.get(ticket)
+        backend = self._state.tickets.get(ticket)
         if backend is None or ticket not in backend.queue:
             return None
         ahead = backend.queue.ahead_of(ticket, self._now)
@@ -91,7 +89,7 @@ class Outlook:
     def of_new(self) -> dict[BackendId, Forecast]:
         """What one more ticket for each backend would wait, where it would wait at all."""
         found = {}
-        for backend in self._world.backends.values():
+        for backend in self._state.backends.values():
             up = backend.state is BackendState.READY
             if up and backend.room:
                 continue
@@ -150,7 +148,7 @@ class Outlook:
 
     def _earliest(self, backend: Backend, freed: list[_Freed], used: dict[str, int]) -> _Time:
         """When its needs fit, taking places as they come free."""
-        capacity = self._world.capacity
+        capacity = self._state.capacity
         when = _Time(0.0)
         kept = []
         names = {name for name, _ in backend.needs}
@@ -182,7 +180,7 @@ class Outlook:
 
     def _stays(self, backend: Backend, ready: _Time) -> _Time:
         """When one that comes up begins to stop: it serves who waits by then, and goes on for
-        as long as its habits say."""
+        as long as its arrival statistics say."""
         if ready.seconds == math.inf:
             return ready
         new = math.floor(_newcomers(backend, ready.seconds, self._now))
@@ -191,7 +189,7 @@ class Outlook:
         # As many again would be no surprise: requests come in bursts.
         more = _served(backend, [], queued + new)
         served = served.then(0.0, more.seconds - served.seconds)
-        usual = backend.habits.stays(self._policy.linger(backend, self._line.tickets))
+        usual = backend.arrival_stats.stays(self._policy.linger(backend, self._line.tickets))
         stays = self._at_most(backend, served, usual, ready.seconds)
         for lease in backend.queue.leases.values():
             assert lease.ticket.hold is not None
@@ -204,13 +202,13 @@ class Outlook:
         linger = self._policy.linger(backend, self._line.tickets)
         # What is over of the usual run won't come again. Where no run ever ended by itself, it
         # may well go on for as long as it has gone on.
-        run, elapsed = backend.habits.stays(0.0), now - backend.ready_at
-        usual = backend.habits.stays(linger) - min(elapsed, run) if run else elapsed
+        run, elapsed = backend.arrival_stats.stays(0.0), now - backend.ready_at
+        usual = backend.arrival_stats.stays(linger) - min(elapsed, run) if run else elapsed
         # For an order only those are served to the end who are served already.
         queued = 0 if self._line.ordered else len(backend.queue)
         served = _served(backend, _left(backend, now), queued)
         if not backend.held(now) and usual < math.inf:
-            idle_at = backend.habits.idle_at
+            idle_at = backend.arrival_stats.idle_at
             usual = 0.0 if idle_at is None else max(0.0, idle_at + linger - now)
             return _Time(min(usual, self._latest(backend, 0.0)))
         return self._at_most(backend, served, usual, 0.0)
@@ -330,7 +328,7 @@ def _behind(backend: Backend) -> int:
 def _newcomers(backend: Backend, seconds: float, now: float) -> float:
     """How many more will have come by then: at the rate at which its queue has grown since it
     went, for the first `WINDOW` seconds beside the one seen before."""
-    lately = -math.log1p(-min(backend.habits.wanted(1.0, now), 0.999))
+    lately = -math.log1p(-min(backend.arrival_stats.wanted(1.0, now), 0.999))
     since = min(backend.queue.oldest, now) if backend.resident else backend.since
     rate = (len(backend.queue) + lately * WINDOW) / (now - since + WINDOW)
     return rate * seconds

@@ -11,45 +11,44 @@ from typing import Final
 
 from launcher.core.backend import Backend, OpenPermit
 from launcher.core.effects import Effect, PermitClosed, PermitOpened
-from launcher.core.placing import over
+from launcher.core.placement import over
+from launcher.core.state import SchedulerState
 from launcher.core.types import BackendState
-from launcher.core.world import World
 
 #: The limit of a permit where a backend has none: more than anybody will have open.
 UNLIMITED: Final = 1 << 29
 
 
-def review(world: World, now: float, *, every: bool) -> list[Effect]:
+def review(sched: SchedulerState, now: float, *, every: bool) -> list[Effect]:
     """Open, change and close permits after an event, and return the effects of that. Look at
     those only that the event touched, unless it may have changed `every` one."""
-    world.demand.review(now)
-    contended = world.demand.wanted
-    key = (bool(world.queues), world.wake, contended, world.closed)
-    if every or key != world.permit_key:
-        world.permit_key = key
-        backends = [*world.permitted.values()]
-        backends += [b for id, b in world.residents.items() if id not in world.permitted]
+    sched.demand.review(now)
+    contended = sched.demand.wanted
+    key = (bool(sched.queues), sched.wake, contended, sched.closed)
+    if every or key != sched.permit_key:
+        sched.permit_key = key
+        sched.surplus = bool(over(sched))
+        backends = [*sched.permitted.values()]
+        backends += [b for id, b in sched.residents.items() if id not in sched.permitted]
     else:
-        backends = [*world.touched.values()]
-    world.touched.clear()
+        backends = [*sched.touched.values()]
+    sched.touched.clear()
     effects: list[Effect] = []
-    crowded: bool | None = None
+    crowded = sched.surplus or bool(sched.queues)
     for backend in backends:
         permit = backend.permit
-        limit = _limit(world, backend, contended, now)
+        limit = _limit(sched, backend, contended, now)
         if not limit:
             if permit is not None:
-                effects.append(close(world, backend, permit))
+                effects.append(_close(sched, backend, permit))
             continue
-        if crowded is None:
-            crowded = bool(world.queues) or bool(over(world))
         # When it falls idle a place may change hands; else it is enough that a Tick comes no
         # later than its idle stop is due.
-        report = crowded or backend.busy or now + backend.spec.idle_timeout < world.wake
+        report = crowded or backend.busy or now + backend.spec.idle_timeout < sched.wake
         if permit is None:
-            world.permits += 1
-            permit = backend.permit = OpenPermit(world.permits, limit, report)
-            world.permitted[backend.id] = backend
+            sched.permits += 1
+            permit = backend.permit = OpenPermit(sched.permits, limit, report)
+            sched.permitted[backend.id] = backend
         elif (permit.limit, permit.report_idle) != (limit, report):
             permit.limit, permit.report_idle = limit, report
         else:
@@ -58,22 +57,22 @@ def review(world: World, now: float, *, every: bool) -> list[Effect]:
     return effects
 
 
-def close(world: World, backend: Backend, permit: OpenPermit) -> PermitClosed:
+def _close(sched: SchedulerState, backend: Backend, permit: OpenPermit) -> PermitClosed:
     """Take the permit of a backend back."""
     backend.permit = None
-    del world.permitted[backend.id]
+    del sched.permitted[backend.id]
     return PermitClosed(backend.id, permit.number)
 
 
-def _limit(world: World, backend: Backend, contended: frozenset[str], now: float) -> int:
+def _limit(sched: SchedulerState, backend: Backend, contended: tuple[str, ...], now: float) -> int:
     """How many may use it under a permit at a time; 0: it is not to be open."""
     if (
         backend.state is not BackendState.READY
         or backend.drained
         or backend.queue
-        or backend.id in world.elsewhere
-        or world.closed
-        or world.wake <= now
+        or backend.id in sched.elsewhere
+        or sched.closed
+        or sched.wake <= now
     ):
         return 0
     for name, _ in backend.needs:

@@ -19,7 +19,7 @@ from launcher.core.backend import Backend
 ROUNDS = 4.0
 
 
-class Need(IntEnum):
+class Urgency(IntEnum):
     """How far others have to go for somebody who waits."""
 
     PATIENT = 0
@@ -76,7 +76,7 @@ class Policy(Protocol):
 
 class Bounded:
     """Collation with a bound: who is up goes on being served, until somebody has waited for
-    `max_wait`; who fell idle stays for as long as its habits say that it pays."""
+    `max_wait`; who fell idle stays for as long as its arrival statistics say that it pays."""
 
     name = "bounded"
     strict = False
@@ -104,7 +104,7 @@ class Bounded:
     def linger(self, idle: Backend, waiting: int) -> float:
         if idle.spec.linger <= 0:
             return 0.0
-        return min(idle.spec.linger, idle.habits.linger(waiting, idle.swap_cost))
+        return min(idle.spec.linger, idle.arrival_stats.linger(waiting, idle.swap_cost))
 
 
 class Arrival:
@@ -163,13 +163,13 @@ def rank_of(policy: Policy, wanting: Backend, now: float) -> Rank:
     return (2.0, *policy.rank(wanting, now))
 
 
-def need_of(policy: Policy, wanting: Backend, now: float) -> Need:
+def urgency_of(policy: Policy, wanting: Backend, now: float) -> Urgency:
     """How badly a place is needed."""
     if wanting.queue.order is not None:
-        return Need.ORDERED
+        return Urgency.ORDERED
     if policy.urgent_at(wanting) > now:
-        return Need.PATIENT
-    return Need.URGENT if policy.desperate_at(wanting) > now else Need.DESPERATE
+        return Urgency.PATIENT
+    return Urgency.URGENT if policy.desperate_at(wanting) > now else Urgency.DESPERATE
 
 
 POLICIES: Mapping[str, Callable[[], Policy]] = MappingProxyType(

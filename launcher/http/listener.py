@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -25,6 +26,8 @@ from launcher.http.server import (
     Request,
     Shared,
 )
+
+log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 
@@ -278,11 +281,15 @@ class Server:
         """One look at all connections a second, in the place of a timer for each deadline."""
         loop, shared = asyncio.get_running_loop(), self._shared
         now = loop.time()
-        for connection in list(shared.connections):
-            connection.sweep(now)
         limits = shared.limits
         shortest = min(limits.head_timeout, limits.keepalive)
         self._sweeper = loop.call_later(min(SWEEP, shortest / 2), self._sweep)
+        for connection in list(shared.connections):
+            try:
+                connection.sweep(now)
+            except Exception:  # a bug in one exchange is no other's misfortune
+                log.exception("a bug while %r was looked after", connection)
+                connection.transport.abort()
 
 
 def carrying(handler: Handler) -> Callable[[Request], None]:

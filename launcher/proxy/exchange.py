@@ -457,17 +457,17 @@ class Exchange:
         if status == 101:
             self._switch(head)
             return request
-        lines = [head.first, *head.lines, *self.timing(now - self._sent_at)]
-        heart = self.heart
-        if heart is not None and heart.begun:
-            heart.take_head(head)
-            return heart
-        request.start_lines(status, lines, head.length, dated=head.dated)
         connection = self.connection
         assert connection is not None
         request.source = connection
         if request.connection.writing_paused:
             connection.pause_reading()
+        heart = self.heart
+        if heart is not None and heart.begun:
+            heart.take_head(head)
+            return heart
+        lines = [head.first, *head.lines, *self.timing(now - self._sent_at)]
+        request.start_lines(status, lines, head.length, dated=head.dated)
         return request
 
     def timing(self, upstream: float) -> list[bytes]:

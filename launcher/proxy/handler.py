@@ -68,8 +68,7 @@ from launcher.proxy.waiting import (
     opens_a_page,
 )
 from launcher.proxy.wishes import wishes
-from launcher.runtime.admission import Admission, Ask, Gate, Grant
-from launcher.runtime.asking import ask_for
+from launcher.runtime.admission import Admission, Admitter, Ask, Grant, ask_for
 from launcher.telemetry.record import ExchangeRecord
 
 log = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ class Proxy:
     def __init__(
         self,
         config: LauncherConfig,
-        gate: Gate,
+        gate: Admitter,
         pool: UpstreamPool,
         budget: Budget,
         own: Own,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -16,15 +17,16 @@ from typing import Any, TypeVar
 from launcher import tasks
 from launcher.config import BackendConfig
 from launcher.config.redact import Redactor
+from launcher.core.dry_run import Step
 from launcher.core.effects import (
     Abort,
+    Admit,
     Adopt,
     AskBusy,
     Decided,
     Effect,
     Expired,
     Forget,
-    Grant,
     Inspect,
     PermitClosed,
     PermitOpened,
@@ -46,7 +48,6 @@ from launcher.core.events import (
     StopRequested,
     Tick,
 )
-from launcher.core.rehearsal import Step
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import (
     RESIDENT,
@@ -62,20 +63,45 @@ from launcher.core.types import (
 from launcher.drivers.base import Driver, DriverSpec
 from launcher.http.endpoint import Endpoint
 from launcher.runtime import admission
-from launcher.runtime.admission import Ask, Progress
-from launcher.runtime.alarm import Alarm
-from launcher.runtime.foresight import Foresight
-from launcher.runtime.gate import Place
-from launcher.runtime.held import Clock, Held
+from launcher.runtime.admission import Admissions, Ask, Progress, TicketAdmission, progress
+from launcher.runtime.forecaster import Forecaster
+from launcher.runtime.handle import BackendHandle, Clock
 from launcher.runtime.liveness import Liveness
-from launcher.runtime.operations import Operations
 from launcher.runtime.permits import Permit, Permits
-from launcher.runtime.places import Places
 from launcher.runtime.probe import Probe
-from launcher.runtime.progress import progress
 from launcher.runtime.reconcile import Reconciler
-from launcher.runtime.roster import Roster
-from launcher.runtime.starter import Starter
+from launcher.runtime.registry import Registry
+from launcher.runtime.starter import Operations, Starter
+
+
+class Timer:
+    """Calls `ring` at the time set last."""
+
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, at: float) -> None:
+        """Ring at `at` (on the clock; `inf`: never) and at no other time."""
+        self.cancel()
+        if at < math.inf:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, at - self._clock()), self._due, at)
+
+    def cancel(self) -> None:
+        """Don't ring."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _due(self, at: float) -> None:
+        self._timer = None
+        if self._clock() < at:
+            self.set(at)  # uvloop's timers count in whole milliseconds
+        else:
+            self._ring()
+
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +122,7 @@ def _loop_time() -> float:
 
 
 class Dispatcher:
-    """The gate of the proxy, the control of the operators, the shell of the scheduler."""
+    """Owns the scheduler: admits requests, carries out operators' requests and effects."""
 
     def __init__(
         self,
@@ -115,40 +141,40 @@ class Dispatcher:
         """`clock`: seconds, the running loop's by default. `estimates`: what an earlier run
         measured. `redactor` takes secrets out of failures; by default the backend keys."""
         self._scheduler = scheduler
-        self._roster = Roster(drivers, configs, driver_of, prewarm, estimates or {})
+        self._registry = Registry(drivers, configs, driver_of, prewarm, estimates or {})
         self._clock = clock or _loop_time
         self._observers = tuple(observers)
-        self._held = self._roster.held
+        self._handles = self._registry.handles
         if redactor is None:
             keys = (config.backend_key for config in configs.values())
             redactor = Redactor(key for key in keys if key is not None)
         self._starter = Starter(prober, self._clock, redactor.text)
-        self._reconciler = Reconciler(self, self._held)
+        self._reconciler = Reconciler(self, self._handles)
         self._operations = Operations(self, self._starter, self._reconciler, self._clock)
         self._liveness = Liveness(self, prober, self._reconciler, self._clock)
-        self._foresight = Foresight(scheduler, self._clock)
-        self._places = Places(self._held, self._foresight, scheduler.epoch)
-        self._permits = Permits(self._places.granted, self._fold_soon, self._take)
+        self._forecaster = Forecaster(scheduler, self._clock)
+        self._admissions = Admissions(self._handles, self._forecaster.retry_after, scheduler.epoch)
+        self._permits = Permits(self._admissions.granted, self._fold_soon, self._take)
         self._folding: asyncio.TimerHandle | None = None
         self.permits: Mapping[BackendId, Permit] = self._permits.open
-        """See `Gate.permits`."""
+        """See `Admitter.permits`."""
         self._feeding = False
-        self._later: deque[Event | Place | Permit] = deque()
-        self._alarm = Alarm(self._clock, lambda: self.feed(Tick()))
+        self._later: deque[Event | TicketAdmission | Permit] = deque()
+        self._timer = Timer(self._clock, lambda: self.feed(Tick()))
         self._tasks = tasks.Group()
         self._closing = False
 
     def __repr__(self) -> str:
-        return f"<Dispatcher tickets={len(self._places)} {self._tasks}>"
+        return f"<Dispatcher tickets={len(self._admissions)} {self._tasks}>"
 
     # -- life
 
     async def open(self) -> None:
         """Begin: the specs are fed, the drivers opened and followed. Returns at once, however
         long an engine takes; nothing is started before everything of it was listed."""
-        self.feed(self._roster.first(self.snapshot().capacity))
-        for driver in self._roster.drivers:
-            self._roster.configure(driver)
+        self.feed(self._registry.first(self.snapshot().capacity))
+        for driver in self._registry.drivers:
+            self._registry.configure(driver)
             self._reconciler.follow(driver)
 
     async def close(self, stop_backends: bool) -> None:
@@ -158,84 +184,84 @@ class Dispatcher:
         """
         self.feed(Closed())
         self._closing = True
-        self._alarm.cancel()
+        self._timer.cancel()
         if self._folding is not None:
             self._folding.cancel()
         await self._tasks.cancel()
         if stop_backends:
             await _all(
-                tasks.spawn(self._last_stop(held), name=f"last stop of {held.id}")
-                for held in self._held.values()
-                if self._scheduler.state(held.id) in RESIDENT
+                tasks.spawn(self._last_stop(handle), name=f"last stop of {handle.id}")
+                for handle in self._handles.values()
+                if self._scheduler.state(handle.id) in RESIDENT
             )
         await _all(
             tasks.spawn(driver.close(), name=f"close {driver.name}")
-            for driver in self._roster.drivers
+            for driver in self._registry.drivers
         )
 
-    async def _last_stop(self, held: Held) -> None:
-        failure = await self._starter.stop(held, ())
+    async def _last_stop(self, handle: BackendHandle) -> None:
+        failure = await self._starter.stop(handle, ())
         if failure is not None:
-            log.error("stopping %s at the end failed: %s", held.id, failure.message)
+            log.error("stopping %s at the end failed: %s", handle.id, failure.message)
 
-    # -- the gate
+    # -- admission
 
-    def admit(self, ask: Ask) -> Place:
-        """See `Gate.admit`."""
-        place = self._places.enter(ask, self, self._clock())
-        if not place.refused:
-            self.feed(Arrived(place.ticket))
-            self._places.waits(place)
-        return place
+    def admit(self, ask: Ask) -> TicketAdmission:
+        """See `Admitter.admit`."""
+        admission = self._admissions.enter(ask, self, self._clock())
+        if not admission.refused:
+            self.feed(Arrived(admission.ticket))
+            self._admissions.waits(admission)
+        return admission
 
     async def suspect(self, grant: admission.Grant) -> bool:
-        """See `Gate.suspect`."""
-        return await self._liveness.suspect(self._held[grant.backend], grant)
+        """See `Admitter.suspect`."""
+        return await self._liveness.suspect(self._handles[grant.backend], grant)
 
     def watch_silence(self, grant: admission.Grant) -> None:
-        """See `Gate.watch_silence`."""
-        self._liveness.watch_silence(self._held[grant.backend], grant)
+        """See `Admitter.watch_silence`."""
+        self._liveness.watch_silence(self._handles[grant.backend], grant)
 
-    def left(self, place: Place) -> None:
+    def left(self, admission: TicketAdmission) -> None:
         """A holder let go. What that means is settled in its turn: a grant that is on its way
         makes it a release."""
-        self._take(place)
+        self._take(admission)
 
-    def silenced(self, place: Place, silent: bool) -> None:
+    def silenced(self, admission: TicketAdmission, silent: bool) -> None:
         """A granted ticket's tunnel fell silent, or speaks again."""
-        self.feed(Silenced(place.ticket.id, silent))
+        self.feed(Silenced(admission.ticket.id, silent))
 
-    def renewed(self, place: Place, until: float) -> None:
+    def renewed(self, admission: TicketAdmission, until: float) -> None:
         """A lease is to end at another time."""
-        self.feed(Renewed(place.ticket.id, until))
+        self.feed(Renewed(admission.ticket.id, until))
 
-    def progress_of(self, place: Place) -> Progress:
+    def progress_of(self, admission: TicketAdmission) -> Progress:
         """Where a ticket stands."""
         self._fold()
-        forecast = self._foresight.of(place.ticket.id)
-        return progress(self.snapshot(), place.ticket.backends, place.asked_at, forecast)
+        forecast = self._forecaster.of(admission.ticket.id)
+        return progress(self.snapshot(), admission.ticket.backends, admission.asked_at, forecast)
 
     def waiting(self, most: int) -> list[tuple[Ticket, Progress]]:
         """The first so many of those who wait, and where each stands."""
         shot = self.snapshot()
         return [
             (
-                place.ticket,
+                admission.ticket,
                 progress(
                     shot,
-                    place.ticket.backends,
-                    place.asked_at,
-                    self._foresight.of(place.ticket.id),
+                    admission.ticket.backends,
+                    admission.asked_at,
+                    self._forecaster.of(admission.ticket.id),
                 ),
             )
-            for place in self._places.waiting(most)
+            for admission in self._admissions.waiting(most)
         ]
 
     # -- operators
 
     def request_stop(self, backend: BackendId, force: bool = False) -> None:
         """Stop it: after what runs, or with `force` at once. Raises KeyError."""
-        self._held[backend]
+        self._handles[backend]
         self.feed(StopRequested(backend, force))
 
     def drain(self, backends: Sequence[BackendId] | None, on: bool) -> None:
@@ -254,31 +280,31 @@ class Dispatcher:
         """Another configuration: applied in place, as far as nothing else is started by it;
         what is replaced or removed drains first. Says what that came to. Reservations stay."""
         before = self.snapshot()
-        self._roster.remember(before)
+        self._registry.remember(before)
         capacity = before.capacity if capacity is None else capacity
-        return self._configure(self._roster.reconfigure(configs, driver_of, prewarm, capacity))
+        return self._configure(self._registry.reconfigure(configs, driver_of, prewarm, capacity))
 
     def leaving(self) -> Mapping[BackendId, DriverSpec]:
         """What backends still are that they are no longer configured to be."""
-        return self._roster.leaving()
+        return self._registry.leaving()
 
     def reserve(self, backend: BackendId, needs: Needs, *, held: bool = False) -> None:
         """A place for work outside the launcher, to be had by a lease on it; `held`: the work
         has it already, since an earlier run. Not before `open`. Raises ValueError where there is
         such a backend."""
-        self._configure(self._roster.reserve(backend, needs, held=held))
+        self._configure(self._registry.reserve(backend, needs, held=held))
 
     def unreserve(self, backend: BackendId) -> None:
         """A reservation is over, its leases with it. Raises KeyError where there is none."""
-        self._configure(self._roster.unreserve(backend))
+        self._configure(self._registry.unreserve(backend))
 
     def _configure(self, event: SpecsChanged) -> SpecsChanged:
-        for driver in self._roster.drivers:
+        for driver in self._registry.drivers:
             self._reconciler.follow(driver)
         self.feed(event)
         self._permits.renew()
         for spec in event.added:
-            self._reconciler.joined(self._held[spec.id])
+            self._reconciler.joined(self._handles[spec.id])
         return event
 
     def snapshot(self) -> Snapshot:
@@ -289,33 +315,33 @@ class Dispatcher:
     def forecasts(self) -> Mapping[BackendId, Forecast]:
         """What one more request would wait, for each backend where it would wait at all."""
         self._fold()
-        return self._foresight.all()
+        return self._forecaster.all()
 
     def plan(self, ask: Ask) -> list[Step]:
         """What asking would bring about, without asking; the ticket is `PLANNED`."""
         self._fold()
-        return self._foresight.plan(ask)
+        return self._forecaster.plan(ask)
 
     def endpoint(self, backend: BackendId) -> Endpoint | None:
         """Where it answers, while it is up. Raises KeyError."""
-        held = self._held[backend]
-        return held.endpoint if self._scheduler.state(backend) in _UP else None
+        handle = self._handles[backend]
+        return handle.endpoint if self._scheduler.state(backend) in _UP else None
 
     def driver(self, backend: BackendId) -> Driver:
         """Who holds it. Raises KeyError."""
-        return self._held[backend].driver
+        return self._handles[backend].driver
 
     async def missing(self, backend: BackendId) -> Failure | None:
         """Why nothing of it could be started: there is nothing. None where there is something,
         and where nobody can tell."""
-        held = self._held.get(backend)
-        return None if held is None else await self._reconciler.missing(held)
+        handle = self._handles.get(backend)
+        return None if handle is None else await self._reconciler.missing(handle)
 
     def driver_health(self) -> dict[str, str | None]:
         """Driver name → None where it answers (and was listed), else why not."""
         return self._reconciler.health()
 
-    # -- for the other rooms
+    # -- for the other parts of the runtime
 
     def epoch(self, backend: BackendId) -> int:
         """The epoch that an observation beginning now has to carry."""
@@ -336,7 +362,7 @@ class Dispatcher:
         within that, the event has its turn in the loop's next round. First in, first out."""
         self._take(event)
 
-    def _take(self, item: Event | Place | Permit) -> None:
+    def _take(self, item: Event | TicketAdmission | Permit) -> None:
         if self._feeding:
             self._later.append(item)
             asyncio.get_running_loop().call_soon(self._next)
@@ -356,16 +382,16 @@ class Dispatcher:
             # A bug, and nobody above to tell it to.
             log.exception("feeding %r failed", item)
 
-    def _process(self, item: Event | Place | Permit) -> None:
+    def _process(self, item: Event | TicketAdmission | Permit) -> None:
         event: Event | None
         match item:
-            case Place():
-                event = self._places.left(item)
+            case TicketAdmission():
+                event = self._admissions.left(item)
             case Permit():
                 event = self._permits.reported(item)
             case _:
                 event = item
-        if event is None or (isinstance(event, Renewed) and not self._places.has(event.ticket)):
+        if event is None or (isinstance(event, Renewed) and not self._admissions.has(event.ticket)):
             return
         self._fold()
         now = self._clock()
@@ -410,37 +436,37 @@ class Dispatcher:
 
     def _carry_out(self, effect: Effect, now: float) -> None:
         match effect:
-            case Grant():
-                self._places.grant(effect, now)
+            case Admit():
+                self._admissions.grant(effect, now)
             case Reject():
-                self._places.reject(effect, now)
+                self._admissions.reject(effect, now)
             case PermitOpened():
                 self._permits.opened(effect)
             case PermitClosed():
                 self._permits.closed(effect)
             case Abort():
-                self._places.abort(effect)
+                self._admissions.abort(effect)
                 self._permits.abort(effect)
             case Expired():
-                self._places.expire(effect)
+                self._admissions.expire(effect)
             case Forget(backend):
-                self._roster.forget(backend).let_go()
+                self._registry.forget(backend).let_go()
             case Decided() | PrewarmSkipped():
                 pass  # the observers' business
             case _ if self._closing:
                 pass
             case WakeAt(at):
-                self._alarm.set(at)
+                self._timer.set(at)
             case Start() | Adopt():
-                self._operations.start(self._held[effect.backend], effect, now)
+                self._operations.start(self._handles[effect.backend], effect, now)
             case Stop():
-                self._operations.stop(self._held[effect.backend], effect)
+                self._operations.stop(self._handles[effect.backend], effect)
             case AskBusy(backend, epoch):
-                self._liveness.ask_busy(self._held[backend], epoch)
+                self._liveness.ask_busy(self._handles[backend], epoch)
             case Replace(backend):
-                self._reconciler.joined(self._roster.replaced(backend))
+                self._reconciler.joined(self._registry.replaced(backend))
             case Inspect(backend):
-                self._reconciler.look(self._held[backend])
+                self._reconciler.look(self._handles[backend])
 
 
 async def _all(running: Iterable[asyncio.Task[None]]) -> None:

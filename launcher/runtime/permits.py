@@ -1,13 +1,13 @@
 """Permits: backends that may be used without asking, and who uses them so.
 
-    permit = gate.permits.get(backend)
+    permit = dispatcher.permits.get(backend)
     if permit is not None and permit.room > 0:
         permit.enter(holder, now)
         ...                     # the exchange, with permit.grant
         permit.leave(holder, now, ok)
 
 Only what an ordinary request for one backend needs: no quiet one, no tunnel, no lease, no
-operator's order. Everybody else asks the gate, which works beside it. Times are on the
+operator's order. Everything else goes through `admit`, which works beside permits. Times are on the
 dispatcher's clock.
 """
 
@@ -103,7 +103,10 @@ class Permit:
     def leave(self, holder: Holder, now: float, ok: bool) -> None:
         """Use the backend no longer; `ok` if the exchange was a good one. To be called exactly
         once for each `enter`, also after the permit was taken back. Raise KeyError otherwise."""
-        self._log.append((now, self._holders.pop(holder), ok))
+        number = self._holders.pop(holder)
+        if not self._log:
+            self._note()
+        self._log.append((now, number, ok))
         if self._open:
             self.room += 1
             if (self._holders or not self._report_idle) and len(self._log) < LONGEST:

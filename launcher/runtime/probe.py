@@ -1,16 +1,19 @@
-"""Readiness: is somebody there who would serve a request?
+"""Asking backends: is somebody there who would serve a request, and has it work of its own?
 
-`Prober` asks one endpoint once. `first_ready` asks all candidates until one answers.
-Neither knows of the scheduler, of deadlines of starts, or of who waits and why.
+`Prober` asks one endpoint once, `first_ready` all candidates until one answers, `ask` the
+`busy` path. Nothing here knows the scheduler, the deadlines of starts, or who waits and why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+import orjson
 
 from launcher import tasks
 from launcher.config import BackendConfig
@@ -65,7 +68,7 @@ class Prober:
 
     `http`: any 2xx is ready, 401 and 403 fail for good. `tcp`: connected and still open
     after 100 ms. `docker`: the container's own HEALTHCHECK decides (its readers are the
-    start and the liveness rooms); what is left to ask here is which candidate can be
+    start and the liveness checks); what is left to ask here is which candidate can be
     reached, as with `tcp`.
     """
 
@@ -176,3 +179,51 @@ async def _knock(
             async with asyncio.timeout_at(began + PACE_ALONE):
                 await awaited.wait()
         await asyncio.sleep(max(0.0, began + PACE_AWAITED - loop.time()))
+
+
+log = logging.getLogger(__name__)
+
+#: Members of a JSON answer that mean work: a list that isn't empty, true, or a number above 0.
+BUSY_KEYS = ("busy", "running", "queue_running", "queue_pending")
+#: Bytes of the answer that are looked at. A queue longer than this isn't empty.
+BUSY_LIMIT = 1024 * 1024
+#: Times in a row that no usable answer counts as busy. After them it doesn't: a backend that
+#: hangs would otherwise keep its place for ever.
+BUSY_PATIENCE = 3
+
+
+async def ask_busy(config: BackendConfig, endpoint: Endpoint) -> bool | None:
+    """Ask once. None: it is there but gave no usable answer; nobody there is not busy."""
+    assert config.busy is not None
+    try:
+        reply = await fetch(
+            endpoint,
+            config.busy,
+            headers=key_header(config),
+            timeout=PROBE_TIMEOUT,
+            limit=BUSY_LIMIT,
+        )
+    except FetchFailed as error:
+        log.warning("asking whether %s is busy: %s", config.id, error.seen)
+        return False if error.stage == "refused" else None
+    if not 200 <= reply.status < 300:
+        log.warning("asking whether %s is busy: it answered %d", config.id, reply.status)
+        return None
+    return reply.truncated or says_busy(reply.body)
+
+
+def says_busy(body: bytes) -> bool:
+    """Whether a 2xx answer's body speaks of work. Empty, or without any of BUSY_KEYS: no work."""
+    try:
+        said: object = orjson.loads(body) if body.strip() else None
+    except orjson.JSONDecodeError:
+        return False
+    if isinstance(said, dict):
+        return any(_means_work(said.get(key)) for key in BUSY_KEYS)
+    return _means_work(said)
+
+
+def _means_work(value: object) -> bool:
+    if isinstance(value, bool | list):
+        return bool(value)
+    return isinstance(value, int | float) and value > 0

@@ -16,7 +16,7 @@ from launcher.core.events import Observed, Reachable
 from launcher.core.types import BackendId, Failure
 from launcher.drivers.base import Changed, Connected, Disconnected, Driver, Observation
 from launcher.errors import LauncherError
-from launcher.runtime.held import Held, Shell
+from launcher.runtime.handle import BackendHandle, Shell
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +29,29 @@ _GONE = Observation(exists=False)
 class Reconciler:
     """Follows the drivers and looks at backends; feeds Observed and Reachable."""
 
-    def __init__(self, shell: Shell, held: Mapping[BackendId, Held]) -> None:
+    def __init__(self, shell: Shell, handles: Mapping[BackendId, BackendHandle]) -> None:
         self._shell = shell
-        self._held = held
+        self._handles = handles
         self._health: dict[str, str | None] = {}
         self._told: dict[str, str | None] = {}
 
     def health(self) -> dict[str, str | None]:
         """Per driver that holds anything None where it answers, else why not."""
-        used = {held.driver.name for held in self._held.values()}
+        used = {handle.driver.name for handle in self._handles.values()}
         return {name: why for name, why in self._health.items() if name in used}
 
-    def joined(self, held: Held) -> None:
+    def joined(self, handle: BackendHandle) -> None:
         """A driver holds one more: whether it answers is known already, what runs isn't. One
         that has not been heard of yet sees to it when it is listed."""
-        if held.driver.name not in self._told:
+        if handle.driver.name not in self._told:
             return
-        why = self._health[held.driver.name]
+        why = self._health[handle.driver.name]
         if why is not None:
-            failure = Failure("docker_unavailable", f"{held.driver.name}: {why}")
-            self._shell.feed(Reachable((held.id,), False, failure))
+            failure = Failure("docker_unavailable", f"{handle.driver.name}: {why}")
+            self._shell.feed(Reachable((handle.id,), False, failure))
         else:
-            self._shell.feed(Reachable((held.id,), True))
-        self.look(held)
+            self._shell.feed(Reachable((handle.id,), True))
+        self.look(handle)
 
     def follow(self, driver: Driver) -> None:
         """Begin to follow a driver, unless it is followed already; it has been looked at when
@@ -93,9 +93,9 @@ class Reconciler:
                         await tasks.cancel(listing)
                         self._unreachable(driver, reason)
                     case Changed(backend):
-                        held = self._held.get(backend)
-                        if held is not None:
-                            self.look(held)
+                        handle = self._handles.get(backend)
+                        if handle is not None:
+                            self.look(handle)
         finally:
             await tasks.cancel(listing)
             if isinstance(events, AsyncGenerator):
@@ -113,13 +113,13 @@ class Reconciler:
             self._shell.feed(event)
 
     def _of(self, driver: Driver) -> tuple[BackendId, ...]:
-        return tuple(held.id for held in self._held.values() if held.driver is driver)
+        return tuple(handle.id for handle in self._handles.values() if handle.driver is driver)
 
     async def _list(self, driver: Driver) -> None:
         """List everything, however often it takes, and feed what was seen."""
         while True:
-            mine = [held for held in self._held.values() if held.driver is driver]
-            looks = {held.id: self._begin(held) for held in mine}
+            mine = [handle for handle in self._handles.values() if handle.driver is driver]
+            looks = {handle.id: self._begin(handle) for handle in mine}
             try:
                 found = await driver.list()
                 break
@@ -127,70 +127,70 @@ class Reconciler:
                 self._unreachable(driver, error.message)
             await asyncio.sleep(RETRY_AFTER)
         self._tell(driver, None, Reachable(self._of(driver), True))
-        for held in mine:
-            self._feed(held, looks[held.id], found.get(held.id, _GONE))
+        for handle in mine:
+            self._feed(handle, looks[handle.id], found.get(handle.id, _GONE))
         self._health[driver.name] = None
-        for held in [one for one in self._held.values() if one.driver is driver]:
-            if held.id not in looks:
-                self.look(held)  # it came while the others were listed
+        for handle in [one for one in self._handles.values() if one.driver is driver]:
+            if handle.id not in looks:
+                self.look(handle)  # it came while the others were listed
 
-    def look(self, held: Held) -> None:
+    def look(self, handle: BackendHandle) -> None:
         """See to it that what runs is looked at, now or when our own operation has ended."""
-        if self._held.get(held.id) is not held:
+        if self._handles.get(handle.id) is not handle:
             return  # its last operation was its end
-        if held.operations:
-            held.look_again = True
-            held.changed.set()
-        elif held.looking is not None and not held.looking.done():
-            held.look_again = True
+        if handle.operations:
+            handle.look_again = True
+            handle.changed.set()
+        elif handle.looking is not None and not handle.looking.done():
+            handle.look_again = True
         else:
-            held.looking = self._shell.spawn(self._look(held), f"look at {held.id}")
+            handle.looking = self._shell.spawn(self._look(handle), f"look at {handle.id}")
 
-    async def _look(self, held: Held) -> None:
+    async def _look(self, handle: BackendHandle) -> None:
         while True:
-            held.look_again = False
-            seen = await self.observe(held)
-            if held.operations:
-                held.look_again = True  # the end of the operation sees to it
+            handle.look_again = False
+            seen = await self.observe(handle)
+            if handle.operations:
+                handle.look_again = True  # the end of the operation sees to it
                 return
             if seen is None:
                 await asyncio.sleep(RETRY_AFTER)
-            elif not held.look_again:
+            elif not handle.look_again:
                 return
 
-    async def missing(self, held: Held) -> Failure | None:
+    async def missing(self, handle: BackendHandle) -> Failure | None:
         """Why nothing of it could be started: there is nothing. None also where it is up, and
         where the driver can't tell."""
         try:
-            seen = await held.driver.inspect(held.id)
+            seen = await handle.driver.inspect(handle.id)
         except LauncherError as error:
             missing = error.code == "backend_missing"
             return Failure(error.code, error.message) if missing else None
-        told = seen.error or f"There is nothing to start for {held.id}; create it first."
+        told = seen.error or f"There is nothing to start for {handle.id}; create it first."
         return None if seen.exists else Failure("backend_missing", told)
 
-    async def observe(self, held: Held) -> Observation | None:
+    async def observe(self, handle: BackendHandle) -> Observation | None:
         """Look once, and feed what was seen; None where the driver doesn't answer."""
-        look = self._begin(held)
+        look = self._begin(handle)
         try:
-            seen = await held.driver.inspect(held.id)
+            seen = await handle.driver.inspect(handle.id)
         except LauncherError as error:
             if error.code != "backend_missing":
                 return None
             seen = _GONE
-        self._feed(held, look, seen)
+        self._feed(handle, look, seen)
         return seen
 
-    def _begin(self, held: Held) -> tuple[int, int]:
-        held.looks_begun += 1
-        return held.looks_begun, self._shell.epoch(held.id)
+    def _begin(self, handle: BackendHandle) -> tuple[int, int]:
+        handle.looks_begun += 1
+        return handle.looks_begun, self._shell.epoch(handle.id)
 
-    def _feed(self, held: Held, look: tuple[int, int], seen: Observation) -> None:
+    def _feed(self, handle: BackendHandle, look: tuple[int, int], seen: Observation) -> None:
         serial, epoch = look
-        if serial < held.look_fed:
+        if serial < handle.look_fed:
             return  # a look that began later was fed already: this one knows less
-        if held.operations:
-            held.look_again = True
+        if handle.operations:
+            handle.look_again = True
             return
-        held.look_fed = serial
-        self._shell.feed(Observed(held.id, epoch, seen.running, seen.instance, seen.running_for))
+        handle.look_fed = serial
+        self._shell.feed(Observed(handle.id, epoch, seen.running, seen.instance, seen.running_for))

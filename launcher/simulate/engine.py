@@ -1,7 +1,7 @@
 """The discrete-event loop: the product's own `Scheduler` on a virtual clock.
 
 It stands in for the dispatcher and the drivers: a Start becomes Started after
-the model's start time, a Stop becomes Stopped, a Grant becomes Released after the request's
+the model's start time, a Stop becomes Stopped, a Admit becomes Released after the request's
 service time, a WakeAt becomes a Tick. Every decision is the scheduler's.
 """
 
@@ -17,9 +17,9 @@ from typing import Literal, Protocol
 
 from launcher.core import events as ev
 from launcher.core.effects import (
+    Admit,
     Decided,
     Effect,
-    Grant,
     PermitClosed,
     PermitOpened,
     PrewarmSkipped,
@@ -28,7 +28,7 @@ from launcher.core.effects import (
     Stop,
     WakeAt,
 )
-from launcher.core.forecast import Outlook
+from launcher.core.forecast import Forecasts
 from launcher.core.types import (
     BackendId,
     Needs,
@@ -55,7 +55,7 @@ class SchedulerLike(Protocol):
 
     def handle(self, event: ev.Event, now: float) -> list[Effect]: ...
     def epoch(self, backend: BackendId) -> int: ...
-    def outlook(self, now: float) -> Outlook: ...
+    def forecasts(self, now: float) -> Forecasts: ...
 
 
 Make = Callable[[Needs], SchedulerLike]
@@ -298,7 +298,7 @@ class _Run:
 
     def _note_forecast(self, number: int, place: int) -> None:
         """Note what is forecast of it at one of the ages, if it still waits."""
-        found = self._scheduler.outlook(self._now).of_ticket(TicketId(number))
+        found = self._scheduler.forecasts(self._now).of_ticket(TicketId(number))
         if found is not None:
             noted = NotedForecast(number, self._ages[place], found.seconds, found.spread)
             self._out.forecasts.append(noted)
@@ -315,7 +315,7 @@ class _Run:
     def _feed(self, event: ev.Event) -> None:
         out, now = self._out, self._now
         for effect in self._scheduler.handle(event, now):
-            if isinstance(effect, Grant):
+            if isinstance(effect, Admit):
                 number = effect.ticket
                 out.waited[number] = now - out.arrived[number]
                 out.served[number] = 1

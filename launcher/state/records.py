@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendId, Estimates, Snapshot
 from launcher.state.store import Cell, StateStore, StateTable
 from launcher.telemetry.decisions import Decision
@@ -102,7 +102,8 @@ def _cells(kept: Decision) -> tuple[Cell, ...]:
 
 def _record(number: int, at: float, times: int, text: str) -> Decision:
     fields = orjson.loads(text)
-    fields["deed"] = Deed(fields["deed"])
+    # Files of 0.1.0 call it `deed`.
+    fields["action"] = Action(fields.pop("deed", None) or fields["action"])
     fields["pays"] = tuple(BackendId(id) for id in fields["pays"])
     return Decision(number, float(at), Decided(**fields), int(times))
 

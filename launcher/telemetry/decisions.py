@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendId
 from launcher.printable import seconds
 from launcher.telemetry.facts import Fact
@@ -72,18 +72,18 @@ class DecisionLog:
 
 def _same_refusal(one: Decided, other: Decided) -> bool:
     return (
-        one.deed is other.deed is Deed.REJECT
+        one.action is other.action is Action.REJECT
         and one.backend == other.backend
         and one.why == other.why
     )
 
 
-_VERBS: dict[Deed, str] = {
-    Deed.START: "starts",
-    Deed.STOP: "stops",
-    Deed.DRAIN: "drains",
-    Deed.UNDRAIN: "serves on with",
-    Deed.REJECT: "rejects a request for",
+_VERBS: dict[Action, str] = {
+    Action.START: "starts",
+    Action.STOP: "stops",
+    Action.DRAIN: "drains",
+    Action.UNDRAIN: "serves on with",
+    Action.REJECT: "rejects a request for",
 }
 
 #: How somebody waits for whom others have to go, by the scheduler's word for the reason.
@@ -110,19 +110,19 @@ _REASONS: dict[str, str] = {
 def sentence(what: Decided) -> str:
     """Return a decision as a sentence, such as `stops chat: coder waits for its place
     (3 requests, the oldest for 61 s); expected to cost 41 s`."""
-    text = f"{_VERBS[what.deed]} {what.backend}: {_reason(what)}"
-    if what.deed is Deed.START and what.pays:
+    text = f"{_VERBS[what.action]} {what.backend}: {_reason(what)}"
+    if what.action is Action.START and what.pays:
         text += f", in the place of {', '.join(what.pays)}"
-    if what.cost is not None and (what.deed is Deed.START or what.wanted_by is not None):
-        verb = "take" if what.deed is Deed.START else "cost"
+    if what.cost is not None and (what.action is Action.START or what.wanted_by is not None):
+        verb = "take" if what.action is Action.START else "cost"
         text += f"; expected to {verb} {seconds(what.cost)}"
     return text
 
 
 def _reason(what: Decided) -> str:
-    if what.deed is Deed.START and what.why == "wanted":
+    if what.action is Action.START and what.why == "wanted":
         return _waiting(what) or "it is wanted"
-    if what.deed in (Deed.STOP, Deed.DRAIN) and what.wanted_by is not None:
+    if what.action in (Action.STOP, Action.DRAIN) and what.wanted_by is not None:
         overdue = _WAITS.get(what.why, "waits")
         behind = f" ({waiting})" if (waiting := _waiting(what)) else ""
         return f"{what.wanted_by} {overdue} for its place{behind}"
@@ -135,11 +135,11 @@ def _waiting(what: Decided) -> str:
     if not what.waiting:
         return ""
     some = "1 request" if what.waiting == 1 else f"{what.waiting} requests"
-    if what.deed is Deed.START:
+    if what.action is Action.START:
         some += " waiting"
     if what.waited is None or what.waited < 1:
         return some
     if what.waiting > 1:
         return f"{some}, the oldest for {seconds(what.waited)}"
-    comma = "" if what.deed is Deed.START else ","
+    comma = "" if what.action is Action.START else ","
     return f"{some}{comma} for {seconds(what.waited)}"

@@ -13,10 +13,10 @@ from typing import Literal
 
 from launcher.core.effects import (
     Abort,
+    Admit,
     Adopt,
     Decided,
     Effect,
-    Grant,
     PrewarmSkipped,
     Reject,
     Start,
@@ -208,7 +208,7 @@ class FactPublisher:
 
     def _effect(self, effect: Effect, now: float) -> None:
         match effect:
-            case Grant():
+            case Admit():
                 arrived = self._arrivals.pop(effect.ticket, now)
                 granted = Granted(effect.backend, now - arrived, effect.cold)
                 for subscriber in self._of_grants:

@@ -23,7 +23,7 @@ from typing import Final, Literal, NamedTuple
 import orjson
 
 from launcher.config.redact import Redactor
-from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
+from launcher.core.effects import Abort, Action, Decided, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.printable import printable, seconds
 from launcher.telemetry.decisions import sentence
@@ -545,13 +545,13 @@ def _log_other(fact: Hung | Reachable | StopRequested | Closed | PrewarmSkipped)
 
 
 def _decided(fact: Decided) -> None:
-    if fact.deed is Deed.REJECT:
+    if fact.action is Action.REJECT:
         return  # the Reject that it explains has more to say
     _log(
         "info",
         sentence(fact),
         backend=fact.backend,
-        decision=fact.deed.value,
+        decision=fact.action.value,
         reason=fact.why,
         wanted_by=fact.wanted_by,
         pays=list(fact.pays) or None,

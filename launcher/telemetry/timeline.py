@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, WakeAt
+from launcher.core.effects import Action, Admit, Decided, Effect, Reject, WakeAt
 from launcher.core.events import (
     Abandoned,
     Arrived,
@@ -114,7 +114,7 @@ class Timeline:
         if isinstance(event, _TRAFFIC) and not any(map(_may_change_state, effects)):
             return  # nearly every request
         for effect in effects:
-            if isinstance(effect, Decided) and effect.deed is not Deed.REJECT:
+            if isinstance(effect, Decided) and effect.action is not Action.REJECT:
                 self.marks.append(Mark(now, effect))
         if isinstance(event, StartFailed):
             self.marks.append(Mark(now, event))
@@ -154,8 +154,8 @@ _TRAFFIC: Final = (Arrived, Released, PermitUsed, Abandoned, Silenced)
 def _may_change_state(effect: Effect) -> bool:
     """Return whether some backend's state may have changed with it."""
     if isinstance(effect, Decided):
-        return effect.deed is not Deed.REJECT
-    return not isinstance(effect, Grant | Reject | WakeAt)
+        return effect.action is not Action.REJECT
+    return not isinstance(effect, Admit | Reject | WakeAt)
 
 
 def coarsened(samples: Sequence[Sample]) -> list[Sample]:

@@ -101,7 +101,7 @@ function begin() {
   look.in(0);
   stop = follow({
     onEvent: ({ event, effects }) => {
-      const acts = effects.some((one) => !["wake_at", "grant", "reject"].includes(one.type));
+      const acts = effects.some((one) => !["wake_at", "admit", "reject"].includes(one.type));
       const quiet = TRAFFIC.has(event.type) && !acts;
       moved ||= !quiet;
       look.in(quiet ? LATER : SOON);

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from launcher.core.effects import Decided, Deed, Grant, Reject
+from launcher.core.dry_run import Step
+from launcher.core.effects import Action, Admit, Decided, Reject
 from launcher.core.events import StartFailed, Tick
-from launcher.core.rehearsal import Step
 from launcher.core.types import BackendState, Failure, Forecast, Priority, Wake
-from launcher.runtime.asking import PLANNED
+from launcher.runtime.admission import PLANNED
 from launcher.telemetry.decisions import DecisionLog
-from launcher.telemetry.timeline import REACH, Timeline
+from launcher.telemetry.timeline import RETENTION, Timeline
 from tests.api.world import (
     CHAT,
     CODER,
@@ -31,8 +31,8 @@ class TestDecisions:
     @pytest.fixture
     def decisions(self) -> DecisionLog:
         log = DecisionLog(wall=lambda: WALL)
-        log.fact(Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=3, waited=61.0))
-        log.fact(Decided(Deed.START, TINY, "prewarm"))
+        log.fact(Decided(Action.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=3, waited=61.0))
+        log.fact(Decided(Action.START, TINY, "prewarm"))
         return log
 
     async def got(self, decisions: DecisionLog, query: str = "") -> Answer:
@@ -48,7 +48,7 @@ class TestDecisions:
             "number": 1,
             "times": 1,
             "at": "2027-01-15T08:00:00.000Z",
-            "deed": "stop",
+            "action": "stop",
             "backend": "chat",
             "why": "evicted",
             "wanted_by": "coder",
@@ -84,7 +84,7 @@ class TestPlan:
 
     async def test_who_is_served_at_once(self) -> None:
         control = FakeControl()
-        control.steps = [Step(0.0, Grant(PLANNED, TINY, False))]
+        control.steps = [Step(0.0, Admit(PLANNED, TINY, False))]
 
         assert await self.got(control) == {
             "route": "coder",
@@ -107,9 +107,9 @@ class TestPlan:
         control = FakeControl()
         control.predicted = {CODER: Forecast(1, 9.0, 1.0), TINY: Forecast(3, 40.0, 12.0)}
         control.steps = [
-            Step(0.0, Decided(Deed.STOP, CHAT, "evicted", TINY, cost=41.0, waiting=1)),
-            Step(4.0, Decided(Deed.START, TINY, "wanted", pays=(CHAT,), waiting=1)),
-            Step(34.0, Grant(PLANNED, TINY, True)),
+            Step(0.0, Decided(Action.STOP, CHAT, "evicted", TINY, cost=41.0, waiting=1)),
+            Step(4.0, Decided(Action.START, TINY, "wanted", pays=(CHAT,), waiting=1)),
+            Step(34.0, Admit(PLANNED, TINY, True)),
         ]
 
         body = await self.got(control)
@@ -124,7 +124,7 @@ class TestPlan:
 
     async def test_without_a_forecast_the_steps_tell_how_long(self) -> None:
         control = FakeControl()
-        control.steps = [Step(34.0, Grant(PLANNED, CODER, True))]
+        control.steps = [Step(34.0, Admit(PLANNED, CODER, True))]
 
         body = await self.got(control)
 
@@ -142,7 +142,7 @@ class TestPlan:
     async def test_who_would_be_rejected(self) -> None:
         control = FakeControl()
         control.steps = [
-            Step(0.0, Decided(Deed.REJECT, CHAT, "not_resident")),
+            Step(0.0, Decided(Action.REJECT, CHAT, "not_resident")),
             Step(0.0, Reject(PLANNED, CHAT, "not_resident", "chat is stopped.", retry_after=7.0)),
         ]
 
@@ -177,7 +177,7 @@ class TestTimeline:
         timeline.observe(Tick(), [], control.now)
         control.now = 110.0
         control.put(CHAT, BackendState.STARTING, since=109.5, queued=2)
-        for_it = Decided(Deed.STOP, CODER, "evicted", wanted_by=CHAT, waiting=2)
+        for_it = Decided(Action.STOP, CODER, "evicted", wanted_by=CHAT, waiting=2)
         timeline.observe(Tick(), [for_it], 109.5)
         control.now = 120.0
         control.put(CHAT, BackendState.FAILED, since=120.0, queued=0)
@@ -218,8 +218,8 @@ class TestTimeline:
         timeline.observe(Tick(), [], control.now)
         control.now = 102.0
         control.put(CHAT, queued=3)
-        timeline.look()
-        control.now = 200.0 + REACH
+        timeline.sample()
+        control.now = 200.0 + RETENTION
 
         told = (await self.got(control, timeline)).json
 

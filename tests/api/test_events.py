@@ -17,7 +17,7 @@ import pytest
 from launcher.api import events as api
 from launcher.api.events import Concerns, describe, plain
 from launcher.core import effects, events, types
-from launcher.core.effects import Decided, Deed, Effect, Grant, Reject, Start, WakeAt
+from launcher.core.effects import Action, Admit, Decided, Effect, Reject, Start, WakeAt
 from launcher.core.events import (
     Abandoned,
     Arrived,
@@ -315,7 +315,7 @@ def test_an_entry_in_whole() -> None:
 
 
 def test_a_decision_is_told_in_words_too() -> None:
-    told = plain(Decided(Deed.STOP, CODER, "evicted", wanted_by=CHAT), 0.0, details=False)
+    told = plain(Decided(Action.STOP, CODER, "evicted", wanted_by=CHAT), 0.0, details=False)
     assert told["text"] == "stops coder: chat waits for its place"
 
 
@@ -335,7 +335,7 @@ class TestConcerns:
         chat, coder = Concerns(CHAT), Concerns(CODER)
         one, other = TicketId(1), TicketId(2)
         told = [
-            self.entry(Arrived(Ticket(one, (CHAT,))), Grant(one, CHAT, False)),
+            self.entry(Arrived(Ticket(one, (CHAT,))), Admit(one, CHAT, False)),
             self.entry(Arrived(Ticket(other, (CODER,)))),
             self.entry(Released(one)),
             self.entry(Abandoned(other)),
@@ -346,12 +346,12 @@ class TestConcerns:
     def test_of_several_that_may_serve_it_only_the_one_that_does_hears_of_its_end(self) -> None:
         coder = Concerns(CODER)
         one = TicketId(1)
-        arrived = self.entry(Arrived(Ticket(one, (CHAT, CODER))), Grant(one, CHAT, False))
+        arrived = self.entry(Arrived(Ticket(one, (CHAT, CODER))), Admit(one, CHAT, False))
         assert coder.learn(arrived)
         assert not coder.learn(self.entry(Released(one)))
 
     def test_what_is_done_for_it_and_at_its_cost_concerns_it(self) -> None:
-        evicted = Decided(Deed.STOP, CODER, "evicted", wanted_by=CHAT)
+        evicted = Decided(Action.STOP, CODER, "evicted", wanted_by=CHAT)
         for one in (CHAT, CODER):
             assert Concerns(one).learn(self.entry(events.Tick(), evicted))
         assert not Concerns(BackendId("tiny")).learn(self.entry(events.Tick(), evicted))

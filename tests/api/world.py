@@ -21,7 +21,7 @@ from launcher.config import BackendConfig, Health, LauncherConfig, ModelSpec, Ro
 from launcher.config.difference import Difference
 from launcher.config.reload import Reloaded
 from launcher.control.plane import ControlPlane
-from launcher.core.rehearsal import Step
+from launcher.core.dry_run import Step
 from launcher.core.types import (
     BackendId,
     BackendSnapshot,

@@ -8,10 +8,10 @@ import socket
 import pytest
 
 from launcher import __version__
-from launcher.core.effects import Decided, Deed, Grant
-from launcher.core.rehearsal import Step
+from launcher.core.dry_run import Step
+from launcher.core.effects import Action, Admit, Decided
 from launcher.core.types import BackendState, Forecast
-from launcher.runtime.asking import PLANNED
+from launcher.runtime.admission import PLANNED
 from tests.api.serving import served
 from tests.api.world import CHAT, CODER, FakeControl, a_context
 from tests.cli.conftest import Told
@@ -85,8 +85,8 @@ class TestStatus:
 
 class TestPlan:
     def test_a_list_of_decisions(self, control: FakeControl, url: str) -> None:
-        stop = Decided(Deed.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=1)
-        control.steps = [Step(0.0, stop), Step(34.0, Grant(PLANNED, CODER, True))]
+        stop = Decided(Action.STOP, CHAT, "evicted", CODER, cost=41.0, waiting=1)
+        control.steps = [Step(0.0, stop), Step(34.0, Admit(PLANNED, CODER, True))]
         control.predicted = {CODER: Forecast(1, 40.0, 12.0)}
 
         done = run("plan", "coder", "--url", url)
@@ -129,7 +129,7 @@ def test_it_keeps_up_and_leaves_the_terminal_as_it_was(
         assert "stopped" in terminal.raw.decode()
 
         control.put(CODER, BackendState.STARTING)
-        told.decisions.fact(Decided(Deed.START, CODER, "wanted", waiting=1))
+        told.decisions.fact(Decided(Action.START, CODER, "wanted", waiting=1))
         told.news()
         terminal.shows("starting", seen)
         terminal.shows("starts coder", seen)
@@ -162,7 +162,7 @@ def test_other_keys_do_nothing(url: str) -> None:
 
 
 def test_without_a_terminal_it_is_printed_once(told: Told, url: str) -> None:
-    told.decisions.fact(Decided(Deed.START, CODER, "wanted", waiting=1))
+    told.decisions.fact(Decided(Action.START, CODER, "wanted", waiting=1))
 
     done = run("top", "--url", url)
 

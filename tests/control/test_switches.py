@@ -9,7 +9,7 @@ import pytest
 
 from launcher.control.records import Step, SwitchRecord, SwitchState
 from launcher.control.switches import StepRecorder, outcome
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendId, BackendState, Failure, StopReason
 from launcher.errors import LauncherError
 from launcher.telemetry.facts import (
@@ -466,7 +466,7 @@ def told(*facts: Fact, recorder: StepRecorder | None = None) -> list[tuple[str, 
 
 def stop(backend: BackendId, wanted_by: BackendId | None) -> tuple[Fact, Fact]:
     return (
-        Decided(Deed.STOP, backend, "evicted", wanted_by=wanted_by),
+        Decided(Action.STOP, backend, "evicted", wanted_by=wanted_by),
         StopBegan(backend, StopReason.EVICTED),
     )
 
@@ -484,9 +484,9 @@ def test_stops_for_other_backends_are_no_steps() -> None:
 
 
 def test_a_drain_step_ends_with_the_stop_or_an_undrain() -> None:
-    drain = Decided(Deed.DRAIN, A, "overdue", wanted_by=B)
+    drain = Decided(Action.DRAIN, A, "overdue", wanted_by=B)
     assert told(drain, *stop(A, B)) == [("drain a", True), ("stop a", None)]
-    assert told(drain, Decided(Deed.UNDRAIN, A, "no longer wanted")) == [("drain a", False)]
+    assert told(drain, Decided(Action.UNDRAIN, A, "no longer wanted")) == [("drain a", False)]
 
 
 def test_a_stop_that_sticks_says_so() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from launcher.core import events as ev
-from launcher.core.effects import Abort, Decided, Deed, Grant, Inspect, Replace
+from launcher.core.effects import Abort, Action, Admit, Decided, Inspect, Replace
 from launcher.core.types import BackendId, Hold, OnLease, TicketId, Wake, needs
 from tests.core.policy_scenarios import SCENARIOS, loop, told, warm
 from tests.core.scenarios import pair, scenario
@@ -40,7 +40,7 @@ def a_lease_s_time_runs_from_the_grant(make: Make) -> None:
     s.pass_time(40.0)
     s.started("a")
     assert s.leases == {ticket: ("a", 140.0)}
-    grant = next(e for e in s.last if isinstance(e, Grant))
+    grant = next(e for e in s.last if isinstance(e, Admit))
     assert (grant.until, grant.cold) == (140.0, True)
     s.pass_time(99.9)
     assert s.leases
@@ -780,7 +780,7 @@ def an_order_drains_a_busy_one_at_once(make: Make) -> None:
     stream = s.arrive("a")
     ticket = s.order("b")
     assert s.state("a") == "draining"
-    assert told(s, Deed.DRAIN).why == "ordered"
+    assert told(s, Action.DRAIN).why == "ordered"
     assert s.stops == [], "what runs is served to its end"
     s.release(stream)
     s.stopped("a")
@@ -1076,7 +1076,7 @@ def the_old_one_s_failures_say_nothing_of_the_new_one(make: Make) -> None:
     s.observe("a")
     s.arrive("a")
     assert s.starts == ["a", "a"]
-    assert told(s, Deed.START).cost == 3.0
+    assert told(s, Action.START).cost == 3.0
 
 
 @scenario
@@ -1088,7 +1088,7 @@ def what_the_old_one_took_says_nothing_of_the_new_one(make: Make) -> None:
     s.configure(replaced=(spec("a", start_guess=3.0),))
     s.observe("a")
     s.arrive("a")
-    assert told(s, Deed.START).cost == 3.0
+    assert told(s, Action.START).cost == 3.0
 
 
 @scenario
@@ -1280,4 +1280,4 @@ def what_is_decided_for_a_lease_says_so(make: Make) -> None:
     s.observe("a")
     s.pass_time(1.0)
     start = next(e for e in s.last if isinstance(e, Decided))
-    assert (start.deed, start.why) == (Deed.START, "leased")
+    assert (start.action, start.why) == (Action.START, "leased")

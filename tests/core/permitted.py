@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from launcher.core import events as ev
-from launcher.core.effects import Abort, Effect, Grant, PermitClosed, PermitOpened
+from launcher.core.effects import Abort, Admit, Effect, PermitClosed, PermitOpened
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, BackendState, Needs, Snapshot, Ticket, TicketId
 from launcher.errors import LauncherError
@@ -53,7 +53,7 @@ class Twins:
                 exchange = self.exchanges[ticket.id] = Exchange(permit)
                 permit.enter(exchange, now)
                 self.counts["entered"] += 1
-                assert theirs == [Grant(ticket.id, permit.backend, cold=False)]
+                assert theirs == [Admit(ticket.id, permit.backend, cold=False)]
                 self._compare_sometimes()
                 return theirs
             case ev.Released(id, ok) if id in self.exchanges:
@@ -90,7 +90,7 @@ class Twins:
                 continue
             ticket = Ticket(TicketId(0), (permit.backend,))
             step = self.plain.plan(ticket, self.now)[0].effect
-            assert isinstance(step, Grant) and not step.cold, "a permit that grants too much"
+            assert step == Admit(TicketId(0), permit.backend, cold=False), "it grants too much"
 
     def _compare_sometimes(self) -> None:
         if self.rng.random() < 0.2:
@@ -146,10 +146,12 @@ def _decisions(effects: list[Effect]) -> list[Effect]:
 def _known(scheduler: Scheduler, now: float) -> dict[str, Any]:
     """All that decisions and forecasts are made from."""
     backends = {}
-    for id, one in scheduler._world.backends.items():
+    for id, one in scheduler._state.backends.items():
         kept = {name: getattr(one, name) for name in type(one).__slots__}
-        habits = kept.pop("habits")
-        kept["habits"] = {name: getattr(habits, name) for name in type(habits).__slots__}
+        arrival_stats = kept.pop("arrival_stats")
+        kept["arrival_stats"] = {
+            name: getattr(arrival_stats, name) for name in type(arrival_stats).__slots__
+        }
         kept["queue"] = list(kept["queue"])
         kept["in_flight"] = sorted(kept["in_flight"].values())
         kept["silent"], kept["mute"] = len(kept["silent"]), len(kept["mute"])
@@ -158,6 +160,6 @@ def _known(scheduler: Scheduler, now: float) -> dict[str, Any]:
     return {
         "backends": backends,
         "snapshot": scheduler.snapshot(now),
-        "forecasts": scheduler.outlook(now).of_new(),
-        "wake": scheduler._world.wake,
+        "forecasts": scheduler.forecasts(now).of_new(),
+        "wake": scheduler._state.wake,
     }

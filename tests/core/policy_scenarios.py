@@ -6,7 +6,7 @@ import itertools
 import math
 
 from launcher.core import events as ev
-from launcher.core.effects import Decided, Deed, Stop
+from launcher.core.effects import Action, Decided, Stop
 from launcher.core.types import BackendId, Estimates, Hold, Priority, Wake, patience
 from tests.core.scenarios import SCENARIOS, pair, scenario
 from tests.core.stage import Make, Stage, spec
@@ -14,9 +14,9 @@ from tests.core.stage import Make, Stage, spec
 __all__ = ["SCENARIOS"]
 
 
-def told(s: Stage, deed: Deed) -> Decided:
+def told(s: Stage, action: Action) -> Decided:
     """The last decision of a kind among the last effects."""
-    found = [e for e in s.last if isinstance(e, Decided) and e.deed is deed]
+    found = [e for e in s.last if isinstance(e, Decided) and e.action is action]
     assert found, s.last
     return found[-1]
 
@@ -63,7 +63,7 @@ def those_served_leave_no_deadline_behind(make: Make) -> None:
         following = s.arrive("a", deadline=s.now + 1800.0)
         s.release(running)
         running = following
-    assert len(s.scheduler._world.deadlines) <= 2  # type: ignore[attr-defined]
+    assert len(s.scheduler._state.deadlines) <= 2  # type: ignore[attr-defined]
 
 
 @scenario
@@ -554,7 +554,7 @@ def who_gave_up_has_paid_for_nothing(make: Make) -> None:
     s.arrive("a", priority=Priority.INTERACTIVE)
     s.stopped("a")
     assert s.starts == ["a", "a"]
-    assert told(s, Deed.START).pays == ()
+    assert told(s, Action.START).pays == ()
 
 
 @scenario
@@ -593,7 +593,7 @@ def until_somebody_is_told_to_stop_the_choice_is_open(make: Make) -> None:
     assert s.state("a") == "draining"
     s.arrive("c", priority=Priority.INTERACTIVE, max_wait=0.0)
     s.release(running)
-    assert told(s, Deed.STOP).wanted_by == "c"
+    assert told(s, Action.STOP).wanted_by == "c"
     s.stopped("a")
     assert s.starts[-1] == "c"
 
@@ -612,7 +612,7 @@ def who_paid_in_part_keeps_that_part(make: Make) -> None:
     s.release(running)
     s.stopped("busy")
     assert s.starts[-1] == "big"
-    assert told(s, Deed.START).pays == ("idle", "busy")
+    assert told(s, Action.START).pays == ("idle", "busy")
 
 
 @scenario
@@ -662,13 +662,13 @@ def what_was_paid_is_had_once(make: Make) -> None:
     s.up("a")
     s.lease("b", hold=Hold(math.inf, until=1000.0))
     s.stopped("a")
-    assert told(s, Deed.START).pays == ("a",)
+    assert told(s, Action.START).pays == ("a",)
     s.started("b")
     s.dies("b")
     s.observe("b")
     s.now += 1.0
     s.feed(ev.Tick())
-    assert told(s, Deed.START).pays == ()
+    assert told(s, Action.START).pays == ()
 
 
 @scenario
@@ -706,7 +706,7 @@ def who_is_stopped_for_somebody_twice_is_named_once(make: Make) -> None:
     s.stopped("idle")
     s.release(running)
     s.stopped("busy")
-    assert told(s, Deed.START).pays == ("idle", "busy")
+    assert told(s, Action.START).pays == ("idle", "busy")
 
 
 # -- one of several
@@ -839,25 +839,25 @@ def who_may_wake_nothing_does_not_hold_a_place_that_is_wanted(make: Make) -> Non
 def every_move_says_why(make: Make) -> None:
     s = pair(make)
     running = s.arrive("a")
-    start = told(s, Deed.START)
+    start = told(s, Action.START)
     assert (start.backend, start.why, start.waiting, start.cost) == ("a", "wanted", 1, 30.0)
     s.started("a")
     s.pass_time(100)
     waiting = s.arrive("b")
     s.pass_time(61)
-    drain = told(s, Deed.DRAIN)
+    drain = told(s, Action.DRAIN)
     assert (drain.backend, drain.why, drain.wanted_by) == ("a", "overdue", "b")
     assert drain.waited == 60.0
     assert drain.cost is not None
     assert drain.cost > 0
     s.release(running)
-    stop = told(s, Deed.STOP)
+    stop = told(s, Action.STOP)
     assert (stop.why, stop.wanted_by, stop.waiting) == ("evicted", "b", 1)
     s.stopped("a")
-    start = told(s, Deed.START)
+    start = told(s, Action.START)
     assert (start.backend, start.pays) == ("b", ("a",))
     s.start_fails("b")
-    assert told(s, Deed.REJECT).why == "backend_start_failed"
+    assert told(s, Action.REJECT).why == "backend_start_failed"
     assert s.code(waiting) == "backend_start_failed"
 
 
@@ -870,7 +870,7 @@ def a_drain_that_ends_says_so(make: Make) -> None:
     waiting = s.arrive("b")
     s.pass_time(61)
     s.abandon(waiting)
-    assert told(s, Deed.UNDRAIN).backend == "a"
+    assert told(s, Action.UNDRAIN).backend == "a"
 
 
 @scenario
@@ -879,7 +879,7 @@ def an_idle_stop_says_so(make: Make) -> None:
     s.up("a")
     s.now = 10.0
     s.feed(ev.Tick())
-    assert told(s, Deed.STOP).why == "idle"
+    assert told(s, Action.STOP).why == "idle"
 
 
 @scenario

@@ -13,14 +13,14 @@ from typing import Protocol
 from launcher.core import events as ev
 from launcher.core.effects import (
     Abort,
+    Action,
+    Admit,
     Adopt,
     AskBusy,
     Decided,
-    Deed,
     Effect,
     Expired,
     Forget,
-    Grant,
     Inspect,
     Reject,
     Replace,
@@ -157,7 +157,7 @@ class Stage:
                 self._check_stop(backend, reason.value)
                 self.operations[backend] = effect
                 self.stops.append((backend, reason.value))
-            case Grant(ticket, backend, cold):
+            case Admit(ticket, backend, cold):
                 if ticket not in self.queued:
                     raise Broken(f"{ticket} granted, which doesn't wait")
                 asked = self.queued.pop(ticket)
@@ -290,7 +290,7 @@ class Stage:
         }
         started = {e.backend for e in effects if isinstance(e, Start)} - ordered
         waiting = {t.backends[0] for t in self.queued.values() if _waits_for_one(t)}
-        told = [e.wanted_by for e in effects if isinstance(e, Decided) and e.deed is Deed.STOP]
+        told = [e.wanted_by for e in effects if isinstance(e, Decided) and e.action is Action.STOP]
         before, self.claims = self.claims, []
         for id in dict.fromkeys([*before, *(one for one in told if one is not None)]):
             if id not in waiting - resident - ordered or self.behind_a_lease(id):

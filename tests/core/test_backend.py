@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from launcher.core.backend import Backend
-from launcher.core.habits import weigh
+from launcher.core.backend import Backend, weigh
 from launcher.core.types import BackendState, Estimates, TicketId
 from tests.core.stage import spec
 

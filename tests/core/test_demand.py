@@ -10,7 +10,7 @@ import pytest
 
 from launcher.core.backend import Backend
 from launcher.core.demand import Demand, Line
-from launcher.core.policy import POLICIES, need_of, rank_of
+from launcher.core.policy import POLICIES, rank_of, urgency_of
 from launcher.core.queue import SPARE
 from launcher.core.types import BackendId, BackendState, Priority, Ticket, TicketId
 from tests.core.stage import spec
@@ -58,7 +58,7 @@ def test_the_order_is_that_of_a_sort(name: str, seed: int) -> None:
         demand.review(now)
         waiting = [b for b in backends if b.queue and b.state in COLD]
         order = sorted(waiting, key=lambda b: (*rank_of(policy, b, now), b.id))
-        lined_up = [(b, need_of(policy, b, now)) for b in order]
+        lined_up = [(b, urgency_of(policy, b, now)) for b in order]
         assert list(demand.best_first(set())) == lined_up
         assert list(demand.best_first(set())) == lined_up, "looking changes nothing"
         rivals = [b for b in backends if b.queue and b.state.value in ("draining", "stopping")]
@@ -88,10 +88,10 @@ def test_a_line_in_vain_is_passed_over() -> None:
     assert demand.review(10.0) > 10.0
     in_vain: set[Line] = set()
     seen: list[BackendId] = []
-    for backend, need in demand.best_first(in_vain):
+    for backend, urgency in demand.best_first(in_vain):
         seen.append(backend.id)
         if backend.id == "a":
-            in_vain.add((backend.needs, need))
+            in_vain.add((backend.needs, urgency))
     assert seen == ["a", "b", "d"]
     assert repr(demand) == "<Demand 4 backends in 2 lines>"
 

@@ -24,7 +24,7 @@ def scheduler(s: Stage) -> Scheduler:
 
 
 def foreseen(s: Stage, ticket: TicketId) -> Forecast:
-    found = scheduler(s).outlook(s.now).of_ticket(ticket)
+    found = scheduler(s).forecasts(s.now).of_ticket(ticket)
     assert found is not None
     return found
 
@@ -44,8 +44,8 @@ def test_who_is_served_or_gone_has_none() -> None:
     s = stage("a")
     ticket = s.arrive("a")
     s.started("a")
-    assert scheduler(s).outlook(s.now).of_ticket(ticket) is None
-    assert scheduler(s).outlook(s.now).of_ticket(TicketId(99)) is None
+    assert scheduler(s).forecasts(s.now).of_ticket(ticket) is None
+    assert scheduler(s).forecasts(s.now).of_ticket(TicketId(99)) is None
 
 
 def test_an_idle_one_has_to_stop_first() -> None:
@@ -115,7 +115,7 @@ def test_turns_are_counted() -> None:
 def test_what_one_more_would_wait() -> None:
     s = stage("a", "b")
     s.up("a")
-    later = scheduler(s).outlook(s.now).of_new()
+    later = scheduler(s).forecasts(s.now).of_new()
     assert BackendId("a") not in later, "it would be served at once"
     assert later[BackendId("b")].seconds == pytest.approx(34.0, abs=9.1)
 
@@ -197,7 +197,7 @@ def test_one_that_is_starting_will_be_used_until_somebody_is_overdue() -> None:
 def test_what_one_more_would_wait_is_known_beside_one_in_steady_use() -> None:
     s = stage("a", "b", linger=math.inf)
     agent(s, "a")
-    assert scheduler(s).outlook(s.now).of_new()[BackendId("b")].seconds < 60.0 + 10.0 + 4.0 + 30.0
+    assert scheduler(s).forecasts(s.now).of_new()[BackendId("b")].seconds < 60.0 + 10.0 + 4.0 + 30.0
 
 
 def test_where_nobody_is_ever_overdue_it_may_take_for_ever_and_is_no_error() -> None:
@@ -212,7 +212,7 @@ def test_where_nobody_is_ever_overdue_it_may_take_for_ever_and_is_no_error() -> 
         assert found.seconds > 34.0
         assert not math.isnan(found.seconds)
         assert not math.isnan(found.spread)
-    scheduler(s).outlook(s.now).of_new()
+    scheduler(s).forecasts(s.now).of_new()
 
 
 # -- leases and orders
@@ -225,7 +225,7 @@ def test_who_waits_behind_a_lease_knows_its_end() -> None:
     s.pass_time(40.0)
     ticket = s.arrive("b")
     assert foreseen(s, ticket).seconds == pytest.approx(60.0 + 3.0 + 30.0, abs=2.0)
-    assert scheduler(s).outlook(s.now).of_new()[BackendId("b")].seconds >= 90.0
+    assert scheduler(s).forecasts(s.now).of_new()[BackendId("b")].seconds >= 90.0
 
 
 def test_nobody_can_tell_when_a_pin_ends() -> None:
@@ -264,7 +264,7 @@ def test_a_leased_one_that_died_is_back_before_anybody_else() -> None:
     s.lease("a", ttl=1000.0)
     s.dies("a")
     s.observe("a")
-    found = scheduler(s).outlook(s.now).of_new()
+    found = scheduler(s).forecasts(s.now).of_new()
     assert found[BackendId("a")].seconds < 40.0
     assert found[BackendId("b")].seconds >= 1000.0
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.core import lifecycle, world
+from launcher.core import lifecycle, state
 from launcher.core.lifecycle import TRANSITIONS, Cause
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendState, StopReason
@@ -43,7 +43,7 @@ def test_long_runs_cover_every_move(
         seen[state, cause] = seen.get((state, cause), 0) + 1
         return lifecycle.move(state, cause)
 
-    monkeypatch.setattr(world, "move", counting)
+    monkeypatch.setattr(state, "move", counting)
     for seed in range(150):
         Chance(Scheduler, Random(seed)).run(150)
     covered = ", ".join(f"{s.value}/{c.name.lower()} {n}" for (s, c), n in seen.items())

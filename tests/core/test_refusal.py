@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.core.backend import Backend
-from launcher.core.refusal import not_resident, refusal, stuck
+from launcher.core.binding import not_resident, refusal, stuck
 from launcher.core.types import BackendState, Failure, Ticket, TicketId
 from tests.core.stage import spec
 

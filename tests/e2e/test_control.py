@@ -269,7 +269,7 @@ def test_leases_drains_and_decisions_outlive_a_kill(tmp_path: Path, container: M
         gap = _at(ended["ended_at"]) - _at(lease["expires_at"])
         assert abs(gap) < 1.0, "in the launcher's own words, whatever the machine is busy with"
         kept = launcher.json("/api/decisions")["decisions"]
-        assert any(one["backend"] == "a" and one["deed"] == "start" for one in kept)
+        assert any(one["backend"] == "a" and one["action"] == "start" for one in kept)
         assert [one["number"] for one in kept] == list(range(len(kept), 0, -1))
         found = [(one.container, one.running) for one in log.moments()]
     assert found[:3] == [(a, True), (a, False), (b, True)], "a was found warm"

@@ -53,13 +53,13 @@ def test_what_happens_is_told_and_resumed_where_it_was_left(tmp_path: Path) -> N
             assert {"decided", "start"} <= set(kinds)
             started = until_type(messages, "started")
             assert started["data"]["event"]["backend"] == "one"
-            assert any(effect["type"] == "grant" for effect in started["data"]["effects"])
+            assert any(effect["type"] == "admit" for effect in started["data"]["effects"])
         assert launcher.get("/one/echo?away")[0] == 200
         with following(launcher, last=started["id"]) as messages:
             begins = next(messages)
             assert (begins["id"], "event" in begins) == (started["id"], False)
             assert until_type(messages, "released")["data"]["event"]["ok"] is True
-            assert until_type(messages, "arrived")["data"]["effects"][0]["type"] == "grant"
+            assert until_type(messages, "arrived")["data"]["effects"][0]["type"] == "admit"
         with following(launcher, query="?backend=two") as messages:
             next(messages)
             assert launcher.get("/one/echo")[0] == 200

@@ -566,3 +566,34 @@ async def test_a_slow_head_has_longer_than_an_idle_connection() -> None:
         await asyncio.sleep(0.5)
         await client.send(GET[9:])
         assert (await client.response()).status == 200
+
+
+class Broken:
+    """A carrier with a bug."""
+
+    def client_gone(self) -> None:
+        """Nothing has to be put in order."""
+
+    def tick(self, now: float) -> None:
+        raise KeyError("oops")
+
+    def shut_down(self) -> None:
+        """Nothing has to be put in order."""
+
+
+async def test_a_bug_while_one_is_looked_after_is_no_others_misfortune(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def wait(exchange: Request) -> None:
+        exchange.carrier = Broken()
+        await asyncio.Event().wait()
+
+    async with (
+        serving(wait, keepalive=0.1) as (front, address),
+        connect(address) as broken,
+        connect(address) as idle,
+    ):
+        await broken.send(GET)
+        await until(lambda: front.active == 0)
+        assert await idle.closed()
+    assert "oops" in caplog.text

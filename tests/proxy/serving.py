@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from launcher.config import Listen
 from launcher.http.exchange import Exchange, Handler, RequestHead
 from launcher.proxy.front import Front
 from tests.proxy.raw_client import PATIENCE
+
+from launcher.config import Listen
 
 LOCAL = Listen("127.0.0.1", 0)
 OK = ((b"Content-Length", b"2"),)

@@ -7,6 +7,8 @@ as streamed uploads always are.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,11 +17,12 @@ from typing import Any, cast
 
 import pytest
 
+from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
 from launcher.http.server import Limits
 from launcher.http.upstream import UpstreamConnection
 from launcher.proxy.body import StreamedBody
-from launcher.proxy.exchange import INLINE, SILENCE
+from launcher.proxy.exchange import INLINE, SILENCE, Exchange
 from launcher.proxy.fields import PSEUDONYM
 from launcher.runtime.admission import Grant
 from launcher.runtime.permits import Permit
@@ -563,10 +566,8 @@ async def test_a_client_that_leaves_ends_the_backends_connection_at_once(
             here.client.half_close()
         await asyncio.wait_for(gone.wait(), PATIENCE)
         record = await here.record()
-        assert (record.status, record.outcome) == (
-            200 if when == "streaming" and record.status == 200 else 499,
-            "client_gone",
-        )
+        assert (record.status, record.outcome) == (499, "client_gone")
+        assert record.response_bytes == (4 if when == "streaming" else 0)
         assert here.pool.open_connections == 0
 
 
@@ -621,6 +622,38 @@ async def test_a_slow_client_slows_the_backend_and_memory_stays_flat(
         got = await here.client.response()
         assert len(got.body) == total
         assert (await here.record()).response_bytes == total
+
+
+async def test_a_slow_client_that_was_given_comments_slows_the_backend_too() -> None:
+    sent = 0
+    total = 64 * 1024 * 1024
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        while sent < total:
+            await peer.send(b"data: %b\n\n" % bytes(65528))
+            sent += 65536
+
+    route = a_route(heartbeat=0.05)
+    async with (
+        backend(script) as there,
+        house(a_config(route), there.endpoint, ready=False) as here,
+    ):
+        await here.client.send(post(CHAT, b'{"stream": true}'))
+        await here.client.head()
+        assert (await here.client.chunk()).startswith(b": ")
+        here.client.writer.transport.pause_reading()
+        here.gate.open()
+        await until(lambda: any(one.connection.writing_paused for one in here.front.requests))
+        await asyncio.sleep(0.2)  # in which nothing but backpressure holds the backend
+        assert sent < total // 2
+        here.client.writer.transport.resume_reading()
+        got = 0
+        while data := await here.client.chunk():
+            got += 0 if data.startswith(b": ") else len(data)
+        assert got == total
 
 
 async def test_a_slow_client_doesnt_hold_a_backend_that_is_done(way: str) -> None:
@@ -978,6 +1011,107 @@ async def test_small_answers_are_not_held_back(way: str) -> None:
         assert _no_delay(here)()
 
 
+async def test_a_cut_answer_resets_an_old_client(way: str) -> None:
+    """The end of the connection would be the end of the body to it."""
+    read = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n")
+        await read.wait()
+
+    async with carrying(way, script) as (here, _):
+        await here.client.send(b"GET /coder/ HTTP/1.0\r\n\r\n")
+        await here.client.head()
+        assert await here.client.reader.readexactly(4) == b"some"
+        read.set()
+        with pytest.raises(ConnectionResetError):
+            await here.client.rest()
+
+
+async def asks_and_waits(peer: Peer) -> None:
+    """Takes a head, and gives one where `/stream` is asked for."""
+    head = await peer.head()
+    if b"/stream" in head:
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n")
+    await peer.gone()
+
+
+STOPPED = LauncherError("backend_stopped", "It was stopped.")
+
+
+@pytest.mark.parametrize("when", ["connecting", "waiting", "streaming"])
+async def test_the_gate_may_end_an_exchange(way: str, when: str) -> None:
+    async def script(peer: Peer) -> None:
+        await (peer.gone() if when == "connecting" else asks_and_waits(peer))
+
+    scheme = "https" if when == "connecting" else "http"
+    async with carrying(way, script, scheme=scheme) as (here, there):
+        await here.client.send(get("/coder/stream" if when == "streaming" else "/coder/"))
+        await until(lambda: there.running == 1)
+        if when == "waiting":
+            await until(lambda: bool(_sent(here)))
+        elif when == "streaming":
+            await here.client.head()
+            assert await here.client.chunk() == b"some"
+        if way == "permit":
+            for request in here.front.requests:
+                cast(Exchange, request.carrier).cut(STOPPED)
+        else:
+            here.gate.abort(STOPPED)
+        if when == "streaming":
+            with pytest.raises(Cut):
+                await here.client.chunk()
+        else:
+            got = await here.client.response()
+            assert (got.status, b"backend_stopped" in got.body) == (STOPPED.status, True)
+        record = await here.record()
+        assert record.code == "backend_stopped"
+        assert record.outcome == ("cut" if when == "streaming" else "error")
+        await until(lambda: here.pool.open_connections == 0 and there.running == 0)
+
+
+@pytest.mark.parametrize("when", ["waiting", "streaming"])
+async def test_a_shutdown_ends_what_takes_too_long(way: str, when: str) -> None:
+    async with carrying(way, asks_and_waits) as (here, there):
+        await here.client.send(get("/coder/stream" if when == "streaming" else "/coder/"))
+        if when == "waiting":
+            await until(lambda: bool(_sent(here)))
+        else:
+            await here.client.head()
+            assert await here.client.chunk() == b"some"
+        await here.front.close(0)
+        assert here.front.active == 0
+        record = await here.record()
+        assert (record.status, record.outcome) == (200 if when == "streaming" else 503, "cut")
+        assert record.code == "draining"
+        with pytest.raises((Cut, ConnectionError, asyncio.IncompleteReadError)):
+            await (here.client.chunk() if when == "streaming" else here.client.head())
+        await until(lambda: here.pool.open_connections == 0 and there.running == 0)
+
+
+async def test_a_shutdown_lets_an_answer_come_to_its_end(way: str) -> None:
+    last = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst")
+        await last.wait()
+        await peer.send(b"last")
+        await peer.gone()
+
+    async with carrying(way, script) as (here, _):
+        await here.client.send(get("/coder/"))
+        head = await here.client.head()
+        closing = asyncio.ensure_future(here.front.close(PATIENCE))
+        await until(lambda: here.front.addresses == ())
+        last.set()
+        assert await here.client.body(head) == b"firstlast"
+        assert await here.client.closed()
+        await closing
+        assert (await here.record()).outcome == "ok"
+
+
 # -- pipelines through the whole proxy -------------------------------------------------------
 
 
@@ -1041,3 +1175,93 @@ async def test_a_body_that_is_waited_for_and_stalls_is_told() -> None:
         assert (got.status, got.get(b"connection")) == (408, b"close")
         assert (await here.record()).code == "request_timeout"
         assert (here.gate.admissions, there.connections) == ([], 0)
+
+
+def a_mix(chance: random.Random, count: int) -> tuple[bytes, list[tuple[str, int, bytes]]]:
+    """Requests of many kinds behind each other, and for each its method, the status and the body
+    that it has to be answered with."""
+    parts: list[bytes] = []
+    expected: list[tuple[str, int, bytes]] = []
+    for number in range(count):
+        kind = chance.randrange(8)
+        filler = b"z" * chance.choice([0, 1, 50, 5000, 90_000])
+        path = f"/coder/{number}"
+        if kind == 0:
+            parts.append(get(path))
+            expected.append(("GET", 200, b"/%d " % number))
+        elif kind == 1:
+            parts.append(get(path).replace(b"GET", b"HEAD"))
+            expected.append(("HEAD", 200, b""))
+        elif kind == 2:
+            parts.append(get("/nowhere"))
+            expected.append(("GET", 404, b""))
+        elif kind in (3, 4):
+            model = b"coder-fast" if kind == 3 else b"unknown"
+            body = b'{"model":"%b","n":%d,"x":"%b"}' % (model, number, filler)
+            parts.append(post("/v1/chat/completions", body))
+            found = b"/v1/chat/completions " + hashlib.md5(body).hexdigest().encode()
+            expected.append(("POST", 200, found) if kind == 3 else ("POST", 404, b""))
+        elif kind == 5:
+            parts.append(post(path, filler, kind="application/octet-stream"))
+            found = hashlib.md5(filler).hexdigest().encode() if filler else b""
+            expected.append(("POST", 200, b"/%d %b" % (number, found)))
+        else:
+            pieces = [filler[:7], filler[7:]] if kind == 6 else [filler]
+            chunks = b"".join(b"%X\r\n%b\r\n" % (len(one), one) for one in pieces if one)
+            parts.append(upload(path) + chunks + b"0\r\n\r\n")
+            found = hashlib.md5(filler).hexdigest().encode() if filler else b""
+            expected.append(("POST", 200, b"/%d %b" % (number, found)))
+    return b"".join(parts), expected
+
+
+async def digests(peer: Peer) -> None:
+    """Answers with the path and a digest of the body, in one of three framings."""
+    number = peer.number
+    while True:
+        head = await peer.head()
+        method, path, _ = head.split(b" ", 2)
+        lines = head.lower().split(b"\r\n")
+        body = b""
+        for line in lines:
+            if line.startswith(b"content-length:"):
+                body = await peer.reader.readexactly(int(line.split(b":")[1]))
+        if b"transfer-encoding: chunked" in lines:
+            body = b"".join(await peer.chunked())
+        said = b"%b %b" % (path, hashlib.md5(body).hexdigest().encode() if body else b"")
+        number += 1
+        if method == b"HEAD":
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said))
+        elif number % 3 == 0:
+            await peer.send(ok(said))
+        elif number % 3 == 1:
+            chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(said), said)
+            await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+        else:
+            await peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + said)
+            return
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_any_mix_of_requests_is_answered_in_order(way: str, seed: int) -> None:
+    chance = random.Random(seed)
+    data, expected = a_mix(chance, 100)
+
+    async def answers(client: RawClient) -> None:
+        for method, status, body in expected:
+            got = await client.response(method)
+            assert (got.status, got.get(b"connection")) == (status, None)
+            if status == 200:
+                assert got.body == body
+
+    async with carrying(way, digests) as (here, _):
+        answering = asyncio.ensure_future(answers(here.client))
+        at = 0
+        while at < len(data) and not answering.done():
+            size = chance.choice([1, 7, 100, 1000, 20_000, 100_000, 400_000])
+            await here.client.send(data[at : at + size])
+            at += size
+            if chance.random() < 0.5:
+                await asyncio.sleep(0)
+        await asyncio.wait_for(answering, PATIENCE)
+        await until(lambda: len(here.records) == len(expected))
+        assert [record.status for record in here.records] == [one[1] for one in expected]

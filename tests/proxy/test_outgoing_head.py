@@ -20,13 +20,13 @@ from launcher.proxy.body import Budget
 from launcher.proxy.exchange import Exchange
 from launcher.proxy.fields import PSEUDONYM, field_table
 from launcher.proxy.handler import Proxy
-from launcher.proxy.readers import Readers
+from launcher.proxy.own import Own
 from launcher.proxy.waiting import WaitingRoom
 from launcher.runtime.admission import Grant
 from tests.http.recording import Wire
 from tests.keyring import api
 from tests.proxy.fake_gate import FakeGate
-from tests.proxy.house import CODER, FakeOwn, a_config, a_route, last_line
+from tests.proxy.house import CODER, NoPaths, a_config, a_route, last_line
 
 THERE = Endpoint("10.0.0.5", 9000)
 OURS = (b"X-Forwarded-Prefix", b"/coder")
@@ -62,11 +62,11 @@ class Sender:
             self.gate,
             self.pool,
             Budget(1 << 20),
-            FakeOwn(),
+            Own(NoPaths(), NoPaths()),
             on_done=lambda record: None,
             meters=Meters(),
             waiting=WaitingRoom(last_line),
-            readers=Readers(),
+            fields=field_table(),
             latest=lambda: self.proxy,
         )
 

@@ -432,7 +432,7 @@ async def test_cut_before_a_head_the_client_is_told() -> None:
         assert (await here.record()).code == "backend_stopped"
         # The connection to the backend is gone, the one to the client is not.
         await until(lambda: model.running == 0)
-        assert (await here.ask(get("/healthz"))).status == 202
+        assert (await here.ask(get("/nowhere"))).status == 404
 
 
 async def test_cut_in_the_middle_the_client_can_tell() -> None:

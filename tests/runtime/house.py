@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.config import BackendConfig, Health, Secret
-from launcher.core.effects import Effect, Expired, Grant, Reject, Start
+from launcher.core.effects import Admit, Effect, Expired, Reject, Start
 from launcher.core.events import Abandoned, Arrived, Event, Released
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, BackendSnapshot, BackendState, Estimates, Needs, TicketId
 from launcher.drivers.base import ContainerSpec
-from launcher.runtime.admission import Ask
+from launcher.runtime.admission import Ask, TicketAdmission
 from launcher.runtime.dispatcher import Dispatcher
-from launcher.runtime.gate import Place
 from tests.fake_driver import FakeDriver
 from tests.fake_probe import FakeProber
 from tests.runtime.waiting import eventually
@@ -76,7 +75,7 @@ class Ledger:
                 pass
         for effect in effects:
             match effect:
-                case Grant(id):
+                case Admit(id):
                     self.queued.remove(id)
                     self.granted.add(id)
                 case Reject(id):
@@ -123,21 +122,21 @@ class House:
             estimates=estimates,
         )
 
-    def ask(self, *backends: BackendId, **more: Any) -> Place:
+    def ask(self, *backends: BackendId, **more: Any) -> TicketAdmission:
         """A ticket."""
         return self.dispatcher.admit(Ask(backends or (A,), **more))
 
     @contextlib.contextmanager
-    def asking(self, *backends: BackendId, **more: Any) -> Iterator[Place]:
+    def asking(self, *backends: BackendId, **more: Any) -> Iterator[TicketAdmission]:
         """A ticket, let go at the end."""
-        with self.ask(*backends, **more) as place:
-            yield place
+        with self.ask(*backends, **more) as admission:
+            yield admission
 
     async def use(self, backend: BackendId = A) -> None:
         """A good exchange that takes no time."""
-        with self.ask(backend) as place:
-            await place.granted()
-            place.ok = True
+        with self.ask(backend) as admission:
+            await admission.granted()
+            admission.ok = True
 
     def one(self, backend: BackendId = A) -> BackendSnapshot:
         """A backend now."""
@@ -161,7 +160,7 @@ class House:
         assert not self.ledger.granted
         assert len(self.ledger.ended) == len(set(self.ledger.ended))
         assert "tickets=0" in repr(self.dispatcher)
-        assert all(held.waiting == 0 for held in self.dispatcher._held.values())
+        assert all(handle.waiting == 0 for handle in self.dispatcher._handles.values())
 
 
 @contextlib.asynccontextmanager

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from launcher.config import LauncherConfig, RouteConfig
 from launcher.core.types import Priority, Ticket, TicketId, Wake
-from launcher.runtime.admission import Ask
-from launcher.runtime.asking import ask_for, ticket_of
+from launcher.runtime.admission import Ask, ask_for, ticket_of
 from tests.runtime.house import A, B
 
 CONFIG = LauncherConfig(batch_max_wait=900.0)

@@ -10,7 +10,7 @@ from launcher.config import BackendConfig, Secret
 from launcher.core.events import Busy
 from launcher.core.types import BackendId
 from launcher.drivers.base import ContainerSpec
-from launcher.runtime import busy
+from launcher.runtime import probe
 from tests.runtime.awkward import awkward, body, nobody
 from tests.runtime.house import A, House, opened
 from tests.runtime.house import config as house_config
@@ -34,7 +34,7 @@ CONFIG = BackendConfig(
     ],
 )
 def test_work(text: bytes) -> None:
-    assert busy.says_busy(text)
+    assert probe.says_busy(text)
 
 
 @pytest.mark.parametrize(
@@ -56,32 +56,32 @@ def test_work(text: bytes) -> None:
     ],
 )
 def test_no_work(text: bytes) -> None:
-    assert not busy.says_busy(text)
+    assert not probe.says_busy(text)
 
 
 async def test_it_asks_the_path_with_the_key() -> None:
     async with awkward(body(b'{"queue_running": [1]}')) as server:
-        assert await busy.ask(CONFIG, server.endpoint) is True
+        assert await probe.ask_busy(CONFIG, server.endpoint) is True
         assert server.headers[0] == b"GET /queue HTTP/1.1"
         assert b"Authorization: Bearer k" in server.headers
         server.says = b"HTTP/1.1 204 No Content\r\n\r\n"
-        assert await busy.ask(CONFIG, server.endpoint) is False
+        assert await probe.ask_busy(CONFIG, server.endpoint) is False
 
 
 async def test_a_queue_too_long_to_read_is_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(busy, "LIMIT", 10)
+    monkeypatch.setattr(probe, "BUSY_LIMIT", 10)
     async with awkward(body(b'{"queue_pending": [1, 2, 3, 4, 5]}')) as server:
-        assert await busy.ask(CONFIG, server.endpoint) is True
+        assert await probe.ask_busy(CONFIG, server.endpoint) is True
 
 
 async def test_nobody_there_is_not_busy() -> None:
-    assert await busy.ask(CONFIG, await nobody()) is False
+    assert await probe.ask_busy(CONFIG, await nobody()) is False
 
 
 @pytest.mark.parametrize("says", [b"", body(b"", b"500 Oops"), b"garbage\r\n\r\n"])
 async def test_no_usable_answer_is_neither(says: bytes) -> None:
     async with awkward(says) as server:
-        assert await busy.ask(CONFIG, server.endpoint) is None
+        assert await probe.ask_busy(CONFIG, server.endpoint) is None
 
 
 async def test_an_eviction_waits_for_a_backends_own_work() -> None:
@@ -91,12 +91,12 @@ async def test_an_eviction_waits_for_a_backends_own_work() -> None:
         house.driver.script(A).endpoints = (server.endpoint,)
         async with opened(house):
             await house.use(A)
-            held = house.dispatcher._held[A]
+            handle = house.dispatcher._handles[A]
             liveness = house.dispatcher._liveness
 
             async def answer() -> bool:
                 told = len(house.ledger.of(Busy))
-                liveness.ask_busy(held, house.dispatcher.epoch(A))
+                liveness.ask_busy(handle, house.dispatcher.epoch(A))
                 await house.until(lambda: len(house.ledger.of(Busy)) > told, within=30)
                 said: bool = house.ledger.of(Busy)[-1].busy
                 return said
@@ -113,7 +113,7 @@ async def test_an_eviction_waits_for_a_backends_own_work() -> None:
             # Asked twice at once, the answers come in order.
             told = len(house.ledger.of(Busy))
             for _ in range(3):
-                liveness.ask_busy(held, house.dispatcher.epoch(A))
+                liveness.ask_busy(handle, house.dispatcher.epoch(A))
             await house.until(lambda: len(house.ledger.of(Busy)) == told + 3, within=30)
             assert [said.busy for said in house.ledger.of(Busy)[told:]] == [True, True, False]
             await asyncio.sleep(0)

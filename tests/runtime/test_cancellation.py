@@ -20,10 +20,10 @@ from tests.runtime.virtual_clock import virtual
 async def exchange(house: House, backend: BackendId, lasts: float = 0.0) -> str:
     """What the proxy's handler does, in short; says how it ended."""
     try:
-        with house.ask(backend) as place:
+        with house.ask(backend) as admission:
             cut = asyncio.Event()
-            place.on_abort = lambda error: cut.set()
-            await place.granted()
+            admission.on_abort = lambda error: cut.set()
+            await admission.granted()
             if lasts:
                 try:
                     async with asyncio.timeout(lasts):
@@ -31,7 +31,7 @@ async def exchange(house: House, backend: BackendId, lasts: float = 0.0) -> str:
                         return "cut"
                 except TimeoutError:
                     pass
-            place.ok = True
+            admission.ok = True
             return "ok"
     except LauncherError as error:
         return error.code
@@ -76,13 +76,13 @@ async def test_one_cancelled_in_the_tick_of_its_grant_releases() -> None:
     async with opened(house):
         waiter = tasks.spawn(exchange(house, A), name="waiter")
         await asyncio.sleep(1)
-        real = house.dispatcher._places.grant
+        real = house.dispatcher._admissions.grant
 
         def grant_and_cancel(effect: object, now: float) -> None:
             real(effect, now)  # type: ignore[arg-type]
             waiter.cancel()
 
-        house.dispatcher._places.grant = grant_and_cancel  # type: ignore[method-assign]
+        house.dispatcher._admissions.grant = grant_and_cancel  # type: ignore[method-assign]
         with pytest.raises(asyncio.CancelledError):
             await waiter
         house.nobody_left()
@@ -111,12 +111,12 @@ async def test_a_waiters_own_timeout_keeps_its_place() -> None:
     house = House()
     house.driver.script(A).start_takes = 25.0
     async with opened(house):
-        with house.asking() as place:
+        with house.asking() as admission:
             slices = 0
             while True:
                 try:
                     async with asyncio.timeout(10):
-                        grant = await place.granted()
+                        grant = await admission.granted()
                     break
                 except TimeoutError:
                     slices += 1
@@ -130,9 +130,9 @@ async def test_two_may_wait_on_one_ticket() -> None:
     house = House()
     house.driver.script(A).start_takes = 5.0
     async with opened(house):
-        with house.asking() as place:
-            first = tasks.spawn(place.granted(), name="first")
-            second = tasks.spawn(place.granted(), name="second")
+        with house.asking() as admission:
+            first = tasks.spawn(admission.granted(), name="first")
+            second = tasks.spawn(admission.granted(), name="second")
             await asyncio.sleep(1)
             await tasks.cancel(first)
             assert (await second).backend == A
@@ -146,13 +146,13 @@ async def test_one_who_is_cut_before_it_woke_is_told_at_once() -> None:
     async with opened(house):
         waiter = tasks.spawn(exchange(house, A, lasts=100.0), name="waiter")
         await asyncio.sleep(1)
-        real = house.dispatcher._places.grant
+        real = house.dispatcher._admissions.grant
 
         def grant_and_stop(effect: object, now: float) -> None:
             real(effect, now)  # type: ignore[arg-type]
             house.dispatcher.request_stop(A, force=True)
 
-        house.dispatcher._places.grant = grant_and_stop  # type: ignore[method-assign]
+        house.dispatcher._admissions.grant = grant_and_stop  # type: ignore[method-assign]
         assert await waiter in ("cut", "backend_stopped")
         await house.until(lambda: house.state() is BackendState.STOPPED)
         house.nobody_left()
@@ -162,12 +162,12 @@ async def test_one_who_is_cut_before_it_woke_is_told_at_once() -> None:
 async def test_leaving_twice_is_loud() -> None:
     house = House()
     async with opened(house):
-        place = house.ask()
-        with place:
-            with pytest.raises(RuntimeError, match="entered twice"), place:
+        admission = house.ask()
+        with admission:
+            with pytest.raises(RuntimeError, match="entered twice"), admission:
                 pass
         with pytest.raises(RuntimeError, match="left twice"):
-            place.__exit__(None, None, None)
+            admission.__exit__(None, None, None)
         house.nobody_left()
 
 

@@ -14,13 +14,13 @@ from launcher.core.events import Event, Tick
 from launcher.core.types import BackendState, Estimates
 from launcher.drivers.base import ContainerSpec
 from launcher.errors import LauncherError
-from launcher.runtime.admission import Admission, Ask, Gate
+from launcher.runtime.admission import Admission, Admitter, Ask
 from launcher.runtime.dispatcher import Dispatcher
 from tests.runtime.house import A, B, C, House, config, opened
 from tests.runtime.virtual_clock import virtual
 
 
-def is_a_gate(dispatcher: Dispatcher) -> Gate:
+def is_a_gate(dispatcher: Dispatcher) -> Admitter:
     return dispatcher
 
 
@@ -31,9 +31,9 @@ async def test_a_cold_backend_is_started_and_granted() -> None:
     house.driver.script(A).ready_after = 3.0
     async with opened(house):
         began = asyncio.get_running_loop().time()
-        with house.asking(A) as place:
-            assert place.grant is None
-            grant = await place.granted()
+        with house.asking(A) as admission:
+            assert admission.grant is None
+            grant = await admission.granted()
             assert grant.backend == A
             assert grant.cold
             assert grant.endpoint == house.dispatcher.endpoint(A)
@@ -50,11 +50,15 @@ async def test_a_ready_backend_is_granted_at_once_without_task_or_future() -> No
     async with opened(house):
         await house.use()
         before = asyncio.all_tasks()
-        with house.asking() as place:
-            assert place.grant is not None
-            assert (place.grant.cold, place.grant.queued, place.grant.starting) == (False, 0, 0)
+        with house.asking() as admission:
+            assert admission.grant is not None
+            assert (admission.grant.cold, admission.grant.queued, admission.grant.starting) == (
+                False,
+                0,
+                0,
+            )
             assert asyncio.all_tasks() == before
-            assert await place.granted() is place.grant
+            assert await admission.granted() is admission.grant
         house.nobody_left()
 
 
@@ -75,8 +79,8 @@ async def test_the_other_makes_way_first() -> None:
     house.driver.script(B).start_takes = 2.0
     async with opened(house):
         await house.use(A)
-        with house.asking(B) as place:
-            grant = await place.granted()
+        with house.asking(B) as admission:
+            grant = await admission.granted()
             assert house.driver.running() == {B}
             assert grant.queued == pytest.approx(6.0, abs=0.1)
             assert grant.starting == pytest.approx(2.0, abs=0.1)
@@ -92,8 +96,8 @@ async def test_a_stop_blocks_nobody_else() -> None:
         await house.use(A)
         waiting = tasks.spawn(house.use(B), name="b")
         await house.until(lambda: house.state(A) is BackendState.STOPPING)
-        with house.asking(C) as place:
-            assert (await place.granted()).queued < 1.0
+        with house.asking(C) as admission:
+            assert (await admission.granted()).queued < 1.0
             assert house.state(A) is BackendState.STOPPING
         await waiting
 
@@ -120,12 +124,12 @@ async def test_a_failed_start_tells_every_waiter() -> None:
         places = [house.ask() for _ in range(3)]
         ends = await asyncio.gather(*(p.granted() for p in places), return_exceptions=True)
         assert {getattr(end, "code", None) for end in ends} == {"backend_start_failed"}
-        for place in places:
-            with place:
+        for admission in places:
+            with admission:
                 pass
-        with house.asking() as place:
+        with house.asking() as admission:
             with pytest.raises(LauncherError) as again:
-                await place.granted()
+                await admission.granted()
             assert again.value.retry_after is not None
         house.nobody_left()
 
@@ -138,15 +142,17 @@ async def test_what_was_refused_knows_how_much_of_its_wait_was_a_start() -> None
     house.driver.script(B).ready_after = 10.0
     async with opened(house):
         await house.use(A)
-        with house.asking(B) as place:
+        with house.asking(B) as admission:
             with pytest.raises(LauncherError):
-                await place.granted()
-            assert house.dispatcher.snapshot().now - place.asked_at == pytest.approx(6.0, abs=0.6)
-            assert place.starting == pytest.approx(2.0, abs=0.6)
-        with house.asking(B) as place:
+                await admission.granted()
+            assert house.dispatcher.snapshot().now - admission.asked_at == pytest.approx(
+                6.0, abs=0.6
+            )
+            assert admission.starting == pytest.approx(2.0, abs=0.6)
+        with house.asking(B) as admission:
             with pytest.raises(LauncherError):
-                await place.granted()
-            assert place.starting == 0.0, "nothing was waited for"
+                await admission.granted()
+            assert admission.starting == 0.0, "nothing was waited for"
 
 
 @virtual
@@ -154,10 +160,10 @@ async def test_who_waits_no_longer_was_waiting_for_a_start() -> None:
     house = House()
     house.driver.script(A).start_takes = 30.0
     async with opened(house):
-        with house.asking(queue_timeout=5.0) as place:
+        with house.asking(queue_timeout=5.0) as admission:
             with pytest.raises(LauncherError):
-                await place.granted()
-            assert place.starting == pytest.approx(5.0, abs=0.1)
+                await admission.granted()
+            assert admission.starting == pytest.approx(5.0, abs=0.1)
 
 
 @virtual
@@ -165,8 +171,8 @@ async def test_after_the_back_off_it_is_tried_again() -> None:
     house = House()
     house.driver.script(A).start_error = LauncherError("backend_start_failed", "no")
     async with opened(house):
-        with house.asking() as place, pytest.raises(LauncherError):
-            await place.granted()
+        with house.asking() as admission, pytest.raises(LauncherError):
+            await admission.granted()
         house.driver.script(A).start_error = None
         await asyncio.sleep(1.5)
         await house.use()
@@ -178,9 +184,9 @@ async def test_a_queue_that_takes_too_long_ends_in_an_error() -> None:
     house = House()
     house.driver.script(A).ready_after = 50.0
     async with opened(house):
-        with house.asking(A, queue_timeout=7.0) as place:
+        with house.asking(A, queue_timeout=7.0) as admission:
             with pytest.raises(LauncherError) as raised:
-                await place.granted()
+                await admission.granted()
         assert raised.value.code == "queue_timeout"
         house.nobody_left()
 
@@ -190,11 +196,11 @@ async def test_an_operators_stop_cancels_the_start_and_waits_for_it() -> None:
     house = House()
     house.driver.script(A).start_takes = 30.0
     async with opened(house):
-        with house.asking() as place:
+        with house.asking() as admission:
             await house.until(lambda: house.driver.count("start", A))
             house.dispatcher.request_stop(A)
             with pytest.raises(LauncherError) as raised:
-                await place.granted()
+                await admission.granted()
             assert raised.value.code == "backend_stopped"
         await house.until(lambda: house.state() is BackendState.STOPPED)
         await asyncio.sleep(60)
@@ -258,9 +264,9 @@ async def test_what_is_fed_while_feeding_comes_after() -> None:
         house.dispatcher._observers += (observer,)
         house.dispatcher.feed(Tick())
         assert order == ["Tick", "observer done"]
-        with house.asking(B) as place:
+        with house.asking(B) as admission:
             assert order[2:] == ["Arrived", "Tick", "Arrived"]
-            await place.granted()
+            await admission.granted()
         with inner[0]:
             assert inner[0].grant is not None
         house.nobody_left()
@@ -302,8 +308,8 @@ async def test_an_observers_fault_costs_nobody_an_effect(caplog: pytest.LogCaptu
 async def test_several_backends_are_asked_in_order() -> None:
     house = House()
     async with opened(house):
-        with house.asking(B, A) as place:
-            assert (await place.granted()).backend == B
+        with house.asking(B, A) as admission:
+            assert (await admission.granted()).backend == B
         house.nobody_left()
 
 
@@ -311,8 +317,11 @@ async def test_several_backends_are_asked_in_order() -> None:
 async def test_what_is_not_configured_is_refused() -> None:
     house = House(config(A))
     async with opened(house):
-        with house.asking(B) as place, pytest.raises(LauncherError, match="no longer configured"):
-            await place.granted()
+        with (
+            house.asking(B) as admission,
+            pytest.raises(LauncherError, match="no longer configured"),
+        ):
+            await admission.granted()
         with pytest.raises(KeyError):
             house.dispatcher.request_stop(B)
         with pytest.raises(KeyError):
@@ -324,9 +333,9 @@ async def test_what_is_not_configured_is_refused() -> None:
 async def test_quiet_requests_wake_nothing() -> None:
     house = House()
     async with opened(house):
-        with house.asking(A, quiet=True) as place:
+        with house.asking(A, quiet=True) as admission:
             with pytest.raises(LauncherError) as raised:
-                await place.granted()
+                await admission.granted()
             assert raised.value.code == "not_resident"
         assert house.driver.count("start", A) == 0
 
@@ -361,15 +370,15 @@ async def test_measured_times_of_an_earlier_run_are_known() -> None:
     house = House(estimates={A: Estimates(start=38.0)})
     house.driver.script(A).ready_after = 30.0
     async with opened(house):
-        with house.asking() as place:
+        with house.asking() as admission:
             await house.until(lambda: house.driver.running())
             await asyncio.sleep(12)
-            told = place.progress()
+            told = admission.progress()
             assert (told.backend, told.phase) == (A, "starting")
             assert told.waited == pytest.approx(12, abs=0.2)
             assert told.forecast is not None
             assert told.forecast.seconds == pytest.approx(26, abs=0.2)
-            await place.granted()
+            await admission.granted()
 
 
 @virtual
@@ -377,14 +386,14 @@ async def test_closing_rejects_the_queue_and_leaves_containers_up() -> None:
     house = House()
     async with opened(house):
         await house.use(A)
-        held = house.ask(A)
+        handle = house.ask(A)
         waiting = house.ask(B)
         later = tasks.spawn(waiting.granted(), name="waiting")
         await asyncio.sleep(0)
     with pytest.raises(LauncherError) as raised:
         await later
     assert raised.value.code == "draining"
-    with waiting, held:
+    with waiting, handle:
         pass
     assert house.driver.running() == {A}
     house.nobody_left()
@@ -414,8 +423,8 @@ async def test_closing_in_the_middle_of_everything_leaves_no_task() -> None:
         house.dispatcher.request_stop(B)
         places = [house.ask(A), house.ask(C)]
         await asyncio.sleep(5)
-    for place in places:
-        with place:
+    for admission in places:
+        with admission:
             pass
     house.nobody_left()
 
@@ -426,9 +435,9 @@ async def test_a_stop_that_does_not_end_is_told_and_tried_again() -> None:
     house.driver.script(A).unkillable = True
     async with opened(house):
         await house.use(A)
-        with house.asking(B) as place:
+        with house.asking(B) as admission:
             with pytest.raises(LauncherError) as raised:
-                await place.granted()
+                await admission.granted()
             assert raised.value.code == "backend_stop_failed"
         assert house.one(A).stop_failure is not None
         house.driver.script(A).unkillable = False

@@ -21,21 +21,21 @@ async def test_each_answer() -> None:
     driver.configure({A: ContainerSpec("a", 1)})
     prober = FakeProber(other, driver)
     driver.run(A)
-    (place,) = await driver.endpoints(A)
+    (admission,) = await driver.endpoints(A)
 
-    assert (await prober.probe(config(A), place)).ready
+    assert (await prober.probe(config(A), admission)).ready
     script = driver.script(A)
     script.forbidden = True
-    assert (await prober.probe(config(A), place)).fatal is not None
+    assert (await prober.probe(config(A), admission)).fatal is not None
     script.ready_after = math.inf
-    loading = await prober.probe(config(A), place)
+    loading = await prober.probe(config(A), admission)
     assert (loading.ready, loading.answered) == (False, True)
     script.hangs = True
     before = asyncio.get_running_loop().time()
-    silent = await prober.probe(config(A), place)
+    silent = await prober.probe(config(A), admission)
     assert (silent.silent, silent.answered) == (True, False)
     assert asyncio.get_running_loop().time() - before == pytest.approx(PROBE_TIMEOUT)
     driver.kill(A)
-    refused = await prober.probe(config(A), place)
+    refused = await prober.probe(config(A), admission)
     assert (refused.ready, refused.answered, refused.silent) == (False, False, False)
     assert prober.asked == 5

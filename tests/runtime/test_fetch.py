@@ -25,11 +25,11 @@ async def failure(endpoint: Endpoint, timeout: float = GENEROUS) -> FetchFailed:
 
 async def test_the_request_is_plain_and_closes() -> None:
     async with awkward() as server:
-        place = replace(server.endpoint, base_path="/base")
-        reply = await fetch(place, "/h?x=1", headers=(("X-A", "b"),), timeout=GENEROUS)
+        endpoint = replace(server.endpoint, base_path="/base")
+        reply = await fetch(endpoint, "/h?x=1", headers=(("X-A", "b"),), timeout=GENEROUS)
         assert reply == Reply(200)
         assert server.headers[0] == b"GET /base/h?x=1 HTTP/1.1"
-        assert f"Host: {place.authority}".encode() in server.headers
+        assert f"Host: {endpoint.authority}".encode() in server.headers
         assert b"Connection: close" in server.headers
         assert b"X-A: b" in server.headers
 

@@ -17,8 +17,8 @@ from tests.runtime.virtual_clock import virtual
 
 
 async def grant_of(house: House) -> Grant:
-    with house.asking(A) as place:
-        return await place.granted()
+    with house.asking(A) as admission:
+        return await admission.granted()
 
 
 @virtual
@@ -42,8 +42,8 @@ async def test_a_death_is_known_when_it_returns() -> None:
         assert await house.dispatcher.suspect(grant) is False
         assert asyncio.get_running_loop().time() == began, "the retry is not kept waiting"
         assert house.state() is BackendState.STOPPED
-        with house.asking() as place:
-            assert (await place.granted()).endpoint != grant.endpoint
+        with house.asking() as admission:
+            assert (await admission.granted()).endpoint != grant.endpoint
 
 
 @virtual
@@ -86,7 +86,7 @@ async def test_a_grant_of_what_is_gone_is_not_alive() -> None:
         assert await house.dispatcher.suspect(old) is False
         assert house.state() is BackendState.READY
         house.dispatcher.watch_silence(old)
-        assert house.dispatcher._held[A].silence is None
+        assert house.dispatcher._handles[A].silence is None
 
 
 @virtual
@@ -121,11 +121,11 @@ async def test_while_the_engine_is_away_only_the_probe_tells() -> None:
 async def test_three_silent_probes_make_it_hung_and_it_is_started_anew() -> None:
     house = House()
     async with opened(house):
-        with house.asking() as place:
-            grant = await place.granted()
+        with house.asking() as admission:
+            grant = await admission.granted()
             house.driver.script(A).hangs = True
             cut = asyncio.Event()
-            place.on_abort = lambda error: cut.set()
+            admission.on_abort = lambda error: cut.set()
             began = asyncio.get_running_loop().time()
             for _ in range(5):
                 house.dispatcher.watch_silence(grant)
@@ -142,8 +142,8 @@ async def test_three_silent_probes_make_it_hung_and_it_is_started_anew() -> None
 async def test_one_good_probe_ends_the_round() -> None:
     house = House()
     async with opened(house):
-        with house.asking() as place:
-            grant = await place.granted()
+        with house.asking() as admission:
+            grant = await admission.granted()
             house.driver.script(A).hangs = True
             house.dispatcher.watch_silence(grant)
             await asyncio.sleep(15)
@@ -160,8 +160,8 @@ async def test_one_good_probe_ends_the_round() -> None:
 async def test_one_that_ends_during_the_round_is_not_hung() -> None:
     house = House()
     async with opened(house):
-        with house.asking() as place:
-            grant = await place.granted()
+        with house.asking() as admission:
+            grant = await admission.granted()
             house.driver.script(A).hangs = True
             house.dispatcher.watch_silence(grant)
             await asyncio.sleep(5)

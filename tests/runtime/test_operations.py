@@ -24,7 +24,7 @@ async def test_outcomes_carry_the_epoch_of_what_they_answer() -> None:
         assert [s.backend for s in started] == [A, B]
         assert started[0].epoch < house.one(A).epoch
         assert [s.backend for s in house.ledger.of(Stopped)] == [A]
-        assert house.dispatcher._held[A].operations == set()
+        assert house.dispatcher._handles[A].operations == set()
 
 
 @virtual
@@ -33,10 +33,10 @@ async def test_that_it_runs_is_told_before_it_is_ready() -> None:
     house.driver.script(A).start_takes = 5.0
     house.driver.script(A).ready_after = 5.0
     async with opened(house):
-        with house.asking() as place:
+        with house.asking() as admission:
             await house.until(lambda: house.ledger.of(Launched))
             assert house.state() is BackendState.STARTING
-            await place.granted()
+            await admission.granted()
         (launched,), (started,) = house.ledger.of(Launched), house.ledger.of(Started)
         assert (launched.backend, launched.epoch) == (A, started.epoch)
 
@@ -105,9 +105,9 @@ async def test_readiness_that_comes_too_late_leaves_no_endpoint() -> None:
     async with opened(house):
         with house.asking():
             await asyncio.sleep(1)
-            held = house.dispatcher._held[A]
+            handle = house.dispatcher._handles[A]
             operations = house.dispatcher._operations
-            operations._became_ready(held, house.one().epoch - 1, Ready(Endpoint("x", 1), "x"))
-            assert held.endpoint is None
+            operations._became_ready(handle, house.one().epoch - 1, Ready(Endpoint("x", 1), "x"))
+            assert handle.endpoint is None
         await house.until(lambda: house.state() is BackendState.READY)
-        assert held.endpoint is not None
+        assert handle.endpoint is not None

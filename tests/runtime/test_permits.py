@@ -91,6 +91,20 @@ async def test_uses_count_as_served_at_once_for_those_who_observe() -> None:
 
 
 @virtual
+async def test_who_leaves_is_heard_of_before_long() -> None:
+    house = House()
+    async with opened(house):
+        await house.use()
+        stays, leaves = Exchange(permit_for(house)), Exchange(permit_for(house))
+        await asyncio.sleep(2 * FOLD_WITHIN)
+        leaves.leave()
+        left = now()
+        await asyncio.sleep(FOLD_WITHIN)
+        assert house.ledger.of(PermitUsed)[-1].log == ((left, 2, True),)
+        stays.leave()
+
+
+@virtual
 async def test_the_scheduler_hears_within_a_second_or_when_much_was_noted() -> None:
     house = House()
     async with opened(house):

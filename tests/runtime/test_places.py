@@ -38,14 +38,14 @@ async def test_a_lease_runs_from_its_grant_and_is_told_its_end_once() -> None:
     house.driver.script(A).start_takes = 5.0
     told: list[float] = []
     async with opened(house):
-        with lease(house) as place:
-            grant = await place.granted()
+        with lease(house) as admission:
+            grant = await admission.granted()
             assert grant.until == pytest.approx(now() + 100.0)
-            place.on_expired = lambda: told.append(now())
+            admission.on_expired = lambda: told.append(now())
             assert house.one().leased
             await house.until(lambda: told, within=200)
             assert told == [pytest.approx(grant.until)]
-            assert not place.broken
+            assert not admission.broken
             assert not house.one().leased
         house.nobody_left()
         assert len(told) == 1
@@ -55,11 +55,11 @@ async def test_a_lease_runs_from_its_grant_and_is_told_its_end_once() -> None:
 async def test_who_listens_late_is_told_too() -> None:
     house = House()
     async with opened(house):
-        with lease(house, ttl=1.0) as place:
-            await place.granted()
+        with lease(house, ttl=1.0) as admission:
+            await admission.granted()
             await asyncio.sleep(5)
             told: list[bool] = []
-            place.on_expired = lambda: told.append(True)
+            admission.on_expired = lambda: told.append(True)
             assert told == [True]
         house.nobody_left()
 
@@ -68,8 +68,8 @@ async def test_who_listens_late_is_told_too() -> None:
 async def test_a_lease_let_go_is_released_and_not_expired() -> None:
     house = House()
     async with opened(house):
-        with lease(house) as place:
-            await place.granted()
+        with lease(house) as admission:
+            await admission.granted()
         assert not house.one().leased
         await asyncio.sleep(200)
         assert house.ledger.of(Expired) == []
@@ -80,21 +80,21 @@ async def test_a_lease_let_go_is_released_and_not_expired() -> None:
 async def test_a_lease_is_renewed_longer_shorter_and_past() -> None:
     house = House()
     async with opened(house):
-        with lease(house) as place:
-            began = (await place.granted()).until
+        with lease(house) as admission:
+            began = (await admission.granted()).until
             assert began is not None
-            place.renew(now() + 500.0)
+            admission.renew(now() + 500.0)
             await asyncio.sleep(400)
             assert house.one().leased_until == pytest.approx(began + 400.0)
-            place.renew(math.inf)
+            admission.renew(math.inf)
             assert house.one().leased_until == math.inf
-            place.renew(now() + 10.0)
+            admission.renew(now() + 10.0)
             await asyncio.sleep(9)
             assert house.one().leased
-            place.renew(now() - 1.0)
+            admission.renew(now() - 1.0)
             assert not house.one().leased
             with pytest.raises(LookupError):
-                place.renew(now() + 10.0)
+                admission.renew(now() + 10.0)
         house.nobody_left()
 
 
@@ -103,12 +103,12 @@ async def test_only_a_lease_in_force_can_be_renewed() -> None:
     house = House()
     house.driver.script(A).start_takes = 5.0
     async with opened(house):
-        with lease(house) as place:
+        with lease(house) as admission:
             with pytest.raises(LookupError):
-                place.renew(1.0)
-            await place.granted()
+                admission.renew(1.0)
+            await admission.granted()
         with pytest.raises(LookupError):
-            place.renew(1.0)
+            admission.renew(1.0)
         with house.asking(A) as ordinary:
             await ordinary.granted()
             with pytest.raises(LookupError):
@@ -136,8 +136,8 @@ async def test_others_wait_for_the_end_of_a_lease_or_are_told() -> None:
 
     house = House()
     async with opened(house):
-        with lease(house, A) as held:
-            until = (await held.granted()).until
+        with lease(house, A) as handle:
+            until = (await handle.granted()).until
             with house.asking(B, max_wait=1.0) as waiting:
                 with house.asking(B, on_lease=OnLease.REJECT) as impatient:
                     with pytest.raises(LauncherError) as told:
@@ -155,17 +155,17 @@ async def test_others_wait_for_the_end_of_a_lease_or_are_told() -> None:
 async def test_a_forced_stop_breaks_a_lease_and_a_soft_one_waits_for_its_end() -> None:
     house = House()
     async with opened(house):
-        with lease(house) as place:
-            await place.granted()
+        with lease(house) as admission:
+            await admission.granted()
             house.dispatcher.request_stop(A)
             await house.use(A)
             assert house.state() is READY, "it serves on for as long as it is leased"
             await house.until(lambda: house.state() is STOPPED, within=200)
-            assert not place.broken
-        with lease(house) as place:
-            await place.granted()
+            assert not admission.broken
+        with lease(house) as admission:
+            await admission.granted()
             house.dispatcher.request_stop(A, force=True)
-            assert place.broken
+            assert admission.broken
             await house.until(lambda: house.state() is STOPPED)
         house.nobody_left()
 
@@ -174,8 +174,8 @@ async def test_a_forced_stop_breaks_a_lease_and_a_soft_one_waits_for_its_end() -
 async def test_a_leased_backend_that_dies_is_started_again() -> None:
     house = House()
     async with opened(house):
-        with lease(house, ttl=math.inf) as place:
-            await place.granted()
+        with lease(house, ttl=math.inf) as admission:
+            await admission.granted()
             house.driver.kill(A)
             await house.until(lambda: house.state() is not READY)
             await house.until(lambda: house.state() is READY)
@@ -190,9 +190,9 @@ async def test_a_lease_of_an_earlier_run_is_in_force_before_anything_is_up() -> 
     house.driver.script(A).start_takes = 5.0
     house.driver.run(B)
     async with opened(house):
-        with lease(house, A, ttl=0.0, until=now() + 60.0) as place:
-            assert place.grant is not None
-            assert (place.grant.until, place.grant.endpoint) == (now() + 60.0, Endpoint())
+        with lease(house, A, ttl=0.0, until=now() + 60.0) as admission:
+            assert admission.grant is not None
+            assert (admission.grant.until, admission.grant.endpoint) == (now() + 60.0, Endpoint())
             with lease(house, B) as other, pytest.raises(LauncherError, match="leased"):
                 await other.granted()
             await house.until(lambda: house.state(A) is READY)
@@ -204,10 +204,10 @@ async def test_a_lease_of_an_earlier_run_is_in_force_before_anything_is_up() -> 
 async def test_a_lease_that_ended_while_the_launcher_was_away_ends_at_once() -> None:
     house = House()
     async with opened(house):
-        with lease(house, A, ttl=0.0, until=now() - 60.0) as place:
-            await place.granted()
+        with lease(house, A, ttl=0.0, until=now() - 60.0) as admission:
+            await admission.granted()
             told: list[bool] = []
-            place.on_expired = lambda: told.append(True)
+            admission.on_expired = lambda: told.append(True)
             assert told == [True]
         house.nobody_left()
         assert house.ledger.starts(A) == 0
@@ -221,8 +221,8 @@ async def test_a_drain_refuses_what_comes_and_serves_what_is_there() -> None:
         with house.asking(A) as there:
             house.dispatcher.drain(None, True)
             for ask in ({}, {"urgent": True}, {"urgent": True, "hold": Hold(5.0)}):
-                with house.asking(A, **ask) as place, pytest.raises(LauncherError) as told:
-                    await place.granted()
+                with house.asking(A, **ask) as admission, pytest.raises(LauncherError) as told:
+                    await admission.granted()
                 assert told.value.code == "draining"
                 assert told.value.retry_after
             await there.granted()
@@ -243,12 +243,12 @@ async def test_a_reservation_drains_stops_confirms_and_only_then_is_granted() ->
         stream = house.ask(A).__enter__()
         await stream.granted()
         house.dispatcher.reserve(R, GPU)
-        with lease(house, R) as place:
+        with lease(house, R) as admission:
             await asyncio.sleep(2)
-            assert place.grant is None
+            assert admission.grant is None
             assert house.driver.running() == {A}
             stream.__exit__(None, None, None)
-            await place.granted()
+            await admission.granted()
             assert house.driver.running() == set()
             assert dict(house.dispatcher.snapshot().used) == {"gpu": 1}
             with house.asking(A, max_wait=0.0) as waiting:
@@ -266,14 +266,14 @@ async def test_a_reservation_of_an_earlier_run_is_there_from_the_beginning() -> 
     house = House()
     async with opened(house):
         house.dispatcher.reserve(R, GPU, held=True)
-        with lease(house, R, ttl=0.0, until=now() + 60.0) as place:
-            assert place.grant is not None
+        with lease(house, R, ttl=0.0, until=now() + 60.0) as admission:
+            assert admission.grant is not None
             await house.until(lambda: house.state(R) is READY)
             with house.asking(A, queue_timeout=10.0) as waiting, pytest.raises(LauncherError):
                 await waiting.granted()
             assert house.driver.running() == set()
             ended: list[bool] = []
-            place.on_expired = lambda: ended.append(place.broken)
+            admission.on_expired = lambda: ended.append(admission.broken)
             house.dispatcher.unreserve(R)
             assert ended == [True]
         await house.use(A)
@@ -398,7 +398,7 @@ async def test_a_replacement_of_what_does_not_run_takes_effect_at_once() -> None
     new = replace(config(A), driver=ContainerSpec("new", 9000))
     async with opened(house):
         reload(house, new, config(B), config(C))
-        assert house.dispatcher._held[A].config is new
+        assert house.dispatcher._handles[A].config is new
         await house.use(A)
         assert house.driver.count("stop", A) == 0
         house.nobody_left()
@@ -409,8 +409,8 @@ async def test_a_lease_outlives_the_replacement_of_its_backend() -> None:
     house = House()
     new = replace(config(A), driver=ContainerSpec("new", 9000))
     async with opened(house):
-        with lease(house, ttl=math.inf) as place:
-            await place.granted()
+        with lease(house, ttl=math.inf) as admission:
+            await admission.granted()
             reload(house, new, config(B), config(C))
             await house.until(lambda: house.ledger.starts(A) == 2 and house.state() is READY)
             assert house.one().leased

@@ -34,26 +34,26 @@ async def test_the_stages_of_a_swap() -> None:
 
         holder = tasks.spawn(long(), name="long")
         await house.until(lambda: house.one(A).in_flight)
-        with house.asking(B, max_wait=10.0) as place:
-            assert place.progress().phase == "queued"
+        with house.asking(B, max_wait=10.0) as admission:
+            assert admission.progress().phase == "queued"
             # Overdue, and past the minimum residency of the one before it.
             await house.until(lambda: house.state(A) is BackendState.DRAINING)
-            assert place.progress().phase == "waiting for a to finish"
+            assert admission.progress().phase == "waiting for a to finish"
             done.set()
             await holder
             assert house.state(A) is BackendState.STOPPING
-            stopping = place.progress()
+            stopping = admission.progress()
             assert stopping.phase == "stopping a for it"
             assert stopping.forecast is not None
             assert stopping.forecast.place == 1
             assert stopping.forecast.seconds == pytest.approx(10.0, abs=0.5)
             await house.until(lambda: house.state(B) is BackendState.STARTING)
-            starting = place.progress()
+            starting = admission.progress()
             assert (starting.backend, starting.phase) == (B, "starting")
             assert starting.forecast is not None
             assert starting.forecast.seconds == pytest.approx(6.0, abs=0.5)
-            await place.granted()
-            assert place.progress().forecast is None
+            await admission.granted()
+            assert admission.progress().forecast is None
 
 
 @virtual
@@ -64,9 +64,9 @@ async def test_who_asks_for_one_that_stops_is_told_so() -> None:
         await house.use(A)
         house.dispatcher.request_stop(A)
         await asyncio.sleep(1)
-        with house.asking(A) as place:
-            assert place.progress().phase == "waiting until a has stopped"
-            await place.granted()
+        with house.asking(A) as admission:
+            assert admission.progress().phase == "waiting until a has stopped"
+            await admission.granted()
 
 
 @virtual
@@ -76,12 +76,12 @@ async def test_of_several_the_one_that_starts_is_meant() -> None:
     async with opened(house):
         with house.asking(B):
             await asyncio.sleep(1)
-            with house.asking(A, B) as place:
-                told = place.progress()
+            with house.asking(A, B) as admission:
+                told = admission.progress()
                 assert (told.backend, told.phase) == (B, "starting")
                 assert told.forecast is not None
                 assert told.forecast.place == 2
-                await place.granted()
+                await admission.granted()
 
 
 @virtual
@@ -103,8 +103,8 @@ async def test_who_waits_for_the_end_of_a_lease_is_told_so() -> None:
     async with opened(house):
         with house.asking(A, urgent=True, hold=Hold(60.0)) as lease:
             await lease.granted()
-            with house.asking(B) as place:
-                told = place.progress()
+            with house.asking(B) as admission:
+                told = admission.progress()
                 assert told.phase == "waiting for the lease on a to end"
                 assert told.forecast is not None
                 assert told.forecast.seconds >= 60.0
@@ -116,10 +116,10 @@ async def test_who_waited_for_what_a_reload_took_away_can_still_be_looked_at() -
     async with opened(house):
         with house.asking(A, urgent=True, hold=Hold(60.0)) as lease:
             await lease.granted()
-            with house.asking(B) as place:
+            with house.asking(B) as admission:
                 rest = {id: house.configs[id] for id in (A, C)}
                 house.dispatcher.reconfigure(rest, dict.fromkeys(rest, house.driver))
-                told = place.progress()
+                told = admission.progress()
                 assert (told.backend, told.phase, told.forecast) == (B, "queued", None)
                 with pytest.raises(LauncherError, match="no longer configured"):
-                    await place.granted()
+                    await admission.granted()

@@ -53,12 +53,12 @@ class Real:
         )
 
     async def use(self, backend: BackendId, lasts: float = 0.0) -> Grant:
-        with self.dispatcher.admit(Ask((backend,))) as place:
-            grant = await place.granted()
+        with self.dispatcher.admit(Ask((backend,))) as admission:
+            grant = await admission.granted()
             assert (await ask(grant.endpoint)) == 200
             await asyncio.sleep(lasts)
             assert (await ask(grant.endpoint)) == 200
-            place.ok = True
+            admission.ok = True
             return grant
 
     async def until(self, backend: BackendId, *states: BackendState) -> None:
@@ -213,10 +213,10 @@ async def test_a_paused_container_is_hung(
     monkeypatch.setattr("launcher.runtime.probe.PROBE_TIMEOUT", 0.5)
     real = Real(ContainerDriver(), {A: container(A)})
     async with opened(real):
-        with real.dispatcher.admit(Ask((A,))) as place:
-            grant = await place.granted()
+        with real.dispatcher.admit(Ask((A,))) as admission:
+            grant = await admission.granted()
             cut = asyncio.Event()
-            place.on_abort = lambda error: cut.set()
+            admission.on_abort = lambda error: cut.set()
             await in_docker("pause", f"{PREFIX}a")
             assert await real.dispatcher.suspect(grant) is True
             async with asyncio.timeout(PATIENCE):

@@ -21,11 +21,11 @@ async def test_everything_is_looked_at_before_anything_starts() -> None:
     house = House()
     house.driver.script(A).looks_take = 4.0
     await house.dispatcher.open()
-    with house.asking(A) as place:
+    with house.asking(A) as admission:
         await asyncio.sleep(3)
         assert house.driver.count("start", A) == 0
         assert house.dispatcher.driver_health()["fake"] is not None
-        await place.granted()
+        await admission.granted()
     assert house.dispatcher.driver_health() == {"fake": None}
     assert {o.backend for o in house.ledger.of(Observed)} == set(house.configs)
     await house.dispatcher.close(stop_backends=False)
@@ -127,7 +127,7 @@ async def test_what_is_under_way_is_looked_at_only_when_it_has_ended() -> None:
     house = House()
     house.driver.script(A).start_takes = 5.0
     async with opened(house):
-        with house.asking(A) as place:
+        with house.asking(A) as admission:
             await asyncio.sleep(1)
             told = len(house.ledger.events)
             house.driver.tell(Connected())  # lists everything
@@ -137,7 +137,7 @@ async def test_what_is_under_way_is_looked_at_only_when_it_has_ended() -> None:
                 B,
                 C,
             ]
-            await place.granted()
+            await admission.granted()
             await asyncio.sleep(0.1)
         kinds = [e for e in house.ledger.events if isinstance(e, Started | Observed)]
         after = kinds[[isinstance(e, Started) for e in kinds].index(True) + 1 :]
@@ -164,12 +164,12 @@ async def test_of_two_looks_the_one_that_began_last_is_believed() -> None:
     house = House()
     async with opened(house):
         await house.use(A)
-        held = house.dispatcher._held[A]
-        held.look_fed = held.looks_begun + 5
+        handle = house.dispatcher._handles[A]
+        handle.look_fed = handle.looks_begun + 5
         house.driver.kill(A)
         await asyncio.sleep(0.1)
         assert house.state(A) is BackendState.READY
-        held.look_fed = 0
+        handle.look_fed = 0
         house.driver.tell(Changed(A))
         await asyncio.sleep(0.1)
         assert house.state(A) is BackendState.STOPPED
@@ -184,9 +184,9 @@ async def test_while_the_engine_is_away_the_ready_are_served() -> None:
         await asyncio.sleep(0.1)
         assert "connection refused" in (house.dispatcher.driver_health()["fake"] or "")
         await house.use(A)
-        with house.asking(B) as place:
+        with house.asking(B) as admission:
             with pytest.raises(LauncherError) as raised:
-                await place.granted()
+                await admission.granted()
             assert raised.value.code == "docker_unavailable"
             assert "connection refused" in raised.value.message
         house.driver.kill(A)
@@ -236,7 +236,7 @@ async def test_a_look_that_fails_is_tried_again() -> None:
         await house.use(A)
         house.driver._away = "hiccup"  # without a word on the event stream
         house.driver._changed(house.driver._one(A))
-        house.dispatcher._reconciler.look(house.dispatcher._held[A])
+        house.dispatcher._reconciler.look(house.dispatcher._handles[A])
         await asyncio.sleep(0.1)
         house.driver._one(A).running = False
         await asyncio.sleep(3)
@@ -297,8 +297,8 @@ async def test_a_backend_that_is_removed_is_seen_as_gone() -> None:
         house.driver.script(A).missing = True
         await asyncio.sleep(0.5)
         assert house.state(A) is BackendState.STOPPED
-        with house.asking() as place, pytest.raises(LauncherError) as raised:
-            await place.granted()
+        with house.asking() as admission, pytest.raises(LauncherError) as raised:
+            await admission.granted()
         assert raised.value.code == "backend_missing"
 
 

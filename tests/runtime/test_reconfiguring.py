@@ -74,7 +74,7 @@ async def test_what_is_removed_serves_its_stream_to_the_end_and_tells_its_queue(
             stream.ok = True
         await house.until(lambda: known(house) == {B})
         assert house.driver.count("stop", A) == 1
-        assert house.dispatcher._held.keys() == {B}
+        assert house.dispatcher._handles.keys() == {B}
         assert house.dispatcher.leaving() == {}
         house.nobody_left()
 
@@ -93,11 +93,11 @@ async def test_a_start_under_way_is_called_off_where_its_backend_is_removed() ->
     house = House(config(A), config(B))
     house.driver.script(A).ready_after = 100.0
     async with opened(house):
-        with house.ask(A) as place:
+        with house.ask(A) as admission:
             await house.until(lambda: house.state(A) is BackendState.STARTING)
             now(house, config(B))
             with pytest.raises(LauncherError, match="no longer configured"):
-                await place.granted()
+                await admission.granted()
         await house.use(B)
         await house.until(lambda: known(house) == {B})
         house.nobody_left()
@@ -141,10 +141,10 @@ async def test_those_who_wait_for_a_start_wait_for_the_other_instead() -> None:
     house = House(config(A))
     house.driver.script(A).ready_after = 30.0
     async with opened(house):
-        with house.ask(A) as place:
+        with house.ask(A) as admission:
             await house.until(lambda: house.state(A) is BackendState.STARTING)
             now(house, other(A))
-            await place.granted()
+            await admission.granted()
         assert house.driver.count("start", A) == 2
         house.nobody_left()
 
@@ -158,9 +158,9 @@ async def test_replaced_once_more_before_the_first_has_gone() -> None:
             await stream.granted()
             now(house, other(A))
             now(house, third)
-        with house.ask(A) as place:
-            await place.granted()
-        assert house.dispatcher._held[A].config == third
+        with house.ask(A) as admission:
+            await admission.granted()
+        assert house.dispatcher._handles[A].config == third
         assert house.driver.count("start", A) == 2
         house.nobody_left()
 
@@ -207,8 +207,8 @@ async def test_what_is_added_at_a_driver_that_is_away_is_refused_as_the_others_a
         await house.until(lambda: not house.one(A).reachable)
         now(house, config(A, needs=()), config(B, needs=()))
         await asyncio.sleep(1.0)
-        with house.ask(B) as place, pytest.raises(LauncherError) as caught:
-            await place.granted()
+        with house.ask(B) as admission, pytest.raises(LauncherError) as caught:
+            await admission.granted()
         assert caught.value.code == "docker_unavailable"
         house.driver.find_engine()
         await house.until(lambda: house.one(B).reachable)
@@ -259,6 +259,6 @@ async def test_a_thousand_configurations_leave_nothing_behind() -> None:
         await house.until(lambda: known(house) == {A})
         assert house.driver.count("start", A) == 1
         assert house.driver.count("stop", A) == 0
-        assert house.dispatcher._held.keys() == {A}
+        assert house.dispatcher._handles.keys() == {A}
         await house.until(lambda: len(house.dispatcher._tasks) == 1, within=10.0)
         house.nobody_left()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from launcher.core.types import Estimates, Placement
-from launcher.runtime.specs import spec_of
+from launcher.runtime.registry import spec_of
 from tests.runtime.house import A, config
 
 CAPACITY = (("cpu", 8), ("gpu", 1))

@@ -18,9 +18,9 @@ from tests.runtime.virtual_clock import virtual
 
 async def refused(house: House) -> LauncherError:
     """What a request for A ends in."""
-    with house.asking(A) as place:
+    with house.asking(A) as admission:
         with pytest.raises(LauncherError) as raised:
-            await place.granted()
+            await admission.granted()
     return raised.value
 
 
@@ -158,8 +158,8 @@ async def test_its_own_healthcheck_decides() -> None:
     house.driver.script(A).healthcheck = True
     house.driver.script(A).ready_after = 5.5
     async with opened(house):
-        with house.asking() as place:
-            grant = await place.granted()
+        with house.asking() as admission:
+            grant = await admission.granted()
             assert grant.queued == pytest.approx(5.5, abs=0.05)
 
 
@@ -237,8 +237,8 @@ async def test_an_adoption_waits_for_readiness() -> None:
     house.driver.script(A).ready_after = 20.0
     house.driver.run(A)
     async with opened(house):
-        with house.asking() as place:
-            grant = await place.granted()
+        with house.asking() as admission:
+            grant = await admission.granted()
             assert 19.5 < grant.queued < 20.5
         assert house.driver.count("start", A) == 0
         assert len(house.ledger.of(Started)) == 1
@@ -281,10 +281,10 @@ async def test_what_changed_during_an_operation_is_looked_at_after_it() -> None:
     house = House()
     house.driver.script(A).start_takes = 2.0
     async with opened(house):
-        with house.asking() as place:
+        with house.asking() as admission:
             await asyncio.sleep(1)
             house.driver.tell(Changed(A))
-            grant = await place.granted()
+            grant = await admission.granted()
             # Dies in the very moment in which it became ready.
             house.driver._down(house.driver._one(A), 1)
             assert grant.backend == A

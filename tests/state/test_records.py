@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.core.effects import Decided, Deed
+from launcher.core.effects import Action, Decided
 from launcher.core.types import BackendId, BackendState, Estimates, StopReason
 from launcher.state.records import DECISIONS, ESTIMATES, STARTS, DecisionStore, Measurements, Starts
 from launcher.state.store import StateStore
@@ -83,9 +83,9 @@ async def test_the_keeper_saves_all_that_was_measured_at_the_end(path: Path) -> 
 
 
 A, B = BackendId("a"), BackendId("b")
-STOP = Decided(Deed.STOP, A, "evicted", wanted_by=B, cost=3.5, waiting=2, waited=61.0)
-START = Decided(Deed.START, B, "wanted", pays=(A,))
-REFUSED = Decided(Deed.REJECT, A, "queue_full")
+STOP = Decided(Action.STOP, A, "evicted", wanted_by=B, cost=3.5, waiting=2, waited=61.0)
+START = Decided(Action.START, B, "wanted", pays=(A,))
+REFUSED = Decided(Action.REJECT, A, "queue_full")
 
 
 async def test_decisions_and_their_numbers_go_on_after_a_restart(

@@ -8,11 +8,11 @@ import pytest
 
 from launcher.core.effects import (
     Abort,
+    Action,
+    Admit,
     Adopt,
     Decided,
-    Deed,
     Effect,
-    Grant,
     PrewarmSkipped,
     Reject,
     Start,
@@ -88,13 +88,13 @@ def start(backend: BackendId, epoch: int) -> Start:
 
 
 def test_a_ticket_granted_at_once_waited_for_nothing(published: Published) -> None:
-    assert published.by(arrived(ONE), Grant(ONE, A, False), at=5.0) == [Granted(A, 0.0, False)]
+    assert published.by(arrived(ONE), Admit(ONE, A, False), at=5.0) == [Granted(A, 0.0, False)]
 
 
 def test_a_wait_is_measured_from_arrival_to_grant(published: Published) -> None:
     published.by(arrived(ONE), start(A, 1), at=5.0)
 
-    facts = published.by(Started(A, 1, "i"), Grant(ONE, A, True), at=17.5)
+    facts = published.by(Started(A, 1, "i"), Admit(ONE, A, True), at=17.5)
 
     assert facts == [StartEnded(A, 1, False, False, "ready", 12.5), Granted(A, 12.5, True)]
 
@@ -200,7 +200,7 @@ def test_some_events_are_facts_themselves(published: Published, event: Event) ->
     [
         PrewarmSkipped(A),
         Abort(A, "backend_stopped", "by force"),
-        Decided(Deed.UNDRAIN, A, "no longer wanted"),
+        Decided(Action.UNDRAIN, A, "no longer wanted"),
     ],
 )
 def test_some_effects_are_facts_themselves(published: Published, effect: Effect) -> None:
@@ -231,7 +231,7 @@ def test_grants_are_told_to_those_alone_who_ask_for_them() -> None:
     grants: list[Fact] = []
     publisher = FactPublisher(everything.append, of_grants=(grants.append,))
 
-    publisher.observe(Tick(), (Grant(TicketId(1), A, False), Abort(A, "hung", "")), 1.0)
+    publisher.observe(Tick(), (Admit(TicketId(1), A, False), Abort(A, "hung", "")), 1.0)
 
     assert grants == [Granted(A, 0.0, False)]
     assert everything == [Abort(A, "hung", "")]

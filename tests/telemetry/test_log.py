@@ -19,7 +19,7 @@ import pytest
 
 from launcher.config import Secret
 from launcher.config.redact import Redactor
-from launcher.core.effects import Abort, Decided, Deed, PrewarmSkipped, Reject
+from launcher.core.effects import Abort, Action, Decided, PrewarmSkipped, Reject
 from launcher.core.events import Closed, Hung, Reachable, StopRequested
 from launcher.core.types import BackendId, Failure, StopReason, TicketId
 from launcher.telemetry import log as logs
@@ -54,7 +54,7 @@ log = logging.getLogger("launcher.test_log")
 
 
 FACTS: list[tuple[Fact, str, str]] = [
-    (Decided(Deed.START, A, "found running"), "info", "starts a: it was found running"),
+    (Decided(Action.START, A, "found running"), "info", "starts a: it was found running"),
     (StartEnded(A, 1, False, False, "ready", 38.2), "info", "a is ready after 38 s"),
     (StartEnded(A, 1, False, False, "cancelled", 3.0), "info", "the start of a was called off"),
     (
@@ -62,7 +62,7 @@ FACTS: list[tuple[Fact, str, str]] = [
         "error",
         "a failed to start after 250 ms: exit code 1",
     ),
-    (Decided(Deed.STOP, A, "idle"), "info", "stops a: it was idle"),
+    (Decided(Action.STOP, A, "idle"), "info", "stops a: it was idle"),
     (StopEnded(A, StopReason.IDLE, 1.23), "info", "a stopped after 1.2 s"),
     (StopStuck(A, FAILURE), "error", "a does not stop: exit code 1"),
     (Reject(TicketId(1), A, "queue_full", "too many"), "warning", "rejected a request for a"),
@@ -88,7 +88,7 @@ def test_a_line_per_decision(fact: Fact, level: str, start: str) -> None:
 
 def test_a_stop_has_its_reason_and_a_failure_its_code_and_detail() -> None:
     def speak() -> None:
-        log_fact(Decided(Deed.STOP, A, "hung"))
+        log_fact(Decided(Action.STOP, A, "hung"))
         log_fact(StopBegan(A, StopReason.HUNG))
         log_fact(StartEnded(A, 1, False, False, "failed", 1.0, FAILURE))
 
@@ -103,10 +103,10 @@ def test_a_decision_is_one_line_with_all_it_knows() -> None:
     b = BackendId("b")
 
     def speak() -> None:
-        log_fact(Decided(Deed.DRAIN, A, "overdue", b, cost=41.23456, waiting=3, waited=61.5))
-        log_fact(Decided(Deed.START, b, "wanted", pays=(A,), cost=25.0, waiting=1))
+        log_fact(Decided(Action.DRAIN, A, "overdue", b, cost=41.23456, waiting=3, waited=61.5))
+        log_fact(Decided(Action.START, b, "wanted", pays=(A,), cost=25.0, waiting=1))
         log_fact(StartBegan(b, 1, False, True))
-        log_fact(Decided(Deed.REJECT, A, "queue_full"))
+        log_fact(Decided(Action.REJECT, A, "queue_full"))
         log_fact(Reject(TicketId(1), A, "queue_full", "too many"))
 
     drain, start, reject = lines(speak)

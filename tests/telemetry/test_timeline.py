@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from launcher.core.effects import Decided, Deed, Grant, Reject, Start
+from launcher.core.effects import Action, Admit, Decided, Reject, Start
 from launcher.core.events import Arrived, Released, Started, StartFailed, Tick
 from launcher.core.types import BackendState, Failure, Placement, Ticket, TicketId
 from launcher.telemetry.timeline import (
@@ -21,7 +21,7 @@ from launcher.telemetry.timeline import (
 )
 from tests.api.world import CHAT, CODER, TINY, FakeControl
 
-WANTED = Decided(Deed.START, CHAT, "wanted")
+WANTED = Decided(Action.START, CHAT, "wanted")
 START = Start(CHAT, 1, Placement(), 1000.0)
 
 
@@ -88,10 +88,10 @@ def test_requests_alone_are_looked_at_once_a_second(world: World) -> None:
     world.timeline._snapshot = lambda: looked.append(1) or snapshot()  # type: ignore[func-returns-value]
     for number in range(50):
         ticket = Ticket(TicketId(number), (CHAT,))
-        world.timeline.observe(Arrived(ticket), [Grant(ticket.id, CHAT, False)], 101.0)
+        world.timeline.observe(Arrived(ticket), [Admit(ticket.id, CHAT, False)], 101.0)
         world.timeline.observe(Released(ticket.id), [], 101.0)
     rejected = Reject(TicketId(1), CHAT, "queue_full", "Too many.")
-    refused = Decided(Deed.REJECT, CHAT, "queue_full")
+    refused = Decided(Action.REJECT, CHAT, "queue_full")
     world.timeline.observe(Arrived(Ticket(TicketId(1), (CHAT,))), [refused, rejected], 101.0)
     assert looked == []
     assert list(world.timeline.marks) == []

@@ -7,13 +7,12 @@ import math
 
 import pytest
 
-from launcher.core.effects import Decided, Deed, Grant, Reject
-from launcher.core.rehearsal import Step
+from launcher.core.dry_run import Step
+from launcher.core.effects import Action, Admit, Decided, Reject
 from launcher.core.types import Hold, OnLease, TicketId, Wake
 from launcher.errors import LauncherError
-from launcher.runtime.admission import Ask
-from launcher.runtime.asking import PLANNED
-from launcher.runtime.foresight import SOMEBODY
+from launcher.runtime.admission import PLANNED, Ask
+from launcher.runtime.forecaster import SOMEBODY
 from tests.runtime.house import A, B, House, config, opened
 from tests.runtime.virtual_clock import virtual
 
@@ -26,10 +25,13 @@ async def test_a_plan_is_not_carried_out() -> None:
         before, seen = house.dispatcher.snapshot(), len(house.ledger.events)
         served = house.dispatcher.plan(Ask((A,)))
         cold = house.dispatcher.plan(Ask((B,)))
-        assert served == [Step(0.0, Grant(PLANNED, A, False))]
+        assert served == [Step(0.0, Admit(PLANNED, A, False))]
         decided = [step.effect for step in cold if isinstance(step.effect, Decided)]
-        assert [(one.deed, one.backend) for one in decided] == [(Deed.STOP, A), (Deed.START, B)]
-        assert cold[-1].effect == Grant(PLANNED, B, True)
+        assert [(one.action, one.backend) for one in decided] == [
+            (Action.STOP, A),
+            (Action.START, B),
+        ]
+        assert cold[-1].effect == Admit(PLANNED, B, True)
         assert house.dispatcher.snapshot() == before
         assert len(house.ledger.events) == seen
 
@@ -47,8 +49,8 @@ async def test_who_is_sent_away_is_told_when_to_come_back() -> None:
         rejected = house.dispatcher.plan(Ask((B,), quiet=True))[-1].effect
         assert isinstance(rejected, Reject)
         assert rejected.retry_after == SOMEBODY, "who may not evict a waits until it is idle"
-        with house.asking(B, quiet=True) as place, pytest.raises(LauncherError) as caught:
-            await place.granted()
+        with house.asking(B, quiet=True) as admission, pytest.raises(LauncherError) as caught:
+            await admission.granted()
         assert (caught.value.code, caught.value.retry_after) == ("not_resident", SOMEBODY)
 
 
@@ -56,7 +58,7 @@ async def test_who_is_sent_away_is_told_when_to_come_back() -> None:
 async def test_what_the_scheduler_knows_better_stays() -> None:
     house = House(config(A))
     async with opened(house):
-        foresight = house.dispatcher._foresight
+        foresight = house.dispatcher._forecaster
         one = TicketId(1)
         assert foresight.retry_after(Reject(one, A, "queue_full", "", retry_after=7.0)) == 7.0
         assert foresight.retry_after(Reject(one, A, "draining", "")) is None
@@ -68,8 +70,8 @@ async def test_a_look_is_good_for_a_moment() -> None:
     house = House(config(A))
     asked = []
     async with opened(house):
-        outlook = house.scheduler.outlook
-        house.scheduler.outlook = lambda now: asked.append(now) or outlook(now)  # type: ignore[method-assign,func-returns-value]
+        forecasts = house.scheduler.forecasts
+        house.scheduler.forecasts = lambda now: asked.append(now) or forecasts(now)  # type: ignore[method-assign,func-returns-value]
         for _ in range(3):
             house.dispatcher.forecasts()
         assert len(asked) == 1
@@ -85,11 +87,11 @@ async def test_who_is_sent_away_for_a_lease_is_told_when_to_come_back() -> None:
         with house.asking(A, urgent=True, hold=Hold(20.0)) as lease:
             await lease.granted()
             for more in ({"on_lease": OnLease.REJECT}, {"wake": Wake.IF_IDLE}):
-                with house.asking(B, **more) as place, pytest.raises(LauncherError) as caught:
-                    await place.granted()
+                with house.asking(B, **more) as admission, pytest.raises(LauncherError) as caught:
+                    await admission.granted()
                 assert caught.value.retry_after == pytest.approx(20.0, abs=0.1)
             lease.renew(math.inf)
-            with house.asking(B, on_lease=OnLease.REJECT) as place:
+            with house.asking(B, on_lease=OnLease.REJECT) as admission:
                 with pytest.raises(LauncherError) as caught:
-                    await place.granted()
+                    await admission.granted()
             assert (caught.value.code, caught.value.retry_after) == ("leased", SOMEBODY)

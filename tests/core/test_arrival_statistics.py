@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.core.habits import FEWEST, REMEMBERED, SLACK, UNKNOWN, Habits
+from launcher.core.backend import FEWEST, REMEMBERED, SLACK, UNKNOWN, ArrivalStats
 
 
-def after(gaps: list[float]) -> Habits:
+def after(gaps: list[float]) -> ArrivalStats:
     """The habits of a backend that stayed away for so long, again and again."""
-    habits, now = Habits(), 0.0
-    habits.arrived(now)
+    arrival_stats, now = ArrivalStats(), 0.0
+    arrival_stats.arrived(now)
     for gap in gaps:
-        habits.fell_idle(now)
+        arrival_stats.fell_idle(now)
         now += gap
-        habits.arrived(now)
-    return habits
+        arrival_stats.arrived(now)
+    return arrival_stats
 
 
 def test_little_is_known_at_first() -> None:
@@ -34,10 +34,10 @@ def test_who_stays_away_is_not() -> None:
 
 
 def test_the_more_wait_the_less_it_pays() -> None:
-    habits = after([1.0, 1.0, 1.0, 10.0])
-    assert habits.linger(1, 60.0) == 10.0 * SLACK
-    assert habits.linger(10, 60.0) == 1.0 * SLACK
-    assert habits.linger(100, 60.0) == 0.0
+    arrival_stats = after([1.0, 1.0, 1.0, 10.0])
+    assert arrival_stats.linger(1, 60.0) == 10.0 * SLACK
+    assert arrival_stats.linger(10, 60.0) == 1.0 * SLACK
+    assert arrival_stats.linger(100, 60.0) == 0.0
 
 
 def test_old_habits_are_forgotten() -> None:
@@ -58,12 +58,12 @@ def test_no_other_length_is_cheaper(gaps: list[float], waiting: int) -> None:
 
 
 def test_the_chance_to_be_wanted() -> None:
-    habits = Habits()
-    assert habits.wanted(60.0, 0.0) == 0.0, "nobody ever asked"
-    habits.arrived(0.0)
-    habits.arrived(60.0)
-    assert habits.every == 60.0
-    assert habits.wanted(60.0, 60.0) == pytest.approx(1 - 1 / 2.718281828)
-    soon, later = habits.wanted(60.0, 100.0), habits.wanted(60.0, 1000.0)
+    arrival_stats = ArrivalStats()
+    assert arrival_stats.wanted(60.0, 0.0) == 0.0, "nobody ever asked"
+    arrival_stats.arrived(0.0)
+    arrival_stats.arrived(60.0)
+    assert arrival_stats.every == 60.0
+    assert arrival_stats.wanted(60.0, 60.0) == pytest.approx(1 - 1 / 2.718281828)
+    soon, later = arrival_stats.wanted(60.0, 100.0), arrival_stats.wanted(60.0, 1000.0)
     assert soon > later, "who hasn't asked for long asks less often"
-    assert "every 60.0" in repr(habits)
+    assert "every 60.0" in repr(arrival_stats)

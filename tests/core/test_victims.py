@@ -8,16 +8,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.core.eviction import Candidate, choose, fits
+from launcher.core.placement import EvictionCandidate, choose_victims, fits
 from launcher.core.types import BackendId
 
 
-def candidate(name: str, gpu: int, *, price: float = 0.0, used: float = 0.0) -> Candidate:
-    return Candidate(BackendId(name), (("gpu", gpu),), price, used)
+def candidate(name: str, gpu: int, *, price: float = 0.0, used: float = 0.0) -> EvictionCandidate:
+    return EvictionCandidate(BackendId(name), (("gpu", gpu),), price, used)
 
 
 def chosen_of(*args: Any) -> tuple[str, ...] | None:
-    found = choose(*args)
+    found = choose_victims(*args)
     return None if found is None else tuple(one.id for one in found)
 
 
@@ -42,11 +42,11 @@ def test_one_that_costs_less_than_two_goes_alone() -> None:
 
 
 def test_none_where_no_set_makes_room() -> None:
-    assert choose([candidate("a", 1)], (("gpu", 2),), {"gpu": 2}, {"gpu": 2}) is None
+    assert choose_victims([candidate("a", 1)], (("gpu", 2),), {"gpu": 2}, {"gpu": 2}) is None
 
 
 def test_what_occupies_something_else_is_left_alone() -> None:
-    other = Candidate(BackendId("cpu"), (("ram", 4),), 0.0, 0.0)
+    other = EvictionCandidate(BackendId("cpu"), (("ram", 4),), 0.0, 0.0)
     residents = [other, candidate("a", 1, used=5.0)]
     usage = {"gpu": 1, "ram": 4}
     assert chosen_of(residents, (("gpu", 1),), usage, {"gpu": 1, "ram": 4}) == ("a",)
@@ -69,17 +69,17 @@ def test_the_set_makes_room_nobody_in_it_need_not_be_and_none_is_cheaper(
     residents: list[Resident], gpu: int, ram: int, capacity: int
 ) -> None:
     candidates = [
-        Candidate(BackendId(f"c{i}"), (("gpu", g), ("ram", r)), float(price), float(used))
+        EvictionCandidate(BackendId(f"c{i}"), (("gpu", g), ("ram", r)), float(price), float(used))
         for i, (g, r, price, used) in enumerate(residents)
     ]
     usage = {"gpu": sum(r[0] for r in residents), "ram": sum(r[1] for r in residents)}
     room = {"gpu": capacity, "ram": capacity}
     needs = (("gpu", gpu), ("ram", ram))
 
-    def left_without(gone: tuple[Candidate, ...]) -> dict[str, int]:
+    def left_without(gone: tuple[EvictionCandidate, ...]) -> dict[str, int]:
         return {name: n - sum(dict(c.needs)[name] for c in gone) for name, n in usage.items()}
 
-    chosen = choose(candidates, needs, usage, room)
+    chosen = choose_victims(candidates, needs, usage, room)
     if chosen is None:
         assert not fits(left_without(tuple(candidates)), needs, room)
         return

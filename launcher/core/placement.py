@@ -14,17 +14,128 @@ all but orders and leases, until it has started, gives up, or the place is lost.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from launcher.core import eviction
 from launcher.core.backend import Backend
-from launcher.core.books import SOFT, add
+from launcher.core.binding import not_resident
 from launcher.core.demand import Line
 from launcher.core.effects import PrewarmSkipped
-from launcher.core.eviction import Candidate, fits
-from launcher.core.policy import Need
-from launcher.core.refusal import not_resident
-from launcher.core.types import BackendId, BackendState, Failure, OnLease, StopReason
-from launcher.core.world import CUT_GRACE, START_MARGIN, World
+from launcher.core.policy import Urgency
+from launcher.core.state import CUT_GRACE, SOFT, START_MARGIN, SchedulerState, add, fits
+from launcher.core.types import BackendId, BackendState, Failure, Needs, OnLease, StopReason
+
+#: Among up to so many the cheapest set is found exactly; among more, one by one.
+EXACT: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionCandidate:
+    """A resident backend that may be stopped."""
+
+    id: BackendId
+    needs: Needs
+    price: float
+    """Seconds that it is expected to cost."""
+    last_used: float
+
+
+def choose_victims(
+    candidates: Sequence[EvictionCandidate],
+    needs: Needs,
+    usage: Mapping[str, int],
+    capacity: Mapping[str, int],
+) -> tuple[EvictionCandidate, ...] | None:
+    """The cheapest set whose stop makes room for `needs`, or None where none does.
+
+    Among the equally cheap the least recently used go, ties by id. Nobody is in the set who
+    need not be. Exact for up to `EXACT` candidates that matter, greedy above.
+    """
+    short = {
+        name: usage.get(name, 0) + n - capacity.get(name, 0)
+        for name, n in needs
+        if usage.get(name, 0) + n > capacity.get(name, 0)
+    }
+    if not short:
+        return ()
+    order = sorted(
+        (c for c in candidates if any(name in short for name, _ in c.needs)),
+        key=lambda c: (c.price, c.last_used, c.id),
+    )
+    freed = {name: sum(n for c in order for k, n in c.needs if k == name) for name in short}
+    if any(freed[name] < n for name, n in short.items()):
+        return None
+    return _exact(order, short) if len(order) <= EXACT else _greedy(order, short)
+
+
+def _left(short: Mapping[str, int], needs: Needs) -> dict[str, int]:
+    """What is still short once `needs` are free."""
+    given = dict(needs)
+    left = {name: n - given.get(name, 0) for name, n in short.items()}
+    return {name: n for name, n in left.items() if n > 0}
+
+
+def _exact(
+    order: Sequence[EvictionCandidate], short: Mapping[str, int]
+) -> tuple[EvictionCandidate, ...]:
+    """Branch and bound over the sets, the cheaper candidates first."""
+    best: tuple[EvictionCandidate, ...] = _greedy(order, short)
+    least = sum(c.price for c in best)
+
+    def search(
+        at: int, chosen: tuple[EvictionCandidate, ...], price: float, left: dict[str, int]
+    ) -> None:
+        nonlocal best, least
+        if not left:
+            if price < least:
+                best, least = chosen, price
+            return
+        for next in range(at, len(order)):
+            candidate = order[next]
+            if price + candidate.price >= least:
+                return  # the rest cost at least as much
+            if any(name in left for name, _ in candidate.needs):
+                search(
+                    next + 1,
+                    (*chosen, candidate),
+                    price + candidate.price,
+                    _left(left, candidate.needs),
+                )
+
+    search(0, (), 0.0, dict(short))
+    return _pruned(best, short)
+
+
+def _greedy(
+    order: Sequence[EvictionCandidate], short: Mapping[str, int]
+) -> tuple[EvictionCandidate, ...]:
+    """The cheapest one by one, without those that turn out not to be needed."""
+    left = dict(short)
+    chosen: list[EvictionCandidate] = []
+    for candidate in order:
+        if not left:
+            break
+        if any(name in left for name, _ in candidate.needs):
+            chosen.append(candidate)
+            left = _left(left, candidate.needs)
+    return _pruned(tuple(chosen), short)
+
+
+def _pruned(
+    chosen: tuple[EvictionCandidate, ...], short: Mapping[str, int]
+) -> tuple[EvictionCandidate, ...]:
+    """Without those who need not go, the dearest spared first."""
+    kept = list(chosen)
+    for candidate in reversed(chosen):
+        left = dict(short)
+        for other in kept:
+            if other is not candidate:
+                left = _left(left, other.needs)
+        if not left:
+            kept.remove(candidate)
+    return tuple(kept)
+
 
 _UP = (BackendState.STARTING, BackendState.READY, BackendState.DRAINING)
 
@@ -34,23 +145,23 @@ SOON = 300.0
 GOING = 0.5
 
 
-def over(world: World) -> frozenset[str]:
+def over(sched: SchedulerState) -> frozenset[str]:
     """The resources of which residents occupy more than there is."""
-    used = world.usage()
-    return frozenset(name for name, n in used.items() if n > world.capacity.get(name, 0))
+    used = sched.usage()
+    return frozenset(name for name, n in used.items() if n > sched.capacity.get(name, 0))
 
 
-def place(world: World, now: float) -> None:
+def place(sched: SchedulerState, now: float) -> None:
     """Give places, take them back, and ask to be woken when time alone will change the answer."""
-    _Pass(world, now).run()
+    _Pass(sched, now).run()
 
 
 class _Pass:
     """One pass; what it knows is good for this moment only."""
 
-    def __init__(self, world: World, now: float) -> None:
-        self.world = world
-        self.policy = world.policy
+    def __init__(self, sched: SchedulerState, now: float) -> None:
+        self.sched = sched
+        self.policy = sched.policy
         self.now = now
         self.used: dict[str, int] = {}
         """By whoever occupies a place now, or may (not seen yet)."""
@@ -60,29 +171,29 @@ class _Pass:
         self.chosen: set[BackendId] = set()
         self.immovable: list[Backend] = []
         """Stuck while they stop, out of reach, or not seen yet: no drain makes them go."""
-        self.candidates: dict[Need, list[Candidate]] = {}
+        self.candidates: dict[Urgency, list[EvictionCandidate]] = {}
         """Who could make room, by how badly it is needed."""
         self.in_vain: set[Line] = set()
         """For whom nobody can make room."""
         self.wake = math.inf
 
     def run(self) -> None:
-        world, now = self.world, self.now
-        world.lingering = False
-        for backend in list(world.residents.values()):
+        sched, now = self.sched, self.now
+        sched.lingering = False
+        for backend in list(sched.residents.values()):
             if backend.state is BackendState.DRAINING:
-                world.settle(backend, now)
+                sched.settle(backend, now)
             elif backend.stop_due and not backend.holds:
-                world.stop_as_told(backend, now)
+                sched.stop_as_told(backend, now)
             elif self.policy.strict and backend.queue:
-                world.serve(backend, now)
+                sched.serve(backend, now)
         self._count()
         self._keep()
-        self._wake_at(world.demand.review(now))
+        self._wake_at(sched.demand.review(now))
         self._block()
-        for backend, need in world.demand.best_first(self.in_vain):
+        for backend, urgency in sched.demand.best_first(self.in_vain):
             if not backend.holds:
-                self._give(backend, need)
+                self._give(backend, urgency)
         self._undrain()
         self._prewarm()
         self._shed()
@@ -91,15 +202,15 @@ class _Pass:
     # -- counting
 
     def _count(self) -> None:
-        world = self.world
-        for backend in world.residents.values():
+        sched = self.sched
+        for backend in sched.residents.values():
             add(self.used, backend.needs)
             if not _leaving(backend):
                 add(self.future, backend.needs)
             stuck = backend.state is BackendState.STOPPING and backend.stop_failure is not None
             if stuck or (backend.state in _UP and backend.unreachable is not None):
                 self.immovable.append(backend)
-        for backend in world.unseen.values():
+        for backend in sched.unseen.values():
             if not backend.resident:
                 self.immovable.append(backend)
                 add(self.used, backend.needs)
@@ -109,8 +220,8 @@ class _Pass:
 
     def _keep(self) -> None:
         """Who is leased and down keeps a claim on its place, and is started again."""
-        world, now = self.world, self.now
-        for backend in world.leases:
+        sched, now = self.sched, self.now
+        for backend in sched.leases:
             again_at = max(backend.restart_at, backend.retry_at or -math.inf)
             if backend.resident:
                 if _leaving(backend):
@@ -123,126 +234,126 @@ class _Pass:
             elif backend.unreachable is not None or self._hopeless(backend):
                 add(self.future, backend.wanted_needs)
             else:
-                self._give(backend, Need.ORDERED)
-        self._due(world.leases.next_end)
+                self._give(backend, Urgency.ORDERED)
+        self._due(sched.leases.next_end)
 
     def _block(self) -> None:
         """Whoever needs a place that leases keep waits, or is told so if that is what it wants."""
-        world, now = self.world, self.now
-        for backend in world.demand.blocked():
+        sched, now = self.sched, self.now
+        for backend in sched.demand.blocked():
             for ticket in [backend.queue[id].ticket for id in backend.queue]:
-                if world.rebind_blocked(backend, ticket.id, now):
+                if sched.rebind_blocked(backend, ticket.id, now):
                     continue
                 if ticket.urgent or ticket.hold or ticket.on_lease is OnLease.REJECT:
-                    world.reject_leased(backend, ticket.id, now)
+                    sched.reject_leased(backend, ticket.id, now)
             if not backend.queue.pressing:
-                world.reject_queue(backend, not_resident(backend), now)
+                sched.reject_queue(backend, not_resident(backend), now)
 
     # -- giving
 
-    def _give(self, backend: Backend, need: Need) -> None:
+    def _give(self, backend: Backend, urgency: Urgency) -> None:
         """Start it, or make room for it, or let it wait."""
-        world, now = self.world, self.now
+        sched, now = self.sched, self.now
         if self._hopeless(backend) or not backend.known:
             return
         needs = backend.needs
         if not backend.queue.waking and not backend.holds:
-            world.reject_queue(backend, not_resident(backend), now)
+            sched.reject_queue(backend, not_resident(backend), now)
             return
-        if fits(self.future, needs, world.capacity):
-            if fits(self.used, needs, world.capacity):
+        if fits(self.future, needs, sched.capacity):
+            if fits(self.used, needs, sched.capacity):
                 add(self.used, needs)
-                world.start(backend, "wanted" if backend.queue else "leased", now)
+                sched.start(backend, "wanted" if backend.queue else "leased", now)
             add(self.future, needs)
             return
         if not backend.queue.pressing and not backend.holds:
-            world.reject_queue(backend, not_resident(backend), now)
+            sched.reject_queue(backend, not_resident(backend), now)
             return
-        if backend.pays and need is not Need.ORDERED and not self._drained_for(backend):
+        if backend.pays and urgency is not Urgency.ORDERED and not self._drained_for(backend):
             # Everybody whom it paid for has gone, and an order, a lease or a stranger has the
             # place: it goes back to where it stands among the others, and has its turn there.
-            world.unclaim(backend)
-            self._wake_at(world.demand.review(now))
+            sched.unclaim(backend)
+            self._wake_at(sched.demand.review(now))
             return
-        if need not in self.candidates:
-            self.candidates[need] = self._candidates(need)
+        if urgency not in self.candidates:
+            self.candidates[urgency] = self._candidates(urgency)
         candidates = [
             c
-            for c in self.candidates[need]
+            for c in self.candidates[urgency]
             if c.id not in self.chosen and not self._ordered_before(c.id, backend)
         ]
-        chosen = eviction.choose(candidates, needs, self.future, world.capacity)
+        chosen = choose_victims(candidates, needs, self.future, sched.capacity)
         if chosen is None:
-            self.in_vain.add((needs, need))
+            self.in_vain.add((needs, urgency))
         for candidate in chosen or ():
-            victim = world.backends[candidate.id]
+            victim = sched.backends[candidate.id]
             self.chosen.add(victim.id)
             add(self.future, victim.needs, -1)
-            world.evict(victim, backend, candidate.price, need, now)
-        if chosen is not None or need:
+            sched.evict(victim, backend, candidate.price, urgency, now)
+        if chosen is not None or urgency:
             add(self.future, needs)
 
-    def _candidates(self, need: Need) -> list[Candidate]:
-        """Who could make room: see `Need`."""
+    def _candidates(self, urgency: Urgency) -> list[EvictionCandidate]:
+        """Who could make room: see `Urgency`."""
         found = []
-        for backend in self.world.residents.values():
+        for backend in self.sched.residents.values():
             if backend.unreachable is not None or backend.holds:
                 continue
             if backend.state is BackendState.DRAINING:
-                if _leaving(backend) or (backend.held(self.now) and not need):
+                if _leaving(backend) or (backend.held(self.now) and not urgency):
                     continue
                 price = self._price(backend) * GOING
             elif backend.state is BackendState.READY:
-                if not self._may_go(backend, need):
+                if not self._may_go(backend, urgency):
                     continue
                 price = self._price(backend)
             else:
                 continue
-            found.append(Candidate(backend.id, backend.needs, price, backend.used_at))
+            found.append(EvictionCandidate(backend.id, backend.needs, price, backend.used_at))
         return found
 
     def _drained_for(self, wanting: Backend) -> bool:
         """Whether somebody is still to be told to stop for it."""
         return any(
             one.state is BackendState.DRAINING and one.wanted_by == wanting.id
-            for one in self.world.residents.values()
+            for one in self.sched.residents.values()
         )
 
     def _ordered_before(self, id: BackendId, wanting: Backend) -> bool:
         """Whether an operator's order for this one came before whatever `wanting` is for."""
-        mine, theirs = self.world.backends[id].queue.order, wanting.queue.order
+        mine, theirs = self.sched.backends[id].queue.order, wanting.queue.order
         if mine is None or wanting.holds:
             return False
         return theirs is None or mine < theirs
 
-    def _may_go(self, backend: Backend, need: Need) -> bool:
+    def _may_go(self, backend: Backend, urgency: Urgency) -> bool:
         """Whether its time is over; asks to be woken when it will be."""
         busy = backend.held(self.now)
-        idle_at = backend.habits.idle_at
-        if need >= Need.DESPERATE or (not busy and idle_at is None):
+        idle_at = backend.arrival_stats.idle_at
+        if urgency >= Urgency.DESPERATE or (not busy and idle_at is None):
             return True
-        tickets, cost = self.world.demand.rivals(backend.needs, self.world.capacity)
+        tickets, cost = self.sched.demand.rivals(backend.needs, self.sched.capacity)
         until = math.inf
-        if need:
+        if urgency:
             overdue = backend.queue.overdue_at() <= self.now
             until = backend.resident_from + self.policy.residency(cost, overdue=overdue)
         if not busy and idle_at is not None:
             until = min(until, idle_at + self.policy.linger(backend, tickets))
-            self.world.lingering = self.world.lingering or until > self.now
+            self.sched.lingering = self.sched.lingering or until > self.now
         self._wake_at(until)
         return self.now >= until
 
     def _price(self, backend: Backend) -> float:
         """Seconds that its going is expected to cost: the work on it that has to be waited
         for, and its reload if somebody wants it soon."""
-        wanted = backend.habits.wanted(SOON, self.now)
+        wanted = backend.arrival_stats.wanted(SOON, self.now)
         if not backend.held(self.now):
             return backend.swap_cost * wanted
         return backend.swap_cost + backend.work
 
     def _undrain(self) -> None:
         """Let those go on whose place nobody needs any more."""
-        for backend in sorted(self.world.residents.values(), key=lambda b: b.id):
+        for backend in sorted(self.sched.residents.values(), key=lambda b: b.id):
             if (
                 backend.state is BackendState.DRAINING
                 and not _leaving(backend)
@@ -250,21 +361,21 @@ class _Pass:
                 and (backend.drain_reason is not StopReason.SURPLUS or not self._over(backend))
             ):
                 # Once an order is served, others may have it go again.
-                self.world.again |= backend.queue.order is not None
-                self.world.undrain(backend, self.now)
+                self.sched.again |= backend.queue.order is not None
+                self.sched.undrain(backend, self.now)
 
     def _over(self, backend: Backend) -> bool:
         """Whether anything that it occupies is over the capacity."""
-        capacity = self.world.capacity
+        capacity = self.sched.capacity
         return any(self.future.get(name, 0) > capacity.get(name, 0) for name, _ in backend.needs)
 
     def _hopeless(self, backend: Backend) -> bool:
         """Reject its queue where no drain could make room: something doesn't stop or can't be
         told to, or nobody can say what runs."""
-        world, now = self.world, self.now
+        sched, now = self.sched, self.now
         fixed: dict[str, int] = {}
-        if not fits(fixed, backend.needs, world.capacity):
-            world.reject_queue(
+        if not fits(fixed, backend.needs, sched.capacity):
+            sched.reject_queue(
                 backend,
                 Failure("backend_start_failed", f"{backend.id} needs more than there is."),
                 now,
@@ -275,12 +386,12 @@ class _Pass:
             if other is backend:
                 continue
             add(fixed, other.needs)
-            if fits(fixed, backend.needs, world.capacity):
+            if fits(fixed, backend.needs, sched.capacity):
                 continue
             failure = other.stop_failure if stuck else other.unreachable
             if failure is None:
                 return True
-            world.reject_queue(
+            sched.reject_queue(
                 backend,
                 Failure(
                     "backend_stop_failed" if stuck else failure.code,
@@ -296,35 +407,35 @@ class _Pass:
 
     def _prewarm(self) -> None:
         """Once, when everything has been seen: start in order what fits beside the rest."""
-        world = self.world
-        if world.prewarmed or not world.backends or world.unseen:
+        sched = self.sched
+        if sched.prewarmed or not sched.backends or sched.unseen:
             return
-        world.prewarmed = True
-        ranked = [b for b in world.backends.values() if b.spec.prewarm is not None]
+        sched.prewarmed = True
+        ranked = [b for b in sched.backends.values() if b.spec.prewarm is not None]
         for backend in sorted(ranked, key=lambda b: (b.spec.prewarm or 0, b.id)):
             if backend.resident:
                 continue
-            if fits(self.future, backend.needs, world.capacity) and fits(
-                self.used, backend.needs, world.capacity
+            if fits(self.future, backend.needs, sched.capacity) and fits(
+                self.used, backend.needs, sched.capacity
             ):
                 add(self.used, backend.needs)
                 add(self.future, backend.needs)
-                world.start(backend, "prewarm", self.now)
+                sched.start(backend, "prewarm", self.now)
             else:
-                world.effects.append(PrewarmSkipped(backend.id))
+                sched.effects.append(PrewarmSkipped(backend.id))
 
     def _shed(self) -> None:
         """While a resource is over its capacity (somebody started something), stop what is idle
         and uses it, prewarmed ones last."""
-        world, now = self.world, self.now
-        if world.unseen or not over(world):
+        sched, now = self.sched, self.now
+        if sched.unseen or not over(sched):
             return
-        for backend in world.residents.values():
+        for backend in sched.residents.values():
             if backend.drain_reason is StopReason.SURPLUS and not _leaving(backend):
                 add(self.future, backend.needs, -1)
         idle = [
             b
-            for b in world.residents.values()
+            for b in sched.residents.values()
             if b.state is BackendState.READY
             and not (b.held(now) or b.holds)
             and b.unreachable is None
@@ -333,7 +444,7 @@ class _Pass:
         for backend in idle:
             if self._over(backend):
                 add(self.future, backend.needs, -1)
-                world.drain(backend, StopReason.SURPLUS, now)
+                sched.drain(backend, StopReason.SURPLUS, now)
 
     # -- time
 
@@ -347,15 +458,15 @@ class _Pass:
         self.wake = min(self.wake, max(at, self.now))
 
     def _timers(self) -> None:
-        world = self.world
-        self._due(world.next_deadline())
-        for backend in world.residents.values():
+        sched = self.sched
+        self._due(sched.next_deadline())
+        for backend in sched.residents.values():
             state = backend.state
             if state is BackendState.STARTING:
                 self._due(backend.deadline + START_MARGIN)
             elif state is BackendState.READY:
                 self._due(backend.idle_stop_at)
-                if backend.busy and world.queues:
+                if backend.busy and sched.queues:
                     self._wake_at(backend.ask_at)
             elif state is BackendState.DRAINING:
                 if backend.cut_at is not None:
@@ -364,7 +475,7 @@ class _Pass:
                     self._wake_at(backend.ask_at)
             elif backend.stop_retry_at is not None:
                 self._due(backend.stop_retry_at)
-        world.wake_by(self.wake, self.now)
+        sched.wake_by(self.wake, self.now)
 
 
 def _leaving(backend: Backend) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from launcher.core.effects import Decided, Grant, Reject
-from launcher.core.rehearsal import Step
+from launcher.core.dry_run import Step
+from launcher.core.effects import Admit, Decided, Reject
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, Estimates, OnLease, Priority, Ticket, TicketId
 from tests.core.stage import Stage, spec
@@ -29,7 +29,7 @@ def plan(s: Stage, backend: str, **rest: object) -> list[Step]:
 
 def told(steps: list[Step]) -> list[tuple[float, str, str]]:
     return [
-        (step.after, step.effect.deed.value, str(step.effect.backend))
+        (step.after, step.effect.action.value, str(step.effect.backend))
         for step in steps
         if isinstance(step.effect, Decided)
     ]
@@ -44,13 +44,13 @@ def test_the_whole_swap() -> None:
     s.pass_time(5.0)
     steps = plan(s, "b")
     assert told(steps) == [(0.0, "stop", "a"), (4.0, "start", "b")]
-    assert steps[-1] == Step(34.0, Grant(PLANNED, BackendId("b"), True))
+    assert steps[-1] == Step(34.0, Admit(PLANNED, BackendId("b"), True))
 
 
 def test_who_is_up_serves_at_once() -> None:
     s = stage("a")
     s.up("a")
-    assert plan(s, "a") == [Step(0.0, Grant(PLANNED, BackendId("a"), False))]
+    assert plan(s, "a") == [Step(0.0, Admit(PLANNED, BackendId("a"), False))]
 
 
 def test_a_busy_one_ends_what_runs_first() -> None:
@@ -68,11 +68,15 @@ def test_those_before_come_before() -> None:
     s.pass_time(10.0)
     s.arrive("b", max_wait=5.0)
     steps = plan(s, "c")
-    assert [deed for _, deed, _ in told(steps)] == ["drain", "stop", "start", "stop", "start"] or [
-        deed for _, deed, _ in told(steps)
-    ] == ["stop", "start", "stop", "start"]
+    assert [action for _, action, _ in told(steps)] == [
+        "drain",
+        "stop",
+        "start",
+        "stop",
+        "start",
+    ] or [action for _, action, _ in told(steps)] == ["stop", "start", "stop", "start"]
     assert steps[-1].after > 20.0 + 2 * 34.0
-    assert isinstance(steps[-1].effect, Grant)
+    assert isinstance(steps[-1].effect, Admit)
 
 
 def test_who_has_paid_comes_before_a_higher_class() -> None:
@@ -103,7 +107,7 @@ def test_a_switch() -> None:
     s.arrive("a")
     steps = plan(s, "b", urgent=True)
     assert [what for _, *what in told(steps)] == [["drain", "a"], ["stop", "a"], ["start", "b"]]
-    assert isinstance(steps[-1].effect, Grant)
+    assert isinstance(steps[-1].effect, Admit)
 
 
 def test_who_waits_behind_a_lease_is_led_to_its_end() -> None:
@@ -112,7 +116,7 @@ def test_who_waits_behind_a_lease_is_led_to_its_end() -> None:
     s.lease("a", ttl=100.0)
     steps = plan(s, "b")
     assert steps[-1].after >= 130.0
-    assert isinstance(steps[-1].effect, Grant)
+    assert isinstance(steps[-1].effect, Admit)
     refused = plan(s, "b", on_lease=OnLease.REJECT)[-1].effect
     assert isinstance(refused, Reject)
     assert (refused.code, refused.retry_after) == ("leased", 100.0)
@@ -132,4 +136,4 @@ def test_what_is_about_to_be_replaced_is_taken_not_to_run() -> None:
     s.configure(replaced=(spec("a", estimates=MEASURED),))
     steps = plan(s, "a")
     assert told(steps)[-1][1:] == ("start", "a")
-    assert isinstance(steps[-1].effect, Grant)
+    assert isinstance(steps[-1].effect, Admit)

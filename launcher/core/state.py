@@ -1,23 +1,40 @@
-"""The scheduler's books: who stands where, who waits for what, and the effects of the event
-being handled. Tickets are entered and crossed out here; what is done to backends is `world`'s.
+"""The scheduler's state, and the verbs that change it: tickets are entered and crossed out,
+leases begin and end, backends are started, drained and stopped, and the effects of that noted.
+
+Verbs don't decide. They are called by the scheduler (what an event means) and by `placement`
+(who gets a place).
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from launcher.core.backend import Backend, OpenPermit
-from launcher.core.binding import choose
+from launcher.core.binding import choose, leased, refusal, removed
 from launcher.core.demand import Demand
-from launcher.core.effects import Decided, Deed, Effect, Expired, Forget, Grant, Reject, WakeAt
+from launcher.core.effects import (
+    Abort,
+    Action,
+    Admit,
+    Adopt,
+    AskBusy,
+    Decided,
+    Effect,
+    Expired,
+    Forget,
+    Reject,
+    Replace,
+    Start,
+    Stop,
+    WakeAt,
+)
 from launcher.core.events import PermitUsed
-from launcher.core.leases import Leases
-from launcher.core.policy import Policy
+from launcher.core.lifecycle import Cause, move
+from launcher.core.policy import Policy, Urgency
 from launcher.core.queue import Queued
-from launcher.core.refusal import leased, refusal
 from launcher.core.types import (
     BackendId,
     BackendState,
@@ -29,19 +46,29 @@ from launcher.core.types import (
     TicketId,
 )
 
+#: Seconds that a start may overrun its deadline before the scheduler itself ends it.
+START_MARGIN = 5.0
+#: The least time in which something found running has to become ready.
+ADOPT_FLOOR = 30.0
+#: Seconds between two questions whether a backend still has work of its own.
+ASK_INTERVAL = 10.0
+#: Seconds after which cut exchanges that didn't let go no longer stop a stop.
+CUT_GRACE = 5.0
+FIRST_BACKOFF = 1.0
+LAST_BACKOFF = 300.0
 #: Drains that end when nobody wants the place any more, and until whose beginning arrivals are
 #: still served.
 SOFT = frozenset({StopReason.IDLE, StopReason.EVICTED, StopReason.SURPLUS})
 
 
-class Books:
+class SchedulerState:
     """Backends, tickets and capacity, and the effects of the event being handled."""
 
     def __init__(self, capacity: Needs, policy: Policy) -> None:
         self.policy = policy
         self.demand = Demand(policy)
         self.capacity: dict[str, int] = dict(capacity)
-        self.leases = Leases(self.capacity)
+        self.leases = LeaseTable(self.capacity)
         self.backends: dict[BackendId, Backend] = {}
         self.residents: dict[BackendId, Backend] = {}
         self.queues: dict[BackendId, Backend] = {}
@@ -70,6 +97,8 @@ class Books:
         """How many there have been."""
         self.permit_key: tuple[object, ...] = ()
         """What all permits depended on when they were reviewed last."""
+        self.surplus = False
+        """Residents occupied more than there is when permits were reviewed last."""
         self.touched: dict[BackendId, Backend] = {}
         """Whose room, queue or state may be another since permits were reviewed."""
         self.prewarmed = False
@@ -99,14 +128,14 @@ class Books:
     # -- telling
 
     def decided(
-        self, deed: Deed, backend: Backend, why: str, now: float, cost: float | None = None
+        self, action: Action, backend: Backend, why: str, now: float, cost: float | None = None
     ) -> None:
         """Say why; before the effects that it explains."""
         wanted_by = backend.wanted_by
         wanting = backend if wanted_by is None else self.backends.get(wanted_by, backend)
         self.effects.append(
             Decided(
-                deed=deed,
+                action=action,
                 backend=backend.id,
                 why=why,
                 wanted_by=wanted_by,
@@ -156,7 +185,7 @@ class Books:
             hold = ticket.hold
             until = now + hold.ttl if hold.until is None else hold.until
             self.leases.set(backend, ticket.id, until)
-            self.effects.append(Grant(ticket.id, backend.id, cold, until))
+            self.effects.append(Admit(ticket.id, backend.id, cold, until))
             self.review_leases()
             return
         if ticket.urgent:
@@ -168,12 +197,12 @@ class Books:
             backend.mute.add(ticket.id)
         else:
             self._hold(backend, ticket.id, now)
-        self.effects.append(Grant(ticket.id, backend.id, cold))
+        self.effects.append(Admit(ticket.id, backend.id, cold))
 
     def _hold(self, backend: Backend, ticket: TicketId, now: float) -> None:
         """The ticket is in flight, and holds its backend."""
         if not backend.holding:
-            backend.habits.began(now)
+            backend.arrival_stats.began(now)
         backend.in_flight[ticket] = now
         self.tickets[ticket] = backend
         self.touched[backend.id] = backend
@@ -195,7 +224,7 @@ class Books:
                     times.append(time)
             else:
                 permit.entered += 1
-                backend.habits.arrived(one)
+                backend.arrival_stats.arrived(one)
                 self._hold(backend, ticket_under(permit.number, permit.entered), one)
         backend.served_in(times)
         self._forget_removed(backend)
@@ -218,7 +247,7 @@ class Books:
         )
 
     def serve(self, backend: Backend, now: float) -> None:
-        """Grant to those who wait for it as many as it takes: while it is ready to anybody,
+        """Admit to those who wait for it as many as it takes: while it is ready to anybody,
         while it drains to those who came before that."""
         until = math.inf
         if backend.state is BackendState.DRAINING and backend.drain_reason in SOFT:
@@ -252,7 +281,7 @@ class Books:
         retry_after: float | None = None,
     ) -> None:
         """End a ticket, queued or new."""
-        self.decided(Deed.REJECT, backend, failure.code, now)
+        self.decided(Action.REJECT, backend, failure.code, now)
         if ticket in backend.queue:
             self._dequeue(backend, ticket)
         self.tickets.pop(ticket, None)
@@ -315,7 +344,7 @@ class Books:
         lease = self._dequeue(backend, ticket).ticket.hold
         del self.tickets[ticket]
         if not backend.holding and not backend.queue and lease is None:
-            backend.habits.fell_idle(now)
+            backend.arrival_stats.fell_idle(now)
         return backend
 
     def release(self, ticket: TicketId, ok: bool, now: float) -> Backend:
@@ -338,7 +367,7 @@ class Books:
         if not silent:
             backend.last_used = now
             if not backend.holding and not backend.queue:
-                backend.habits.fell_idle(now)
+                backend.arrival_stats.fell_idle(now)
         if ticket in backend.mute:
             backend.mute.discard(ticket)
         elif ok:
@@ -435,6 +464,317 @@ class Books:
         self.unseen.pop(backend.id, None)
         self.effects.append(Forget(backend.id))
 
+    # -- verbs
+
+    def _move(self, backend: Backend, cause: Cause, now: float) -> None:
+        backend.state = move(backend.state, cause)
+        backend.epoch += 1
+        backend.since = now
+        self.demand.changed(backend)
+        if backend.resident:
+            self.residents[backend.id] = backend
+        else:
+            self.residents.pop(backend.id, None)
+        self.review_claim(backend)
+
+    def start(self, backend: Backend, why: str, now: float) -> None:
+        """Begin a start; its needs are taken from now on."""
+        self.decided(Action.START, backend, why, now, backend.expected_start)
+        backend.paid = bool(backend.pays)
+        self._move(backend, Cause.START, now)
+        placement = backend.placement = backend.spec.placements[0]
+        backend.adopted = False
+        backend.retry_at = None
+        backend.restart_at = -math.inf
+        backend.deadline = now + backend.spec.start_timeout
+        self.effects.append(Start(backend.id, backend.epoch, placement, backend.deadline))
+
+    def adopt(self, backend: Backend, instance: str | None, running_for: float, now: float) -> None:
+        """Somebody else started it (or an earlier launcher): it becomes ready by its probe."""
+        replaced = backend.state in (BackendState.READY, BackendState.DRAINING)
+        self._forget_drain(backend)
+        self.decided(Action.START, backend, "restarted" if replaced else "found running", now)
+        self._move(backend, Cause.REPLACED if replaced else Cause.ADOPT, now)
+        self._mute(backend)
+        backend.placement = backend.spec.placements[0]
+        backend.adopted = True
+        backend.instance = instance
+        backend.retry_at = None
+        left = backend.spec.start_timeout - running_for
+        backend.deadline = now + max(left, min(ADOPT_FLOOR, backend.spec.start_timeout))
+        self.effects.append(Adopt(backend.id, backend.epoch, backend.deadline))
+
+    def ready(self, backend: Backend, instance: str, now: float) -> None:
+        """It may receive requests: whoever waits for it is granted in the same breath, so that
+        it carries its waiters' tickets before anybody can think of evicting it."""
+        if not backend.adopted:
+            backend.started_in(now - backend.since)
+        self._move(backend, Cause.READY, now)
+        backend.instance = instance
+        backend.ready_at = backend.resident_from = now
+        backend.ready_from = backend.queue.arrivals
+        backend.deadline = math.inf
+        self.serve(backend, now)
+
+    def evict(
+        self, victim: Backend, wanting: Backend, price: float, urgency: Urgency, now: float
+    ) -> None:
+        """It drains for somebody else, or goes on doing so for another. For an operator's order
+        only those are served to the end who are served already."""
+        if urgency is Urgency.ORDERED:
+            victim.drain_from = 0
+        if victim.wanted_by == wanting.id and victim.state is BackendState.DRAINING:
+            return
+        victim.wanted_by, victim.price = wanting.id, price
+        if victim.state is BackendState.READY:
+            why = "evicted"
+            if victim.held(now):
+                why = "ordered" if urgency is Urgency.ORDERED else "overdue"
+            self.drain(victim, StopReason.EVICTED, now, why)
+        else:
+            victim.drain_reason = StopReason.EVICTED
+
+    def drain(
+        self, backend: Backend, reason: StopReason, now: float, why: str | None = None
+    ) -> None:
+        """Serve what runs and who came before, queue what comes, then stop; `settle` sees to
+        the end of it."""
+        if backend.state is BackendState.READY:
+            self._move(backend, Cause.DRAIN, now)
+            backend.drain_from = min(backend.drain_from, backend.queue.arrivals)
+            if backend.in_flight or backend.spec.asks_busy:
+                self.decided(Action.DRAIN, backend, why or reason.value, now, backend.price)
+        elif backend.state is not BackendState.DRAINING:
+            return
+        if backend.drain_reason is None or reason not in SOFT:
+            backend.drain_reason = reason
+        self.settle(backend, now)
+
+    def undrain(self, backend: Backend, now: float, why: str = "no longer wanted") -> None:
+        """Nobody wants its place any more: it goes on."""
+        self._move(backend, Cause.UNDRAIN, now)
+        self._forget_drain(backend)
+        self.decided(Action.UNDRAIN, backend, why, now)
+        self.serve(backend, now)
+
+    def settle(self, backend: Backend, now: float) -> None:
+        """Stop a draining backend once nothing holds it: ask whether it has work of its own,
+        cut what is left of silent tunnels, and wait for those to let go."""
+        if self.closed or backend.state is not BackendState.DRAINING:
+            return
+        soft = backend.drain_reason in SOFT
+        overrun = backend.cut_at is not None and now >= backend.cut_at + CUT_GRACE
+        if backend.holding and not overrun:
+            return
+        if soft and backend.spec.asks_busy and backend.clear_epoch != backend.epoch:
+            if backend.asked_epoch != backend.epoch and not (backend.busy and now < backend.ask_at):
+                backend.asked_epoch = backend.epoch
+                self.effects.append(AskBusy(backend.id, backend.epoch))
+            return
+        if backend.in_flight and not overrun:
+            if backend.cut_at is None:
+                self.cut(backend, "The connection was silent and its backend is needed.", now)
+            return
+        self.stop(backend, backend.drain_reason or StopReason.EVICTED, now)
+
+    def cut(self, backend: Backend, message: str, now: float) -> None:
+        """End every exchange on it; each will release its ticket."""
+        backend.cut_at = now
+        self.effects.append(Abort(backend.id, "backend_stopped", message))
+
+    def stop(self, backend: Backend, reason: StopReason, now: float) -> None:
+        """Begin a stop; its needs stay taken until that is confirmed. For whom it was made to go
+        has paid for the place from here on."""
+        self.decided(Action.STOP, backend, reason.value, now, backend.price)
+        wanting = None if backend.wanted_by is None else self.backends.get(backend.wanted_by)
+        if wanting is not None and wanting.wants_place:
+            self.claim(wanting, backend)
+        self._move(backend, Cause.STOP, now)
+        self._forget_drain(backend)
+        backend.stop_reason = reason
+        backend.deadline = math.inf
+        backend.stop_backoff = 0.0
+        self.effects.append(Stop(backend.id, backend.epoch, reason))
+
+    def stop_as_told(self, backend: Backend, now: float) -> None:
+        """An operator wants it stopped, after what runs."""
+        backend.stop_due = False
+        message = f"{backend.id} was stopped by an operator."
+        self.reject_queue(backend, Failure("backend_stopped", message), now)
+        if backend.state is BackendState.STARTING:
+            self.stop(backend, StopReason.OPERATOR, now)
+        else:
+            self.drain(backend, StopReason.OPERATOR, now)
+
+    def retry_stop(self, backend: Backend, now: float) -> None:
+        """A stop that failed is tried again."""
+        since = backend.since
+        self._move(backend, Cause.RETRY_STOP, now)
+        backend.since = since
+        backend.stop_retry_at = None
+        self.effects.append(
+            Stop(backend.id, backend.epoch, backend.stop_reason or StopReason.EVICTED)
+        )
+
+    def stop_failed(self, backend: Backend, failure: Failure, now: float) -> None:
+        """It keeps its needs; the stop is tried again, after 1 s at first, 5 min at last."""
+        backend.stop_failure = failure
+        backend.stop_backoff = grow(backend.stop_backoff)
+        backend.stop_retry_at = now + backend.stop_backoff
+
+    def stopped(self, backend: Backend, now: float) -> None:
+        """A stop is confirmed: its needs are free."""
+        failed = backend.failed_start
+        if backend.stop_failure is None and not failed:
+            backend.stopped_in(now - backend.since)
+        self._move(backend, Cause.GAVE_UP if failed else Cause.STOPPED, now)
+        self._forget_run(backend, now)
+
+    def died(self, backend: Backend, now: float) -> None:
+        """It no longer runs, and not by our doing. One that is leased is started again without
+        anybody's asking: not over and over."""
+        if backend.holds:
+            lived = now - backend.ready_at
+            backend.backoff = grow(0.0 if lived > LAST_BACKOFF else backend.backoff)
+            backend.restart_at = now + backend.backoff
+        self._move(backend, Cause.DIED, now)
+        self._forget_run(backend, now)
+
+    def _mute(self, backend: Backend) -> None:
+        """What ran on it ran on something that is gone: its tickets may take their time to
+        notice, but hold nothing of what is started next."""
+        backend.silent.update(backend.in_flight)
+        backend.mute.update(backend.in_flight)
+
+    def start_failed(self, backend: Backend, failure: Failure, now: float) -> None:
+        """Tell all who wait why, back off, and stop what may be left of the start. What was
+        only found running says nothing of how a start would go: those who wait get one."""
+        if not backend.adopted:
+            backend.failure = failure
+            backend.failed_start = True
+            # To look for something that isn't there costs nothing, unless others went for it, and
+            # it may be made any moment. Nobody looks for a leased one but we.
+            missing = failure.code == "backend_missing" and not (backend.holds or backend.paid)
+            backend.backoff = FIRST_BACKOFF if missing else grow(backend.backoff)
+            backend.retry_at = now + backend.backoff
+            self.reject_queue(backend, failure, now, backend.backoff)
+        self.stop(backend, StopReason.FAILED_START, now)
+
+    def replace(self, backend: Backend) -> None:
+        """Nothing runs of what it was: nobody knows yet whether what it is now runs, and what
+        was learned of the old one says nothing of it."""
+        backend.replaced = False
+        backend.estimates, backend.spreads = backend.spec.estimates, {}
+        backend.failure = backend.retry_at = None
+        backend.backoff = 0.0
+        backend.known = False
+        self.unseen[backend.id] = backend
+        self.effects.append(Replace(backend.id))
+
+    def _forget_drain(self, backend: Backend) -> None:
+        backend.drain_reason = backend.wanted_by = backend.price = None
+        backend.drain_from = math.inf
+        backend.cut_at = None
+        backend.asked_epoch = backend.clear_epoch = -1
+
+    def _forget_run(self, backend: Backend, now: float) -> None:
+        self._forget_drain(backend)
+        self._mute(backend)
+        backend.instance = backend.placement = backend.stop_reason = None
+        backend.stop_failure = backend.stop_retry_at = None
+        backend.stop_backoff = 0.0
+        backend.failed_start = backend.busy = False
+        if backend.replaced:
+            self.replace(backend)
+        if backend.removed:
+            self.reject_queue(backend, removed(backend), now)
+            if not backend.in_flight:
+                self.forget(backend)
+
+
+class LeaseTable:
+    """The leases in force. Times are absolute, on the core's clock; `inf` is a pin's end."""
+
+    def __init__(self, capacity: Mapping[str, int]) -> None:
+        self._capacity = capacity
+        self._leased: dict[BackendId, Backend] = {}
+        self.next_end = math.inf
+        """When the first of them ends."""
+
+    def __repr__(self) -> str:
+        return f"<LeaseTable on {', '.join(sorted(self._leased))}>"
+
+    def __len__(self) -> int:
+        """How many backends are leased."""
+        return len(self._leased)
+
+    def __iter__(self) -> Iterator[Backend]:
+        """The leased backends, by id."""
+        return iter([self._leased[id] for id in sorted(self._leased)])
+
+    def set(self, backend: Backend, ticket: TicketId, until: float) -> None:
+        """A lease begins, or ends at another time than was said before."""
+        backend.holds[ticket] = until
+        self._leased[backend.id] = backend
+        self._look_ahead()
+
+    def end(self, backend: Backend, ticket: TicketId) -> None:
+        """A lease is over. Raises KeyError where there is none."""
+        del backend.holds[ticket]
+        if not backend.holds:
+            del self._leased[backend.id]
+        self._look_ahead()
+
+    def over(self, now: float) -> list[tuple[Backend, TicketId]]:
+        """Those whose time has come, the earliest first."""
+        if now < self.next_end:
+            return []
+        found = [
+            (until, ticket, backend)
+            for backend in self._leased.values()
+            for ticket, until in backend.holds.items()
+            if until <= now
+        ]
+        return [(backend, ticket) for _, ticket, backend in sorted(found, key=lambda f: f[:2])]
+
+    def in_the_way(self, backend: Backend, coming: Iterable[Backend] = ()) -> list[Backend]:
+        """Whose leases leave `backend` no place; empty where it fits beside all of them, and
+        where it would not fit alone either. `coming`: others to be reckoned as leased."""
+        others = {one.id: one for one in (*coming, *self) if one is not backend}
+        wanted = backend.wanted_needs
+        if not others or not fits({}, wanted, self._capacity):
+            return []
+        used = _sum(others.values())
+        if fits(used, wanted, self._capacity):
+            return []
+        short = {n for n, units in wanted if used.get(n, 0) + units > self._capacity.get(n, 0)}
+        names = sorted(others)
+        return [others[id] for id in names if any(n in short for n, _ in others[id].wanted_needs)]
+
+    def free_at(self, backend: Backend) -> float:
+        """When enough leases of others will have ended for it to fit beside the rest."""
+        others = sorted(
+            (one for one in self._leased.values() if one is not backend),
+            key=lambda one: (one.leased_until, one.id),
+        )
+        at = -math.inf
+        while others and not fits(_sum(others), backend.wanted_needs, self._capacity):
+            at = others.pop(0).leased_until
+        return at
+
+    def _look_ahead(self) -> None:
+        self.next_end = min(
+            (min(backend.holds.values()) for backend in self._leased.values()), default=math.inf
+        )
+
+
+def _sum(backends: Iterable[Backend]) -> dict[str, int]:
+    used: dict[str, int] = {}
+    for one in backends:
+        for name, units in one.wanted_needs:
+            used[name] = used.get(name, 0) + units
+    return used
+
 
 def ticket_under(permit: int, number: int) -> TicketId:
     """Return the ticket of the one who entered as that number: below 0, so that it is nobody
@@ -450,7 +790,17 @@ def _others(backend: Backend, ticket: Ticket) -> tuple[BackendId, ...]:
     return tuple(id for id in ticket.backends if id != backend.id)
 
 
+def fits(usage: Mapping[str, int], needs: Needs, capacity: Mapping[str, int]) -> bool:
+    """Whether `needs` go beside `usage` without any resource of theirs above the capacity."""
+    return all(usage.get(name, 0) + n <= capacity.get(name, 0) for name, n in needs)
+
+
 def add(usage: dict[str, int], needs: Needs, sign: int = 1) -> None:
     """Add needs to a usage, or take them out with `sign=-1`."""
     for name, n in needs:
         usage[name] = usage.get(name, 0) + sign * n
+
+
+def grow(backoff: float) -> float:
+    """The next back-off: 1 s, doubling, 5 min at most."""
+    return min(LAST_BACKOFF, backoff * 2) if backoff else FIRST_BACKOFF

@@ -1,4 +1,4 @@
-"""What the shell remembers of one backend, and what its rooms may ask of the dispatcher.
+"""What the runtime remembers of one backend, and what its parts need of the dispatcher.
 
 Nothing here decides: whether a backend is up is the scheduler's to say. This is only what
 the carrying out needs: the endpoint that answered, the tasks under way, who waits.
@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class BackendHandle:
     """One backend as the shell holds it."""
 
     id: BackendId
@@ -39,7 +39,7 @@ class Held:
     """The candidate that answered when it last became ready."""
     instance: str | None = None
     """What became ready then."""
-    born: int = -1
+    ready_epoch: int = -1
     """The epoch of the Start or Adopt that made it ready. A grant of an earlier epoch was
     for something that is gone."""
     start_began: float = 0.0
@@ -91,7 +91,7 @@ class Held:
 
 
 class Shell(Protocol):
-    """What the rooms of the shell need of the dispatcher."""
+    """What the other parts of the runtime need of the dispatcher."""
 
     def feed(self, event: Event) -> None: ...
 

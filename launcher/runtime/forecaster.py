@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from launcher.core.dry_run import Step
 from launcher.core.effects import Reject
-from launcher.core.forecast import Outlook
-from launcher.core.rehearsal import Step
+from launcher.core.forecast import Forecasts
 from launcher.core.scheduler import Scheduler
 from launcher.core.types import BackendId, Forecast, TicketId
-from launcher.runtime.admission import Ask
-from launcher.runtime.asking import PLANNED, ticket_of
-from launcher.runtime.held import Clock
+from launcher.runtime.admission import PLANNED, Ask, ticket_of
+from launcher.runtime.handle import Clock
 
 #: Seconds for which a look is good: a full queue rejects as fast as clients come, and each
 #: look goes over all who wait.
@@ -28,13 +27,13 @@ SOMEBODY: Final = 60.0
 _COME_BACK: Final = frozenset({"queue_full", "queue_timeout", "not_resident", "leased"})
 
 
-class Foresight:
+class Forecaster:
     """Asks what would be, the dearer questions not too often."""
 
     def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._outlook: Outlook | None = None
+        self._forecasts: Forecasts | None = None
         self._at = -math.inf
 
     def of(self, ticket: TicketId) -> Forecast | None:
@@ -46,11 +45,11 @@ class Foresight:
         found = self._look().of_new()
         return {id: one for id, one in found.items() if _told(one) is not None}
 
-    def _look(self) -> Outlook:
+    def _look(self) -> Forecasts:
         now = self._clock()
-        if self._outlook is None or now - self._at >= GOOD_FOR:
-            self._outlook, self._at = self._scheduler.outlook(now), now
-        return self._outlook
+        if self._forecasts is None or now - self._at >= GOOD_FOR:
+            self._forecasts, self._at = self._scheduler.forecasts(now), now
+        return self._forecasts
 
     def plan(self, ask: Ask) -> list[Step]:
         """What the arrival of a ticket (`PLANNED`) would bring about."""

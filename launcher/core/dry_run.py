@@ -1,5 +1,5 @@
 """What would come of one more ticket, if everything takes as long as it usually does and nobody
-else comes: the scheduler itself, on a copy of the books, led through the time until then.
+else comes: the scheduler itself, on a copy of the world, led through the time until then.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from launcher.core.backend import Backend
-from launcher.core.books import Books
 from launcher.core.effects import (
+    Admit,
     Adopt,
     AskBusy,
     Decided,
     Effect,
-    Grant,
     Reject,
     Replace,
     Start,
@@ -25,6 +24,7 @@ from launcher.core.effects import (
     WakeAt,
 )
 from launcher.core.events import Arrived, Busy, Event, Observed, Released, Started, Stopped, Tick
+from launcher.core.state import SchedulerState
 from launcher.core.types import BackendState, Ticket, TicketId
 
 #: Events after which nobody would read on.
@@ -46,17 +46,17 @@ class Player(Protocol):
     def handle(self, event: Event, now: float) -> list[Effect]: ...
 
 
-class Rehearsal:
-    """One run through the time until a ticket is served. Spoils the books it is given."""
+class DryRun:
+    """One run through the time until a ticket is served. Spoils the world it is given."""
 
-    def __init__(self, player: Player, books: Books, now: float) -> None:
+    def __init__(self, player: Player, sched: SchedulerState, now: float) -> None:
         self._player = player
-        self._books = books
+        self._state = sched
         self._now = now
         self._order = itertools.count()
         self._coming: list[tuple[float, int, Event]] = []
-        self._tick = books.wake
-        for backend in books.residents.values():
+        self._tick = sched.wake
+        for backend in sched.residents.values():
             if backend.state is BackendState.STARTING:
                 self._at(backend.since + backend.expected_start, self._up(backend))
             elif backend.state is BackendState.STOPPING:
@@ -72,7 +72,7 @@ class Rehearsal:
         steps: list[Step] = []
         for _ in range(LONGEST):
             for effect in self._player.handle(event, self._now):
-                own = isinstance(effect, Grant | Reject) and effect.ticket == ticket.id
+                own = isinstance(effect, Admit | Reject) and effect.ticket == ticket.id
                 if own or isinstance(effect, Decided):
                     steps.append(Step(self._now - began, effect))
                 if own:
@@ -99,16 +99,16 @@ class Rehearsal:
     def _follow(self, effect: Effect) -> None:
         match effect:
             case Start(id) | Adopt(id):
-                backend = self._books.backends[id]
+                backend = self._state.backends[id]
                 self._at(self._now + backend.expected_start, self._up(backend))
             case Stop(id, epoch):
-                self._at(self._now + self._books.backends[id].expected_stop, Stopped(id, epoch))
+                self._at(self._now + self._state.backends[id].expected_stop, Stopped(id, epoch))
             case AskBusy(id, epoch):
                 self._at(self._now, Busy(id, epoch, False))
-            case Grant(ticket, id):
-                self._ends(self._books.backends[id], ticket)
+            case Admit(ticket, id):
+                self._ends(self._state.backends[id], ticket)
             case Replace(id):
-                self._at(self._now, Observed(id, self._books.backends[id].epoch, running=False))
+                self._at(self._now, Observed(id, self._state.backends[id].epoch, running=False))
             case WakeAt(at):
                 self._tick = at
             case _:

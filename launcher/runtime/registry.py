@@ -11,18 +11,39 @@ from dataclasses import replace
 
 from launcher.config import BackendConfig, Health
 from launcher.core.events import SpecsChanged
-from launcher.core.types import BackendId, BackendSpec, Estimates, Needs, Snapshot
-from launcher.drivers.base import Driver, DriverSpec, ReservedSpec, same_start
+from launcher.core.types import BackendId, BackendSpec, Estimates, Needs, Placement, Snapshot
+from launcher.drivers.base import Driver, DriverSpec, ReservedSpec
 from launcher.drivers.reserved import ReservedDriver
-from launcher.runtime.held import Held
-from launcher.runtime.specs import spec_of
+from launcher.runtime.handle import BackendHandle
+
+
+def spec_of(
+    config: BackendConfig, capacity: Needs, prewarm: int | None, estimates: Estimates
+) -> BackendSpec:
+    """`needs = None` is all of the capacity; `prewarm` is the rank among those prewarmed."""
+    needs = capacity if config.needs is None else config.needs
+    return BackendSpec(
+        id=config.id,
+        placements=(Placement(needs),),
+        idle_timeout=config.idle_timeout,
+        start_timeout=config.start_timeout,
+        max_queue=config.max_queue,
+        prewarm=prewarm,
+        asks_busy=config.busy is not None,
+        max_in_flight=config.max_in_flight,
+        linger=config.linger,
+        estimates=estimates,
+        start_guess=config.start_guess,
+        stop_guess=config.stop_guess,
+    )
+
 
 #: Of so many backends that are gone the measured times are remembered: a route that is taken
 #: out and put back is as quick as before.
 REMEMBERED = 100
 
 
-class Roster:
+class Registry:
     """The backends, and what holds them."""
 
     def __init__(
@@ -35,21 +56,23 @@ class Roster:
     ) -> None:
         """`estimates`: what an earlier run measured."""
         self.drivers = list(drivers)
-        self.held = {id: Held(id, config, driver_of[id]) for id, config in sorted(configs.items())}
+        self.handles = {
+            id: BackendHandle(id, config, driver_of[id]) for id, config in sorted(configs.items())
+        }
         self._prewarm = tuple(prewarm)
         self._estimates = dict(estimates)
         self._specs: dict[BackendId, BackendSpec] = {}
         self._reserved = ReservedDriver()
 
     def __repr__(self) -> str:
-        return f"<Roster {len(self.held)} backends, {len(self.drivers)} drivers>"
+        return f"<Registry {len(self.handles)} backends, {len(self.drivers)} drivers>"
 
     def first(self, capacity: Needs) -> SpecsChanged:
         """What the scheduler is told of all at boot."""
         return SpecsChanged(
             added=tuple(
-                self._with_estimates(self._told(held.config, capacity))
-                for held in self.held.values()
+                self._with_estimates(self._told(handle.config, capacity))
+                for handle in self.handles.values()
             )
         )
 
@@ -65,24 +88,24 @@ class Roster:
         self._prewarm = tuple(prewarm)
         added, changed, replaced, removed = [], [], [], []
         for id, config in sorted(configs.items()):
-            held, driver = self.held.get(id), driver_of[id]
+            handle, driver = self.handles.get(id), driver_of[id]
             before = self._specs.get(id)
             spec = self._told(config, capacity)
-            if held is None:
-                self.held[id] = Held(id, config, driver)
+            if handle is None:
+                self.handles[id] = BackendHandle(id, config, driver)
                 added.append(self._with_estimates(spec))
-            elif held.driver is driver and same_start(held.config.driver, config.driver):
-                if held.removed:
+            elif handle.driver is driver and same_start(handle.config.driver, config.driver):
+                if handle.removed:
                     added.append(spec)
-                elif held.next is not None or spec != before:
+                elif handle.next is not None or spec != before:
                     changed.append(spec)
-                held.config, held.next, held.removed = config, None, False
+                handle.config, handle.next, handle.removed = config, None, False
             else:
-                held.next, held.removed = (config, driver), False
+                handle.next, handle.removed = (config, driver), False
                 replaced.append(spec)
-        for id, held in self.held.items():
-            if id not in configs and held.driver is not self._reserved and not held.removed:
-                held.removed, held.next = True, None
+        for id, handle in self.handles.items():
+            if id not in configs and handle.driver is not self._reserved and not handle.removed:
+                handle.removed, handle.next = True, None
                 removed.append(id)
         self._follow_all()
         return SpecsChanged(
@@ -96,7 +119,7 @@ class Roster:
     def reserve(self, id: BackendId, needs: Needs, *, held: bool) -> SpecsChanged:
         """A place for work outside the launcher; `held`: it is taken already, since an earlier
         run. Raises ValueError where there is such a backend."""
-        if id in self.held:
+        if id in self.handles:
             raise ValueError(f"there is a backend {id} already")
         config = BackendConfig(
             id,
@@ -108,7 +131,7 @@ class Roster:
             start_guess=0.0,
             stop_guess=0.0,
         )
-        self.held[id] = Held(id, config, self._reserved)
+        self.handles[id] = BackendHandle(id, config, self._reserved)
         if held:
             self._reserved.take(id)
         self._follow_all()
@@ -116,15 +139,11 @@ class Roster:
 
     def unreserve(self, id: BackendId) -> SpecsChanged:
         """A reservation is over. Raises KeyError where there is none."""
-        held = self.held[id]
-        if held.driver is not self._reserved:
+        handle = self.handles[id]
+        if handle.driver is not self._reserved:
             raise KeyError(id)
-        held.removed = True
+        handle.removed = True
         return SpecsChanged(removed=(id,))
-
-    def is_reservation(self, id: BackendId) -> bool:
-        """Whether it is one, and not configured."""
-        return self.held[id].driver is self._reserved
 
     def remember(self, snapshot: Snapshot) -> None:
         """Note what was measured of those that may be on their way out."""
@@ -137,34 +156,36 @@ class Roster:
     def leaving(self) -> dict[BackendId, DriverSpec]:
         """What backends still are that they are no longer configured to be."""
         return {
-            id: held.config.driver
-            for id, held in self.held.items()
-            if held.removed or held.next is not None
+            id: handle.config.driver
+            for id, handle in self.handles.items()
+            if handle.removed or handle.next is not None
         }
 
-    def replaced(self, id: BackendId) -> Held:
+    def replaced(self, id: BackendId) -> BackendHandle:
         """Nothing runs of what it was: hold it as it is configured now."""
-        held = self.held[id]
-        before = held.driver
-        if held.next is not None:
-            held.config, held.driver = held.next
-        held.next = held.endpoint = held.instance = None
+        handle = self.handles[id]
+        before = handle.driver
+        if handle.next is not None:
+            handle.config, handle.driver = handle.next
+        handle.next = handle.endpoint = handle.instance = None
         # Looks that are under way are at what it was.
-        held.look_fed = held.looks_begun + 1
-        for driver in {before, held.driver}:
+        handle.look_fed = handle.looks_begun + 1
+        for driver in {before, handle.driver}:
             self.configure(driver)
-        return held
+        return handle
 
-    def forget(self, id: BackendId) -> Held:
+    def forget(self, id: BackendId) -> BackendHandle:
         """It is no longer configured, and nothing of it is left."""
-        held = self.held.pop(id)
+        handle = self.handles.pop(id)
         del self._specs[id]
-        self.configure(held.driver)
-        return held
+        self.configure(handle.driver)
+        return handle
 
     def configure(self, driver: Driver) -> None:
         """Tell a driver what it holds."""
-        driver.configure({h.id: h.config.driver for h in self.held.values() if h.driver is driver})
+        driver.configure(
+            {h.id: h.config.driver for h in self.handles.values() if h.driver is driver}
+        )
 
     def _told(self, config: BackendConfig, capacity: Needs) -> BackendSpec:
         ranks = {id: rank for rank, id in enumerate(self._prewarm)}
@@ -177,9 +198,15 @@ class Roster:
 
     def _follow_all(self) -> None:
         """Drivers that came with a configuration are ours from now on."""
-        for held in self.held.values():
-            for driver in (held.driver, *((held.next[1],) if held.next else ())):
+        for handle in self.handles.values():
+            for driver in (handle.driver, *((handle.next[1],) if handle.next else ())):
                 if driver not in self.drivers:
                     self.drivers.append(driver)
         for driver in self.drivers:
             self.configure(driver)
+
+
+def same_start(one: DriverSpec, other: DriverSpec) -> bool:
+    """Whether the same thing is started and reached in the same way; how long a stop may take
+    is no part of that."""
+    return replace(one, stop_grace=0.0) == replace(other, stop_grace=0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 
-from launcher.runtime.alarm import Alarm
+from launcher.runtime.dispatcher import Timer
 from tests.runtime.virtual_clock import virtual
 
 
@@ -13,7 +13,7 @@ from tests.runtime.virtual_clock import virtual
 async def test_each_time_replaces_the_one_before() -> None:
     now = asyncio.get_running_loop().time
     rang: list[float] = []
-    alarm = Alarm(now, lambda: rang.append(now()))
+    alarm = Timer(now, lambda: rang.append(now()))
     began = now()
     alarm.set(began + 5)
     alarm.set(began + 9)
@@ -42,7 +42,7 @@ async def test_it_never_rings_early() -> None:
     def clock() -> float:
         return loop.time() - late
 
-    alarm = Alarm(clock, lambda: rang.append(clock()))
+    alarm = Timer(clock, lambda: rang.append(clock()))
     at = clock() + 1.0
     alarm.set(at)
     late = 0.0004

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.core.types import BackendId, Estimates
 from launcher.drivers.base import ContainerSpec, ProcessSpec
-from launcher.runtime.roster import Roster, same_start
+from launcher.runtime.registry import Registry, same_start
 from tests.fake_driver import FakeDriver
 from tests.runtime.house import A, B, C, config
 
@@ -16,15 +16,15 @@ GPU = (("gpu", 1),)
 R = BackendId("reserved-1")
 
 
-def roster(*configs: object) -> tuple[Roster, FakeDriver]:
+def registry(*configs: object) -> tuple[Registry, FakeDriver]:
     driver = FakeDriver()
     made = {one.id: one for one in configs or (config(A), config(B))}  # type: ignore[attr-defined]
-    built = Roster([driver], made, dict.fromkeys(made, driver), [B], {A: Estimates(3.0)})
+    built = Registry([driver], made, dict.fromkeys(made, driver), [B], {A: Estimates(3.0)})
     built.first(GPU)
     return built, driver
 
 
-def again(built: Roster, driver: FakeDriver, *configs: object) -> dict[str, list[BackendId]]:
+def again(built: Registry, driver: FakeDriver, *configs: object) -> dict[str, list[BackendId]]:
     """What another configuration comes to."""
     made = {one.id: one for one in configs}  # type: ignore[attr-defined]
     told = built.reconfigure(made, dict.fromkeys(made, driver), [B], GPU)
@@ -40,39 +40,39 @@ def again(built: Roster, driver: FakeDriver, *configs: object) -> dict[str, list
 def test_the_scheduler_is_told_of_each() -> None:
     driver = FakeDriver()
     configs = {B: config(B, needs=()), A: config(A)}
-    built = Roster([driver], configs, dict.fromkeys(configs, driver), [B], {A: Estimates(3.0)})
+    built = Registry([driver], configs, dict.fromkeys(configs, driver), [B], {A: Estimates(3.0)})
     one, two = built.first((("gpu", 2),)).added
     assert (one.id, one.placements[0].needs, one.prewarm) == (A, (("gpu", 2),), None)
     assert (two.id, two.placements[0].needs, two.prewarm) == (B, (), 0)
     assert (one.estimates, two.estimates) == (Estimates(3.0), Estimates())
-    assert repr(built) == "<Roster 2 backends, 1 drivers>"
+    assert repr(built) == "<Registry 2 backends, 1 drivers>"
 
 
 def test_the_same_again_is_no_news() -> None:
-    built, driver = roster()
+    built, driver = registry()
     assert again(built, driver, config(B), config(A)) == {}
 
 
 def test_what_is_another_is_told() -> None:
-    built, driver = roster()
+    built, driver = registry()
     told = again(built, driver, config(A, idle_timeout=1.0, stop_grace=1.0), config(C))
     assert told == {"added": [C], "changed": [A], "removed": [B]}
-    assert built.held[A].config.idle_timeout == 1.0
-    assert built.held[B].removed, "what runs of it has to end first"
+    assert built.handles[A].config.idle_timeout == 1.0
+    assert built.handles[B].removed, "what runs of it has to end first"
 
 
 def test_something_else_under_the_same_id_waits_for_the_end_of_what_runs() -> None:
-    built, driver = roster()
+    built, driver = registry()
     other = replace(config(A), driver=ContainerSpec("other", 9000))
     assert again(built, driver, other, config(B)) == {"replaced": [A]}
-    assert built.held[A].config == config(A)
-    held = built.replaced(A)
-    assert (held.config, held.next) == (other, None)
+    assert built.handles[A].config == config(A)
+    handle = built.replaced(A)
+    assert (handle.config, handle.next) == (other, None)
     assert again(built, driver, other, config(B)) == {}
 
 
 def test_a_replacement_taken_back_is_no_replacement() -> None:
-    built, driver = roster()
+    built, driver = registry()
     other = replace(config(A), driver=ContainerSpec("other", 9000))
     again(built, driver, other, config(B))
     assert again(built, driver, config(A), config(B)) == {"changed": [A]}
@@ -80,7 +80,7 @@ def test_a_replacement_taken_back_is_no_replacement() -> None:
 
 
 def test_another_driver_replaces_and_is_ours_from_then_on() -> None:
-    built, driver = roster()
+    built, driver = registry()
     other = FakeDriver("other")
     told = built.reconfigure({A: config(A), B: config(B)}, {A: other, B: driver}, [], (("gpu", 2),))
     assert [one.id for one in told.replaced] == [A]
@@ -89,22 +89,20 @@ def test_another_driver_replaces_and_is_ours_from_then_on() -> None:
 
 
 def test_what_was_removed_and_comes_back_is_added() -> None:
-    built, driver = roster()
+    built, driver = registry()
     assert again(built, driver, config(A)) == {"removed": [B]}
     assert again(built, driver, config(A)) == {}, "told once"
     assert again(built, driver, config(A), config(B)) == {"added": [B]}
     again(built, driver, config(A))
     built.forget(B)
-    assert B not in built.held
+    assert B not in built.handles
     assert again(built, driver, config(A), config(B)) == {"added": [B]}
 
 
 def test_reservations_outlive_configurations() -> None:
-    built, driver = roster()
+    built, driver = registry()
     (told,) = built.reserve(R, GPU, held=False).added
     assert (told.id, told.placements[0].needs, told.idle_timeout) == (R, GPU, 0.0)
-    assert built.is_reservation(R)
-    assert not built.is_reservation(A)
     with pytest.raises(ValueError, match="reserved-1"):
         built.reserve(R, GPU, held=False)
     assert again(built, driver, config(A), config(B)) == {}
