@@ -79,7 +79,8 @@ def page(states: dict[str, str], shown: dict[str, str], commit: str) -> str:
     by_module: dict[str, Counter[str]] = defaultdict(Counter)
     for name, state in states.items():
         by_module[module(name)][state] += 1
-    lines = [f"The last run was over {commit}.", ""]
+    run = sum(state != "not checked" for state in states.values())
+    lines = [f"The last run was over {commit}; {run} of {len(states)} mutants have been run.", ""]
     lines += ["| module | mutants | noticed | survived | not reached by a test | not run |"]
     lines += ["| --- | --- | --- | --- | --- | --- |"]
     for name, counts in sorted(by_module.items()):
@@ -112,7 +113,8 @@ def report() -> None:
         check=False,
     )
     PAGE.write_text(page(states, shown, described.stdout.strip() or "a tree without a history"))
-    print(f"{len(survived)} of {len(states)} mutants survived; see {PAGE.relative_to(ROOT)}")
+    run = sum(state != "not checked" for state in states.values())
+    print(f"{len(survived)} of {run} mutants survived; see {PAGE.relative_to(ROOT)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -32,7 +32,7 @@ from launcher.core.types import BackendId, BackendState
 from launcher.drivers.base import ProcessSpec
 from launcher.errors import ConfigError
 from launcher.proxy import waiting
-from launcher.runtime.handle import Held
+from launcher.runtime.handle import BackendHandle
 from launcher.telemetry.timeline import BackendTimeline
 from tests.keyring import admin, api
 
@@ -250,7 +250,7 @@ async def test_a_thousand_configurations_leave_nothing_behind(tmp_path: Path) ->
 
     def alive() -> dict[str, int]:
         gc.collect()
-        kinds = (Context, Held, Backend, Meter, BackendTimeline)
+        kinds = (Context, BackendHandle, Backend, Meter, BackendTimeline)
         found = Counter(type(one).__name__ for one in gc.get_objects() if isinstance(one, kinds))
         return dict(found)
 

@@ -59,8 +59,12 @@ auth = "passthrough"
 models = []
 """
 #: Seconds of silence that mean that nothing comes, at first and when a case is run again.
-QUIET, PATIENT = 0.6, 3.0
+QUIET, PATIENT = 0.6, 2.0
 AGAIN = 4
+#: Cases with the same differences after which another one needs no confirmation.
+SEEN = 3
+#: Simpler versions of a case that are tried.
+TRIES = 12
 START = 60.0
 
 
@@ -188,6 +192,7 @@ class Unsteady:
     case: Case
     odd: str
     """The side that showed what the other never did: a fault that isn't there each time?"""
+    example: Difference
 
 
 class Comparison:
@@ -197,9 +202,13 @@ class Comparison:
         self.old, self.new = old, new
         self.unsteady: dict[tuple[str, ...], list[Unsteady]] = {}
         """Cases that differed once and not again, by what differed."""
-        self.groups: dict[tuple[str, ...], list[Difference]] = {}
+        self.found: dict[str, list[Difference]] = {}
+        """Cases by what differs in them and isn't wanted."""
+        self.differing = 0
+        """Those cases."""
+        self.wanted: Counter[str] = Counter()
         self._tokens = 0
-        self._alone = asyncio.Lock()
+        self._again = asyncio.Semaphore(3)
 
     def token(self) -> bytes:
         """The next run's own number."""
@@ -215,12 +224,17 @@ class Comparison:
         return facts(case, old, token), facts(case, new, token), old, new, token
 
     async def again(
-        self, case: Case, was: set[Facts], now: set[Facts], times: int = AGAIN
+        self,
+        case: Case,
+        was: set[Facts],
+        now: set[Facts],
+        times: int = AGAIN,
+        quiet: float = PATIENT,
     ) -> Difference | None:
         """The difference, if no two runs of the sides are ever equal; `was` and `now` get what
         is seen."""
         for _ in range(times):
-            before, after, old, new, token = await self.both(case, PATIENT)
+            before, after, old, new, token = await self.both(case, quiet)
             was.add(before)
             now.add(after)
             if was & now:
@@ -230,10 +244,18 @@ class Comparison:
 
     async def check(self, case: Case) -> None:
         """Compare one case; what differs is looked at more closely."""
-        before, after, *_ = await self.both(case, QUIET)
+        before, after, old, new, token = await self.both(case, QUIET)
         if before == after:
             return
-        async with self._alone:
+        names = differences(before, after)
+        wrong = unwanted(case, names)
+        if not wrong:
+            self.wanted.update(names)
+            return
+        if all(len(self.found.get(name, ())) >= SEEN for name in wrong):
+            self.add(Difference(case, tuple(names), tuple(wrong), old, new, token))
+            return
+        async with self._again:
             was, now = {before}, {after}
             found = await self.again(case, was, now)
             if found is None:
@@ -242,23 +264,31 @@ class Comparison:
                     for side, first, others in ((self.old, before, now), (self.new, after, was))
                     if first not in others
                 ]
-                names = tuple(differences(before, after))
-                self.unsteady.setdefault(names, []).append(Unsteady(case, " and ".join(odd)))
+                once = Difference(case, tuple(names), tuple(wrong), old, new, token)
+                self.unsteady.setdefault(tuple(names), []).append(
+                    Unsteady(case, " and ".join(odd), once)
+                )
                 return
-            group = self.groups.setdefault(found.names, [])
-            if not group:
-                found = await self.smallest(found)
-            group.append(found)
+            fresh = any(name not in self.found for name in found.unwanted)
+            self.add(found)
+            if fresh:
+                show(await self.smallest(found), self.old, self.new)
 
-    async def smallest(self, found: Difference, tries: int = 30) -> Difference:
+    def add(self, found: Difference) -> None:
+        """Count a difference."""
+        self.differing += bool(found.unwanted)
+        for name in found.unwanted:
+            self.found.setdefault(name, []).append(found)
+
+    async def smallest(self, found: Difference, tries: int = TRIES) -> Difference:
         """The smallest case with the same differences that a few tries find."""
         while True:
             for case in smaller(found.case):
                 tries -= 1
                 if tries < 0:
                     return found
-                less = await self.again(case, set(), set(), 1)
-                if less is not None and less.names == found.names:
+                less = await self.again(case, set(), set(), 1, QUIET)
+                if less is not None and less.unwanted == found.unwanted:
                     found = less
                     break
             else:
@@ -278,7 +308,7 @@ class Comparison:
                 if number % 500 == 0:
                     took = time.monotonic() - began
                     print(
-                        f"{number} cases, {took:.0f} s, {len(self.groups)} kinds of difference,"
+                        f"{number} cases, {took:.0f} s, {len(self.found)} unwanted differences,"
                         f" {sum(map(len, self.unsteady.values()))} unsteady",
                         file=sys.stderr,
                     )
@@ -288,23 +318,26 @@ class Comparison:
                 group.create_task(lane())
 
 
-def report(found: Comparison, count: int, *, all_of_them: bool) -> int:
-    """Print what differs; how many cases differ in what nobody wants."""
-    bad = 0
-    for names, group in sorted(found.groups.items(), key=lambda item: -len(item[1])):
-        wrong = sum(bool(one.unwanted) for one in group)
-        bad += wrong
-        if not wrong and not all_of_them:
-            continue
-        example = next((one for one in group if one.unwanted), group[0])
-        print(f"\n=== {len(group)} cases, {wrong} of them unwanted")
-        for one in names:
-            print(f"  {'! ' if one in example.unwanted else '  '}{one}")
-        print(described(example.case))
-        for side, seen in ((found.old, example.old), (found.new, example.new)):
-            print(f" {side.name}:")
-            print(told(example.case, seen, example.token))
-    differing = sum(len(group) for group in found.groups.values())
+def show(example: Difference, old: Side, new: Side) -> None:
+    """Print a case whose sides differ, and all that both showed."""
+    print("\n=== a difference")
+    for one in example.names:
+        print(f"  {'! ' if one in example.unwanted else '  '}{one}")
+    print(described(example.case))
+    for side, seen in ((old, example.old), (new, example.new)):
+        print(f" {side.name}:")
+        print(told(example.case, seen, example.token), flush=True)
+
+
+def report(found: Comparison, count: int) -> None:
+    """Print how often what differed."""
+    print("\n=== in all")
+    for name, cases_of_it in sorted(found.found.items(), key=lambda item: -len(item[1])):
+        print(f"{len(cases_of_it):6} cases: {name}")
+        notes = sorted({f"{one.case.kind}: {one.case.note}"[:60] for one in cases_of_it})
+        print(f"       {' | '.join(notes[:6])}")
+    for name, times in found.wanted.most_common():
+        print(f"{times:6} cases, wanted: {name}")
     for side in (found.old, found.new):
         strangers = side.backend.strangers
         print(
@@ -320,18 +353,17 @@ def report(found: Comparison, count: int, *, all_of_them: bool) -> int:
         odd = Counter(one.odd for one in once if one.odd)
         label = f"{once[0].case.kind} ({once[0].case.note})"
         print(f"  {len(once):4} {label}: {'; '.join(names)[:200]}")
+        if "new" in odd and len(once) > 1:
+            show(once[0].example, found.old, found.new)
         for which, times in odd.items():
             print(f"       {times} times {which} showed what the other never did")
     print(
-        f"\n{count} cases: {differing} differ, {bad} of them unwanted;"
+        f"\n{count} cases: {found.differing} differ in what isn't wanted;"
         f" {sum(len(once) for _, once in unsteady)} differed once and not again"
     )
-    return bad
 
 
-async def compare(
-    old: Path, new: Path, all_cases: Sequence[Case], lanes: int, *, all_of_them: bool
-) -> int:
+async def compare(old: Path, new: Path, all_cases: Sequence[Case], lanes: int) -> int:
     """Run everything; how many cases differ in what nobody wants."""
     with (
         tempfile.TemporaryDirectory(prefix="launcher-differential-") as one,
@@ -343,7 +375,8 @@ async def compare(
         ):
             comparison = Comparison(first, second)
             await comparison.run(all_cases, lanes)
-            bad = report(comparison, len(all_cases), all_of_them=all_of_them)
+            report(comparison, len(all_cases))
+            bad = comparison.differing
             for side in (first, second):
                 text = side.log.read_text()
                 bugs = text.count("Traceback")
@@ -368,13 +401,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lanes", type=int, default=16, help="cases at the same time")
     parser.add_argument("--kind", help="only cases of this kind")
-    parser.add_argument("--all", action="store_true", help="show differences that are wanted, too")
     options = parser.parse_args(argv)
     chosen = [
         one
         for one in cases(options.seed, options.count)
         if options.kind is None or one.kind == options.kind
     ]
+    # What runs in the background, too, ends its launchers before itself.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         bad = asyncio.run(
             compare(
@@ -382,7 +417,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 options.new.resolve(),
                 chosen,
                 options.lanes,
-                all_of_them=options.all,
             )
         )
         sys.exit(1 if bad else 0)

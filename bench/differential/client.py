@@ -48,6 +48,12 @@ class Response:
         ]
 
     @property
+    def code(self) -> bytes:
+        """The code of an error of the launcher's own; b"" for everything else."""
+        found = re.fullmatch(rb'\{"error":\{"message":.*"code":"(\w+)".*\}', self.body)
+        return found[1] if found else b""
+
+    @property
     def closes(self) -> bool:
         """Whether it says that the connection ends with it."""
         options = b",".join(self.named(b"connection"))

@@ -751,14 +751,23 @@ class Request:
     def head(self) -> RequestHead:
         """The head for who asks it many things; made when first asked for."""
         if self._head is None:
-            line, connection = self.line, self.connection
+            line, connection, fields = self.line, self.connection, self.fields
+            if self.content_length >= 0:
+                # Those of a remembered head may have another length.
+                length = b"%d" % self.content_length
+                fields = [
+                    Field(field.name, field.lower, length, field.kind, field.flags)
+                    if field.kind == CONTENT_LENGTH and int(field.value) != self.content_length
+                    else field
+                    for field in fields
+                ]
             self._head = RequestHead(
                 method=line.method,
                 path=line.path,
                 query=line.query,
                 version=line.version,
-                headers=tuple((field.name, field.value) for field in self.fields),
-                fields=by_name(self.fields),
+                headers=tuple((field.name, field.value) for field in fields),
+                fields=by_name(fields),
                 host=self.host,
                 peer=connection.peer,
                 scheme=connection.scheme,

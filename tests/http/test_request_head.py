@@ -355,3 +355,61 @@ def test_a_head_may_be_cut_anywhere(data: st.DataObject) -> None:
     assert request.head.headers == (HOST, *headers)
     assert request.body_complete
     assert request.take() == body
+
+
+alike = st.sampled_from(
+    [
+        b"Content-Length: 0",
+        b"Content-Length: 3",
+        b"Content-Length: 12",
+        b"content-length:\t3 ",
+        b"Content-Length: +3",
+        b"Content-Length: 3, 3",
+        b"Content-Length:",
+        b"X: 1\r\nContent-Length: 3",
+        b"X-Content-Length: 3",
+        b"Transfer-Encoding: chunked",
+        b"Connection: close",
+        b"Connection: keep-alive",
+        b"Connection: upgrade\r\nUpgrade: x",
+        b"Expect: 100-continue",
+        b"Host: b",
+        b"X : 1",
+        b"X: 1",
+    ]
+)
+some_heads = st.tuples(
+    st.sampled_from([b"POST / HTTP/1.1", b"POST / HTTP/1.0", b"POST /3 HTTP/1.1"]),
+    st.lists(alike, max_size=2),
+).map(lambda one: b"\r\n".join([one[0], b"Host: a", *one[1], b"", b""]))
+
+
+@given(st.lists(some_heads, min_size=2, max_size=5))
+def test_what_was_read_before_doesnt_matter(heads: list[bytes]) -> None:
+    """A head is remembered on its connection: the next one means what it would mean alone."""
+    together = Fed()
+    for number, head in enumerate(heads):
+        alone = fed(head)
+        body = b""
+        if alone.requests:
+            asked = alone.requests[0]
+            body = b"abcdefghijkl"[: max(asked.content_length, 0)]
+            body = b"3\r\nabc\r\n0\r\n\r\n" if asked.chunked else body
+            alone.feed(body)
+        together.feed(head + body)
+        assert len(together.requests) == number + len(alone.requests)
+        if not alone.requests:
+            assert together.code == alone.code
+            return
+        one, other = together.requests[-1], alone.requests[0]
+        assert one.head == other.head
+        assert one.flags == other.flags
+        assert one.expects_continue is False
+        assert one.keep_alive == other.keep_alive
+        assert (one.take(), one.body_complete) == (other.take(), True)
+        if not one.keep_alive:
+            return
+        one.start(204, b"", ())
+        one.end()
+        one.over()
+        together.wire.written.clear()

@@ -57,12 +57,13 @@ class Sender:
         self.config = a_config(route, **config)
         self.gate = FakeGate(THERE)
         self.pool = UpstreamPool()
+        nobody = NoPaths()
         self.proxy = Proxy(
             self.config,
             self.gate,
             self.pool,
             Budget(1 << 20),
-            Own(NoPaths(), NoPaths()),
+            Own(nobody, nobody),
             on_done=lambda record: None,
             meters=Meters(),
             waiting=WaitingRoom(last_line),

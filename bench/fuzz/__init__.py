@@ -1,0 +1,1 @@
+"""A fuzzer of the HTTP parsers, and the checks that it and the tests make of one input."""
