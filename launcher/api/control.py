@@ -87,7 +87,7 @@ class RouteNow(TypedDict):
 
     route: str
     state: BackendState
-    """Of the liveliest of them."""
+    """The liveliest state among them."""
     backends: list[BackendNow]
 
 
@@ -96,7 +96,7 @@ class RouteStarted(RouteNow):
     """It is ready."""
 
     backend: str
-    """The one that is."""
+    """The backend that is ready."""
     cold_start: bool
     """It was started for this."""
     waited_ms: int
@@ -189,7 +189,7 @@ async def _stopped(context: Context, before: BackendSnapshot) -> None:
 
 
 def _started_anew(before: BackendSnapshot, now: BackendSnapshot) -> bool:
-    """Somebody asked for it meanwhile: it was stopped, and is on its way up again."""
+    """Return whether it was stopped and started again in between, since somebody asked for it."""
     if now.epoch == before.epoch:
         return False
     if now.state is BackendState.STARTING:
@@ -273,7 +273,7 @@ class SwitchView(_From):
     switch_id: int
     state: SwitchState
     state_text: str
-    """How it stands, for a person."""
+    """The state in words."""
     poll: str
     """Path to ask again."""
     to: str
@@ -334,13 +334,13 @@ async def switch_to(context: Context, request: Request) -> web.Response:
     body, switches = request.body_as(SwitchBody), context.plane.switches
     route = route_of(context.config, body.route, body.model)
     record = switches.begin(route, force=body.force, by=request.key)
-    # Nothing is told that a kill could make untrue.
+    # On the disk before anybody is told of it.
     await switches.durable()
     await settle(switches.over(record.id), wait=body.wait)
     await switches.durable()
     record = switches.get(record.id)
     view = switch_view(switches, record, details=True)
-    # Who doesn't wait is refused what can't be begun, and told of what was, however it ends.
+    # A caller who doesn't wait gets an error for what could not be begun, and else the switch.
     if not record.over or (record.error is not None and record.steps and not body.wait):
         return json_answer(view, 202)
     if record.error is None:
@@ -437,7 +437,7 @@ def _step(step: Step) -> StepView:
 @shape
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainBody:
-    """What is meant."""
+    """Which routes to drain or to resume."""
 
     route: str | None = None
     """Name of a route; null: everything."""

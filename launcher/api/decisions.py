@@ -41,9 +41,9 @@ class DecisionsQuery:
     """Which decisions are wanted."""
 
     limit: Annotated[int, Limits(ge=1)] = 100
-    """So many, at most."""
+    """At most so many."""
     backend: str | None = None
-    """Those that name this backend."""
+    """Only those that name this backend."""
 
 
 @shape
@@ -268,7 +268,7 @@ def _states(kept: BackendTimeline, since: float, shift: float) -> list[StateSpan
 
 
 def _told(mark: Mark, at: str) -> TimelineMark:
-    """What it was, whom it is about, for whom it was done and at whose cost."""
+    """Return a mark as plain data: what was decided, or which start failed."""
     what = mark.what
     if isinstance(what, Decided):
         return {

@@ -48,7 +48,7 @@ class EventsQuery:
     """Which events are wanted."""
 
     backend: str | None = None
-    """Those that concern this backend."""
+    """Only those that concern this backend."""
 
 
 @ENDPOINTS.add(
@@ -181,7 +181,8 @@ COUNTED: Final = frozenset({"log"})
 
 
 def describe(entry: Entry, shift: float, *, details: bool) -> dict[str, object]:
-    """One entry. `shift` is what makes a time on the core's clock one in seconds since 1970."""
+    """Return an entry as plain data. `shift`, added to a time on the core's clock, makes it one in
+    seconds since 1970."""
     return {
         "at": timestamp(entry.now + shift),
         "event": plain(entry.event, shift, details=details),
@@ -190,7 +191,7 @@ def describe(entry: Entry, shift: float, *, details: bool) -> dict[str, object]:
 
 
 def plain(what: object, shift: float, *, details: bool) -> dict[str, object]:
-    """An event or an effect, with its `type` in snake case."""
+    """Return an event or an effect as plain data, with its `type` in snake case."""
     told = {"type": _shape(what)[0], **_fields(what, shift, details)}
     if isinstance(what, Decided):
         told["text"] = sentence(what)
@@ -235,7 +236,7 @@ def _known(value: float | None) -> bool:
 
 
 def _shape(what: object) -> tuple[str, tuple[str, ...]]:
-    """What its type is called, and its fields."""
+    """Return the name of its type in snake case, and the names of its fields."""
     kind = type(what)
     found = _SHAPES.get(kind)
     if found is None:
@@ -257,7 +258,7 @@ class Concerns:
         self._tickets: set[TicketId] = set()
 
     def learn(self, entry: Entry) -> bool:
-        """Take note of an entry; whether it is about that backend."""
+        """Take note of an entry; return whether it is about that backend."""
         event = entry.event
         about = False
         if isinstance(event, Arrived):
@@ -305,9 +306,9 @@ class LogsQuery:
     """Which lines are wanted."""
 
     tail: Annotated[int, Limits(ge=0, le=MOST_LINES)] = 200
-    """So many of the last ones."""
+    """So many of the last lines."""
     follow: Flag = False
-    """And those that come, until the caller leaves."""
+    """Also those to come, until the caller leaves."""
 
 
 @ENDPOINTS.add(

@@ -34,9 +34,9 @@ class Problem(TypedDict):
     code: str
     message: str
     driver: NotRequired[str]
-    """The driver whose trouble it is."""
+    """The driver that has the problem."""
     backend: NotRequired[str]
-    """The backend whose trouble it is."""
+    """The backend that has the problem."""
 
 
 @shape
@@ -96,7 +96,7 @@ async def get_metrics(context: Context, request: Request) -> web.Response:
 def problems(control: Control, snapshot: Snapshot) -> list[Problem]:
     """Return what keeps the launcher from its work, worst first; each with a stable `code`.
 
-    A backend that fails to start is its own trouble, not the launcher's.
+    A backend that fails to start is no problem of the launcher's.
     """
     found: list[Problem] = []
     if snapshot.closed:

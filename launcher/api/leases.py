@@ -40,7 +40,7 @@ class LeaseBody:
     ttl: Ttl | None = None
     """Seconds from the grant, or such as `45m`; `max_lease` where it isn't said, and at most."""
     note: Annotated[str, Limits(max_length=500)] = ""
-    """What it is for; told to those who are in its way."""
+    """What it is for; shown to those whose requests it blocks."""
     pin: bool = False
     """It has no end."""
     wait: bool = True
@@ -175,9 +175,9 @@ async def release_lease(context: Context, request: Request) -> web.Response:
 async def asked(
     leases: LeaseRegistry, routes: Sequence[str], ask: Callable[[], LeaseRecord], *, wait: bool
 ) -> LeaseRecord:
-    """Ask for a lease (on these routes), and with `wait` for its grant, during which who leaves
-    gives it up. The record is on the disk before anybody is told of it. Raises what it was
-    refused with."""
+    """Ask for a lease on these routes and return it; with `wait`, when it is granted: a caller who
+    leaves before gives it up. It is on the disk before anybody is told of it. Raise the error
+    that it was refused with."""
     await leases.check_exists(routes)
     record = ask()
     try:
@@ -280,7 +280,7 @@ class ModeView(TypedDict):
     remaining_seconds: float | None
     expires_at: str | None
     lease: LeaseView | None
-    """What the mode is."""
+    """The lease that holds the mode."""
     pending: LeaseView | None
     """One that was asked for and isn't granted yet."""
     modes: list[KnownMode]

@@ -63,7 +63,7 @@ class OldModeSwitch:
 @shape
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldStop:
-    """Whom to stop."""
+    """Which backends to stop."""
 
     model: str | None = None
     """None: all that run."""
@@ -82,7 +82,7 @@ class OldAnswer(TypedDict):
 
 @shape
 class OldRelease(TypedDict):
-    """What was let go of."""
+    """The mode was left."""
 
     status: Literal["success"]
     mode: None
@@ -90,7 +90,7 @@ class OldRelease(TypedDict):
 
 @shape
 class OldStopped(TypedDict):
-    """Who stops, after what it serves."""
+    """The backends that stop, after what they serve."""
 
     status: Literal["success"]
     stopped: list[str]

@@ -61,15 +61,16 @@ class Access:
 
     @property
     def asks(self) -> bool:
-        """There are keys."""
+        """Return whether there are keys."""
         return bool(self._keys)
 
     def caller(self, head: Head) -> Caller:
-        """Who sent a request."""
+        """Return the caller that sent a request."""
         return Caller(self, head)
 
     def admits(self, head: Head, need: Need, *, details: bool) -> bool:
-        """Whether who sent this may have what takes so much, with operators' details or without."""
+        """Return whether the sender passes where so much is needed; with `details`, whether it may
+        also see what is for operators."""
         caller = self.caller(head)
         try:
             caller.require(need)
@@ -78,17 +79,17 @@ class Access:
         return caller.sees_details() or not details
 
     def meter(self, key: KeyConfig) -> Meter:
-        """A key's use of its limits."""
+        """Return the meter of a key's limits."""
         return self._meters[key.name]
 
     def remember(self, line: bytes, key: KeyConfig) -> None:
-        """This header line, alone, holds that key."""
+        """Remember that this header line, alone, holds that key."""
         if len(self.remembered) >= _MOST_REMEMBERED:
             self.remembered.clear()
         self.remembered[line] = key
 
     def known(self, candidate: bytes) -> KeyConfig | None:
-        """The key that this is. Compared with every key, in a time that tells nothing of any."""
+        """Return the key that this is, or None. It is compared with every key, in constant time."""
         digest = hashlib.sha256(candidate).digest()
         same = hmac.compare_digest
         found = [key for known, key in self._keys if same(digest, known)]
@@ -130,16 +131,16 @@ class Caller:
         return self.key
 
     def may_use(self, route: str) -> bool:
-        """Whether the key that opened the door opens this route's, too."""
+        """Return whether the key is also good for this route."""
         return self.routes is None or route in self.routes
 
     def not_for(self, what: str) -> LauncherError:
-        """The refusal of what is there, but for other keys."""
+        """Return the error for what exists, but for other keys."""
         assert self.key is not None, "without a key, nothing is for others"
         return _not_for(self.key, what)
 
     def require(self, need: Need) -> None:
-        """For an endpoint of the launcher's own. Raises `missing_key` or `wrong_key`."""
+        """Check the key for an endpoint of ours. Raise `missing_key` or `wrong_key`."""
         access = self._access
         match need:
             case "open":
@@ -158,17 +159,18 @@ class Caller:
                     )
 
     def is_admin(self) -> bool:
-        """The caller would pass where an admin is needed."""
+        """Return whether the caller would pass where an admin is needed."""
         if not self._access.asks_operators:
             return self._is_local_operator()
         return any("admin" in key.scopes for _, key in self._known)
 
     def sees_details(self) -> bool:
-        """Operators' details in errors: for admins, and for all where no keys are set."""
+        """Return whether errors may show operators' details: to admins, and to everybody where no
+        keys are set."""
         return not self._access.asks or self.is_admin()
 
     def _pick(self, scopes: frozenset[KeyScope], route: str | None = None) -> KeyConfig:
-        """The first of the keys sent that is good for one of these scopes, and for the route."""
+        """Return the first of the keys sent that has one of these scopes and opens the route."""
         if not self._presented:
             raise LauncherError(
                 "missing_key",
@@ -204,7 +206,7 @@ def _not_for(key: KeyConfig, what: str) -> LauncherError:
 
 
 def _presented(head: Head) -> list[tuple[bytes, bytes]]:
-    """Each key among the headers, with the lower-case name of the header that holds it."""
+    """Return each key among the headers, with the lower-case name of the header that holds it."""
     found = []
     for name in _IN_ORDER:
         for value in head.fields.get(name, ()):
@@ -221,8 +223,8 @@ def _presented(head: Head) -> list[tuple[bytes, bytes]]:
 
 
 def _local(head: Head) -> bool:
-    """A program on this machine, talking to us directly, or a page of our own in a browser on
-    it; a Unix socket's permissions say who may connect to it."""
+    """Return whether it comes from a program on this machine directly, or from a page of our own in
+    a browser on it; a Unix socket's permissions say who may connect to it."""
     if any(name in _SPOKEN_FOR or name.startswith(b"x-forwarded-") for name in head.fields):
         return False
     if not same_origin(head):

@@ -78,7 +78,7 @@ class Own:
     async def _connect(self) -> UpstreamConnection:
         while self._idle:
             connection = self._idle.pop()
-            if connection.reusable:
+            if not connection.closed:
                 return connection
         loop = asyncio.get_running_loop()
         sock = self._server.connect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -35,6 +36,25 @@ async def test_an_endpoint_is_asked_and_its_answer_sent() -> None:
         answer = await here.ask(get("/healthz").replace(b"GET", b"HEAD"), "HEAD")
         assert (answer.status, answer.get(b"content-length")) == (200, b"16")
         assert (await here.ask(get("/api/leases/7"))).status == 404
+
+
+async def test_a_connection_carries_one_request_after_another() -> None:
+    async with a_server(a_context()) as (server, records):
+        connected: list[socket.socket] = []
+
+        class Counting:
+            def connect(self) -> socket.socket:
+                connected.append(server.connect())
+                return connected[-1]
+
+            peer_header = staticmethod(server.peer_header)
+
+        async with house(a_config(), own=Own(OwnPaths(), Counting())) as here:
+            for _ in range(3):
+                assert (await here.ask(get("/healthz"))).status == 200
+            for _ in range(3):
+                assert (await here.ask(get("/api/leases/x"))).status == 404
+        assert (len(records), len(connected)) == (6, 1)
 
 
 async def test_a_client_cannot_vouch_for_itself() -> None:
