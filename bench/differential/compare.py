@@ -52,7 +52,7 @@ def _refused(reason: str, case: str, sent: bytes = b"") -> tuple[Wanted, ...]:
 
 #: Differences between the old and the new launcher that are meant to be there.
 WANTED: tuple[Wanted, ...] = (
-    Wanted(r"client\.end: (closed|reset) → kept", _KEPT, sent=_CODED),
+    Wanted(r"client\.end: (closed|reset) → (kept|broken)", _KEPT, sent=_CODED),
     Wanted(r"client\.header connection: gone", _KEPT, sent=_CODED),
     Wanted(r"client: response new \d+", _KEPT, sent=_CODED),
     Wanted(r"backend: request new", _KEPT, sent=_CODED),
