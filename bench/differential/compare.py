@@ -52,7 +52,7 @@ def _refused(reason: str, case: str, sent: bytes = b"") -> tuple[Wanted, ...]:
 
 #: Differences between the old and the new launcher that are meant to be there.
 WANTED: tuple[Wanted, ...] = (
-    Wanted(r"client\.end: (closed|reset) → kept", _KEPT, sent=_CODED),
+    Wanted(r"client\.end: (closed|reset) → (kept|broken)", _KEPT, sent=_CODED),
     Wanted(r"client\.header connection: gone", _KEPT, sent=_CODED),
     Wanted(r"client: response new \d+", _KEPT, sent=_CODED),
     Wanted(r"backend: request new", _KEPT, sent=_CODED),
@@ -126,7 +126,9 @@ def facts(case: Case, seen: Seen, token: bytes) -> Facts:
             if not (doubtful and one.status >= 400 and where.endswith("server-timing"))
             if not (one.code and where.endswith("content-length"))
         ]
-    found.append(("client.end", seen.end.encode()))
+    # A response that is seen to be cut may end with a reset or without: both tell it.
+    broken = any(one.state == "cut" for one in responses)
+    found.append(("client.end", b"broken" if broken else seen.end.encode()))
     if case.tunnel or seen.behind:
         found.append(("client.behind", digest(normal(seen.behind, token))))
     there = [one for one in seen.arrived.arrived if not (doubtful and one.state == "cut")]
