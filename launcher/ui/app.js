@@ -10,7 +10,8 @@ import { Timeline } from "./timeline.js";
 import * as tryit from "./tryit.js";
 
 /** Events that only concern requests: what they change can wait for a second. */
-const TRAFFIC = new Set(["arrived", "released", "abandoned", "silenced", "tick", "busy"]);
+const TRAFFIC = new Set(["arrived", "released", "permit_used", "abandoned", "silenced", "tick", "busy"]);
+const ROUTINE = new Set(["wake_at", "admit", "permit_opened", "permit_closed", "reject"]);
 const SOON = 150;
 const LATER = 1000;
 const HOUR_EVERY = 4000;
@@ -101,7 +102,7 @@ function begin() {
   look.in(0);
   stop = follow({
     onEvent: ({ event, effects }) => {
-      const acts = effects.some((one) => !["wake_at", "admit", "reject"].includes(one.type));
+      const acts = effects.some((one) => !ROUTINE.has(one.type));
       const quiet = TRAFFIC.has(event.type) && !acts;
       moved ||= !quiet;
       look.in(quiet ? LATER : SOON);

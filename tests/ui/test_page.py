@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import Make, container, no_image_left  # noqa: F401 - fixtures
 from tests.e2e.serving import Launcher, container_route, process_route
@@ -259,6 +259,34 @@ class TestKeys:
             assert "admin-1" not in launcher.log()
             page.reload(wait_until="commit")
             expect(dialog).to_be_visible(timeout=PATIENCE)
+            page.close()
+
+    def test_a_late_refusal_of_no_key_does_not_ask_for_the_key_again(
+        self, tmp_path: Path, open_page: Open, expected: list[str]
+    ) -> None:
+        expected.append("Failed to load resource: the server responded with a status of 40")
+        with Launcher(tmp_path, process_route("one"), top=self.TOP) as launcher:
+            page = open_page(f"{launcher.base}/admin")
+            dialog = page.get_by_role("dialog", name="A key, please")
+            expect(dialog).to_be_visible(timeout=PATIENCE)
+            late: list[Route] = []
+
+            def hold(route: Route) -> None:
+                if late or "authorization" in route.request.headers:
+                    route.continue_()
+                else:
+                    late.append(route)
+
+            page.route("**/api/timeline", hold)
+            with page.expect_request("**/api/timeline", timeout=PATIENCE):
+                pass
+            dialog.get_by_label("Key").fill("admin-1")
+            page.keyboard.press("Enter")
+            live(page)
+            with page.expect_response(lambda answer: answer.status == 401, timeout=PATIENCE):
+                late[0].continue_()
+            press(page, "one", "Start")
+            stands(page, "one", "ready")
             page.close()
 
     def test_a_key_that_may_not_even_look_is_told_so_and_another_asked_for(
