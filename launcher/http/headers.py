@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import ne
 from typing import Any, Final, NamedTuple, NoReturn
 
 from launcher.errors import LauncherError
@@ -61,13 +62,16 @@ _LINE: Final = re.compile(
     rb"[^\x00-\x20\x7f])?)?)[ \t]*"
 )
 
+_VALUE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+
 #: Longer lines aren't kept: they hold cookies and tokens, which are one client's.
 _LONGEST_KEPT: Final = 192
 #: Lines in a table; it is emptied when full.
 _MOST_KEPT: Final = 2048
 
-#: Digits of a Content-Length that a HeadMemory reads, and one more byte.
-_MOST_DIGITS: Final = 16
+#: Digits of a Content-Length that a HeadMemory reads, and lines in which a head may differ.
+_MOST_DIGITS: Final = 15
+_MOST_DIFFERENT: Final = 3
 
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
@@ -75,7 +79,7 @@ _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 class Field:
     """One header line and what it means."""
 
-    __slots__ = ("flags", "kind", "line", "lower", "name", "value")
+    __slots__ = ("depends", "flags", "kind", "line", "lower", "name", "value")
 
     def __init__(self, name: bytes, lower: bytes, value: bytes, kind: int, flags: int) -> None:
         self.name = name
@@ -85,6 +89,8 @@ class Field:
         self.kind = kind
         self.flags = flags
         """Whatever the table's owner makes of it."""
+        self.depends = False
+        """With another value the flags might be others."""
         self.line = b"%b: %b" % (name, value)
         """As it travels on, without its end."""
 
@@ -99,15 +105,20 @@ def _no_flags(name: bytes, value: bytes) -> int:
 class FieldTable:
     """Fields by their lines. `flags_of(lower_name, value)` is the owner's own classification;
     lines whose flags hold a bit of `secret` are never kept: the table must tell nobody by its
-    timing what others send."""
+    timing what others send. `by_value` are the names whose flags depend on the value."""
 
-    __slots__ = ("_flags_of", "_secret", "kept")
+    __slots__ = ("_by_value", "_flags_of", "_secret", "kept")
 
     def __init__(
-        self, flags_of: Callable[[bytes, bytes], int] = _no_flags, *, secret: int = 0
+        self,
+        flags_of: Callable[[bytes, bytes], int] = _no_flags,
+        *,
+        secret: int = 0,
+        by_value: frozenset[bytes] = frozenset(),
     ) -> None:
         self._flags_of = flags_of
         self._secret = secret
+        self._by_value = by_value
         self.kept: dict[bytes, Field] = {}
         """For `kept.get(line)` on the way of each request; `read` is for what isn't there."""
 
@@ -131,6 +142,7 @@ class FieldTable:
             ):
                 flags |= NAMES_OTHERS
         field = Field(name, lower, value, kind, flags)
+        field.depends = bool(flags) or lower in self._by_value
         if len(line) <= _LONGEST_KEPT and not flags & self._secret:
             if len(self.kept) >= _MOST_KEPT:
                 self.kept.clear()
@@ -145,39 +157,70 @@ class FieldTable:
 
 class HeadMemory:
     """The head that came last on a connection. The next one mostly differs from it in the digits
-    of its Content-Length alone, and means the same then."""
+    of its Content-Length and in a value or two that mean nothing to HTTP (a `traceparent`, a
+    `Date`), and means the same then."""
 
-    __slots__ = ("_after", "_before", "length", "note", "parsed")
+    __slots__ = ("fields", "length", "lines", "note", "parsed", "unread", "varying")
 
-    def __init__(self, head: bytes, length_line: bytes, length: int, parsed: Any) -> None:
-        """`length_line` is the line with the Content-Length, empty where there is none; `parsed`
-        is whatever the head meant."""
+    def __init__(self, lines: list[bytes], fields: list[Field], length: int, parsed: Any) -> None:
+        """`lines` are those of the head, its first line among them; `parsed` is whatever the head
+        meant."""
+        self.lines = lines
+        self.fields = fields
+        """One by one as the header lines; of the head that matched last, and never changed."""
         self.length = length
         """The Content-Length of the head that matched last; -1: there is none."""
         self.parsed = parsed
         self.note: object = None
         """What the owner of the exchanges has worked out for such a head."""
-        self._before, self._after = head, b""
-        if length_line:
-            digits = length_line.rstrip(b" \t").rpartition(b" ")[2].rpartition(b":")[2]
-            digits = digits.rpartition(b"\t")[2]
-            at = head.find(b"\r\n%b\r\n" % length_line) + 2 + length_line.rfind(digits)
-            self._before, self._after = head[:at], head[at + len(digits) :]
+        self.varying: list[int] = []
+        """Which of the fields have differed so far."""
+        self.unread = False
+        """The head that matched last holds a value that no parser has seen."""
 
-    def match(self, data: bytes) -> int:
-        """Return the size of the head that `data` begins with, 0 where it is another one."""
-        before, after = self._before, self._after
-        if not data.startswith(before):
-            return 0
-        if not after:
-            return len(before)
-        at = len(before)
-        end = data.find(b"\r", at, at + _MOST_DIGITS)
-        digits = data[at:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
-            return 0
-        self.length = int(digits)
-        return end + len(after)
+    def match(self, lines: list[bytes]) -> bool:
+        """Return whether a head means the same as the last one, and remember it instead."""
+        old = self.lines
+        self.unread = False
+        if lines == old:
+            return True
+        if len(lines) != len(old):
+            return False
+        differs = list(map(ne, lines, old))
+        count = differs.count(True)
+        if count > _MOST_DIFFERENT or differs[0]:
+            return False
+        fields = self.fields.copy()
+        length = self.length
+        unread = False
+        at = 0
+        changed = []
+        for _ in range(count):
+            at = differs.index(True, at + 1)
+            index = at - 1
+            before = fields[index]
+            line = lines[at]
+            name, colon, value = line.partition(b":")
+            if name != before.name or not colon:
+                return False
+            value = value.strip(b" \t")
+            if before.kind == CONTENT_LENGTH:
+                if not value.isdigit() or len(value) > _MOST_DIGITS:
+                    return False
+                length = int(value)
+            elif before.kind not in (PLAIN, DATE) or before.depends:
+                return False
+            else:
+                unread = True
+                if not _VALUE.fullmatch(value):
+                    return False
+            fields[index] = Field(name, before.lower, value, before.kind, before.flags)
+            changed.append(index)
+        for index in changed:
+            if index not in self.varying:
+                self.varying.append(index)
+        self.lines, self.fields, self.length, self.unread = lines, fields, length, unread
+        return True
 
 
 class RequestHead(NamedTuple):

@@ -298,16 +298,6 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         """Take the next request out of what has come; `data` begins with its request line."""
-        memory = self._memory
-        if memory is not None and not self._fed:
-            size = memory.match(data)
-            if size:
-                line, fields, flags, host = memory.parsed
-                self._input = b""
-                request = Request(self, line, fields, flags, host, memory.length)
-                request.memory = memory
-                self._begin(request, data, size)
-                return
         shared = self._shared
         limits = shared.limits
         fed = self._fed
@@ -319,6 +309,16 @@ class ClientConnection(asyncio.Protocol):
         end = data.find(b"\r\n\r\n", fed - 3 if fed > 3 else 0)
         whole = end >= 0
         size = end + 4 if whole else len(data)
+        memory = self._memory
+        if whole and not fed and memory is not None and size <= limits.max_head:
+            lines = data[:end].split(b"\r\n")
+            if memory.match(lines) and (not memory.unread or self._reads(data, size)):
+                self._input = b""
+                line, flags, host = memory.parsed
+                request = Request(self, line, memory.fields, flags, host, memory.length)
+                request.memory = memory
+                self._begin(request, data, size)
+                return
         if size > limits.max_head:
             self._refuse(too_large(limits.max_head), data)
             return
@@ -337,6 +337,10 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(_problem_of(error, data), data)
             return
         if not whole:
+            if self._head_whole:
+                # llhttp took another end for the end of the head.
+                self._refuse(broken_rules(), data)
+                return
             if data.count(b"\n") > MOST_FIELDS + 1:
                 self._refuse(too_large(limits.max_head), data)
                 return
@@ -376,6 +380,16 @@ class ClientConnection(asyncio.Protocol):
             request.keep_alive = False
         shared.on_request(request)
 
+    def _reads(self, data: bytes, size: int) -> bool:
+        """Whether llhttp reads the first `size` bytes as one whole head."""
+        self._head_whole = False
+        try:
+            HttpRequestParser(self).feed_data(data if size == len(data) else data[:size])
+        except HttpParserError:
+            self._memory = None
+            return False
+        return self._head_whole
+
     def on_headers_complete(self) -> None:
         """llhttp has read a whole head."""
         self._head_whole = True
@@ -384,9 +398,9 @@ class ClientConnection(asyncio.Protocol):
         """The request of a head, its empty line included. Raises LauncherError."""
         shared = self._shared
         lines = head[:-4].split(b"\r\n")
-        first = lines.pop(0)
+        first = lines[0]
         line = shared.lines.kept.get(first) or shared.lines.read(first)
-        if len(lines) > MOST_FIELDS:
+        if len(lines) > MOST_FIELDS + 1:
             raise too_large(shared.limits.max_head)
         kept = shared.fields.kept
         fields: list[Field] = []
@@ -394,9 +408,8 @@ class ClientConnection(asyncio.Protocol):
         hosts = 0
         host = b""
         length = -1
-        length_line = b""
         special = False
-        for raw in lines:
+        for raw in lines[1:]:
             field = kept.get(raw) or shared.fields.read(raw)
             if field is None:
                 raise broken_rules("Invalid header line")
@@ -413,7 +426,6 @@ class ClientConnection(asyncio.Protocol):
                             "bad_request", "Content-Length must be one decimal number."
                         )
                     length = int(field.value)
-                    length_line = raw
                 elif kind <= EXPECT:
                     special = True
         if hosts != 1:
@@ -429,7 +441,7 @@ class ClientConnection(asyncio.Protocol):
             self._memory = None
             _read_special(request)
         else:
-            self._memory = HeadMemory(head, length_line, length, (line, fields, flags, host))
+            self._memory = HeadMemory(lines, fields, length, (line, flags, host))
             request.memory = self._memory
         return request
 

@@ -62,7 +62,6 @@ class ResponseHead:
         "framing",
         "keep_alive",
         "length",
-        "length_at",
         "lines",
         "reason",
         "status",
@@ -84,17 +83,14 @@ class ResponseHead:
         self.keep_alive = False
         self.upgrade: bytes | None = None
         """What the backend switches to, on a 101."""
-        self.length_at = 0
-        """Which of the lines has the Content-Length."""
 
-    def with_length(self, length: int) -> ResponseHead:
-        """Return the same head with another Content-Length."""
+    def with_fields(self, memory: HeadMemory) -> ResponseHead:
+        """Return the same head with the fields that `memory` saw last."""
         head = ResponseHead(self.first, self.status, self.reason)
-        at = self.length_at
-        name = self.lines[at].partition(b": ")[0]
-        head.lines = [*self.lines[:at], b"%b: %d" % (name, length), *self.lines[at + 1 :]]
-        head.length = length
-        head.length_at = at
+        lines = head.lines = self.lines.copy()
+        for index in memory.varying:
+            lines[index] = memory.fields[index].line
+        head.length = memory.length
         head.framing = self.framing
         head.dated = self.dated
         head.keep_alive = self.keep_alive
@@ -424,17 +420,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         """Take heads out of what has come, up to the final one. Raises RemoteProtocolError."""
-        memory = self._memory
-        if memory is not None and self._method != "HEAD" and not self._input:
-            size = memory.match(data)
-            if size:
-                head = memory.parsed
-                length = memory.length
-                if length != head.length:
-                    head = memory.parsed = head.with_length(length)
-                assert self._exchange is not None
-                self._final(self._exchange, head, data[size:])
-                return
         while data:
             if self._input:
                 data = self._input + data
@@ -451,11 +436,20 @@ class UpstreamConnection(asyncio.Protocol):
                 self._input = data
                 return
             self._head_bytes += size
-            self._head_whole = False
-            self._check_head(data if size == len(data) else data[:size])
-            if not self._head_whole:
-                raise RemoteProtocolError("its response can't be parsed")
-            head = self._parsed(data[:size])
+            lines = data[:end].split(b"\r\n")
+            memory = self._memory
+            if memory is not None and self._method != "HEAD" and memory.match(lines):
+                if memory.unread:
+                    self._check_head(data[:size])
+                head = memory.parsed
+                if memory.varying:
+                    head = memory.parsed = head.with_fields(memory)
+            else:
+                self._head_whole = False
+                self._check_head(data if size == len(data) else data[:size])
+                if not self._head_whole:
+                    raise RemoteProtocolError("its response can't be parsed")
+                head = self._parsed(lines)
             data = data[size:]
             exchange = self._exchange
             assert exchange is not None
@@ -477,10 +471,9 @@ class UpstreamConnection(asyncio.Protocol):
                 raise RemoteProtocolError("it sent control characters in its headers") from None
             raise RemoteProtocolError(f"its response can't be parsed: {error}") from None
 
-    def _parsed(self, raw_head: bytes) -> ResponseHead:
-        """Read a head, its empty line included, and decide how its body is framed (RFC 9112 §6.3).
-        Raises RemoteProtocolError."""
-        lines = raw_head[:-4].split(b"\r\n")
+    def _parsed(self, lines: list[bytes]) -> ResponseHead:
+        """Read a head's lines and decide how its body is framed (RFC 9112 §6.3). Raises
+        RemoteProtocolError."""
         match = _STATUS_LINE.fullmatch(lines[0])
         if match is None:
             raise RemoteProtocolError("its response can't be parsed: no status line of HTTP/1")
@@ -492,11 +485,12 @@ class UpstreamConnection(asyncio.Protocol):
         out = head.lines
         kept = _fields.kept
         special: list[Field] = []
-        length_line = b""
+        fields: list[Field] = []
         for raw in lines[1:]:
             field = kept.get(raw) or _fields.read(raw)
             if field is None:
                 raise RemoteProtocolError("its response can't be parsed: no header line")
+            fields.append(field)
             kind = field.kind
             if kind == PLAIN:
                 out.append(field.line)
@@ -504,8 +498,6 @@ class UpstreamConnection(asyncio.Protocol):
                 if head.length >= 0 or not field.value.isdigit():
                     raise RemoteProtocolError("it sent more than one Content-Length")
                 head.length = int(field.value)
-                head.length_at = len(out)
-                length_line = raw
                 out.append(field.line)
             elif kind == DATE:
                 head.dated = True
@@ -533,7 +525,10 @@ class UpstreamConnection(asyncio.Protocol):
             raise RemoteProtocolError("it gave an interim response a body")
         # Of these alone it doesn't depend on the request what they mean.
         usual = status == 200 and self._method != "HEAD" and not special
-        self._memory = HeadMemory(raw_head, length_line, head.length, head) if usual else None
+        all_travel = len(out) == len(fields)
+        self._memory = (
+            HeadMemory(lines, fields, head.length, head) if usual and all_travel else None
+        )
         return head
 
     def _read_special(self, head: ResponseHead, fields: list[Field], http10: bool) -> None:

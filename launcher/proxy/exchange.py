@@ -22,7 +22,14 @@ from launcher.core.types import BackendId
 from launcher.errors import LauncherError, render
 from launcher.http.endpoint import Endpoint
 from launcher.http.errors import ClientDisconnected, RemoteProtocolError, UpstreamDisconnected
-from launcher.http.headers import NAMES_OTHERS, STAYS_HERE, Field, RawHeaders, connection_options
+from launcher.http.headers import (
+    NAMES_OTHERS,
+    STAYS_HERE,
+    Field,
+    HeadMemory,
+    RawHeaders,
+    connection_options,
+)
 from launcher.http.server import Request
 from launcher.http.tunnel import Tunnel
 from launcher.http.upstream import ResponseHead, Sink, UpstreamConnection
@@ -85,7 +92,7 @@ class Failed:
 class Prepared:
     """What was worked out for a head that comes again and again on its connection."""
 
-    __slots__ = ("after", "before", "candidate", "grant", "key", "proxy", "target")
+    __slots__ = ("candidate", "grant", "key", "length_at", "lines", "places", "proxy", "target")
 
     def __init__(self, proxy: Proxy, target: Target, key: KeyConfig | None) -> None:
         self.proxy = proxy
@@ -94,10 +101,23 @@ class Prepared:
         self.key = key
         self.grant: Grant | None = None
         self.candidate: Candidate | None = None
-        """The backend, and as which of its models, that `before` and `after` are for."""
-        self.before = b""
-        """The request's head as that backend gets it, up to the digits of its Content-Length."""
-        self.after = b""
+        """The backend, and as which of its models, that the lines are for."""
+        self.lines: list[bytes] = []
+        """The request's head as that backend gets it."""
+        self.length_at = 0
+        """Which of the lines is the Content-Length."""
+        self.places: list[int] = []
+        """Which of the lines is which of the client's fields; 0: it doesn't travel."""
+
+    def head(self, memory: HeadMemory, length: int) -> bytes:
+        """Return the head with the client's present fields and this Content-Length."""
+        lines = self.lines
+        for index in memory.varying:
+            place = self.places[index]
+            if place:
+                lines[place] = memory.fields[index].line
+        lines[self.length_at] = b"Content-Length: %d" % length
+        return b"\r\n".join(lines)
 
 
 #: Not a failure: the attempt is made again, on a fresh connection.
@@ -279,23 +299,15 @@ class Exchange:
         connection.begin(self, line.method, upgrade=request.upgrade is not None)
         length = body.length
         memory = request.memory
-        prepared = None if memory is None else memory.note
-        if (
-            isinstance(prepared, Prepared)
-            and prepared.grant is self.grant
-            and prepared.candidate is self.candidate
-            and length
-            and self.query is line.query
-            and self.heart is None
-        ):
-            data = b"%b%d%b" % (prepared.before, length, prepared.after)
+        prepared = None if memory is None or not length else memory.note
+        if not isinstance(prepared, Prepared) or self.heart or self.query is not line.query:
+            data = b"\r\n".join(self.outgoing_head(length))
         else:
-            data = self.outgoing_head(length)
-            if isinstance(prepared, Prepared) and length and self.query is line.query:
-                before, name, rest = data.partition(b"\r\nContent-Length: ")
-                prepared.grant, prepared.candidate = self.grant, self.candidate
-                prepared.before = before + name
-                prepared.after = rest[len(b"%d" % length) :]
+            assert memory is not None
+            assert length
+            if prepared.grant is not self.grant or prepared.candidate is not self.candidate:
+                self._prepare(prepared, length)
+            data = prepared.head(memory, length)
         if length != 0:
             whole = body.at_once() if length is not None and length <= INLINE else None
             if whole is None:
@@ -314,10 +326,23 @@ class Exchange:
             self._taken = True
             self._upload = tasks.spawn(self._send_body(connection), name="upload")
 
-    def outgoing_head(self, length: int | None) -> bytes:
-        """Return the request's head as the backend gets it, Host first. `length` is the body's, in
-        bytes; None: chunked. Ours are added behind what Connection names, so that
-        `Connection: X-Forwarded-For` can't delete them. Raises LauncherError `loop_detected`."""
+    def _prepare(self, prepared: Prepared, length: int) -> None:
+        """Work out the head for this backend, for all that come like it."""
+        lines = prepared.lines = self.outgoing_head(length)
+        prepared.grant, prepared.candidate = self.grant, self.candidate
+        prepared.length_at = lines.index(b"Content-Length: %d" % length)
+        places = prepared.places = []
+        at = _FIRST_FIELD
+        for field in self.request.fields:
+            travels = lines[at] is field.line
+            places.append(at if travels else 0)
+            at += travels
+
+    def outgoing_head(self, length: int | None) -> list[bytes]:
+        """Return the lines of the request's head as the backend gets it, Host first, an empty one
+        last. `length` is the body's, in bytes; None: chunked. Ours are added behind what
+        Connection names, so that `Connection: X-Forwarded-For` can't delete them. Raises
+        LauncherError `loop_detected`."""
         request, proxy, grant, target = self.request, self.proxy, self.grant, self.target
         candidate = self.candidate
         line, flags, fields = request.line, request.flags, request.fields
@@ -366,7 +391,7 @@ class Exchange:
             # What goes on behind comments has to be as plain as they are.
             out.append(b"Accept-Encoding: identity")
         out.append(b"\r\n")
-        return b"\r\n".join(out)
+        return out
 
     def _careful_lines(self, fields: list[Field], drop: int) -> list[bytes]:
         """The lines that travel on, where that isn't told by their flags alone."""
@@ -858,6 +883,8 @@ def _wrong_length() -> LauncherError:
 
 
 _record: Final[Callable[[type[ExchangeRecord], tuple[object, ...]], ExchangeRecord]] = tuple.__new__
+#: Behind the request line and Host.
+_FIRST_FIELD: Final = 2
 _NO_WAIT: Final = b"Server-Timing: queue;dur=0.0, start;dur=0.0, upstream;dur=%.1f"
 _VIA_1_1: Final = b"Via: 1.1 " + PSEUDONYM
 _VIA_1_0: Final = b"Via: 1.0 " + PSEUDONYM

@@ -46,6 +46,12 @@ _BY_NAME: Final = {
 }
 
 
+#: Names whose flags depend on their values.
+_BY_VALUE: Final = frozenset(
+    {b"content-type", b"content-encoding", b"user-agent", b"accept-language"}
+)
+
+
 def _flags_of(name: bytes, value: bytes) -> int:
     flags = _BY_NAME.get(name, 0)
     if name == b"content-type":
@@ -73,4 +79,4 @@ def is_json(media: str) -> bool:
 
 def field_table() -> FieldTable:
     """Return a table of request headers with these flags; credentials aren't kept in it."""
-    return FieldTable(_flags_of, secret=CREDENTIAL)
+    return FieldTable(_flags_of, secret=CREDENTIAL, by_value=_BY_VALUE)

@@ -100,7 +100,7 @@ class Sender:
         return exchange
 
     def head(self, *lines: tuple[bytes, bytes], length: int | None = 0, **how: Any) -> bytes:
-        return self.exchange(*lines, **how).outgoing_head(length)
+        return b"\r\n".join(self.exchange(*lines, **how).outgoing_head(length))
 
     def sent(self, *lines: tuple[bytes, bytes], **how: Any) -> RawHeaders:
         _, *found = self.head(*lines, **how).removesuffix(b"\r\n\r\n").split(b"\r\n")
