@@ -39,10 +39,12 @@ KEPT_JSON: Final = 1 * MIB
 #: Bodies that aren't JSON whatever they hold: their model has to stand in the query.
 _NO_JSON: Final = ("audio/", "image/", "video/", "application/octet-stream")
 
-#: Where the one `"model"` of a body has its value.
+#: A span that is still to be found: the body has one `"model"`.
+ANYWHERE: Final = (-1, -1)
+#: Where that has its value.
 _MODEL_VALUE: Final = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
-#: ASCII letters that a key needn't escape: it might spell `model` or `stream` so.
-_ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]", re.IGNORECASE)
+#: The beginning of an escaped ASCII letter: a key might spell `model` or `stream` so.
+_ESCAPED: Final = b"\\u00"
 
 
 class Body(Protocol):
@@ -207,6 +209,8 @@ class WholeBody:
         """Send this model name in the place of the bytes at `span`; all others stay as they
         came."""
         instead = orjson.dumps(name) if as_json else name.encode()
+        if span[0] < 0:
+            span = span_of_model(self._came)
         self._data = self._came[: span[0]] + instead + self._came[span[1] :]
         self.length = len(self._data)
 
@@ -497,16 +501,23 @@ def model_of_json(data: bytes) -> Scanned:
     One parse where `"model"` stands in it just once: a key of the top level then, and no other
     spelling of it; else the scan decides. Raises LauncherError `invalid_json`.
     """
-    if data.count(b'"model"') == 1 and not _ESCAPED_LETTER.search(data):
+    if data.count(b'"model"') == 1 and _ESCAPED not in data:
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
             document = None
         if type(document) is dict and len(document) <= MOST_KEYS:
             model = document.get("model")
-            if type(model) is str and (found := _MODEL_VALUE.search(data)):
-                return Scanned(model, found.span(1), document.get("stream") is True)
+            if type(model) is str:
+                return Scanned(model, ANYWHERE, document.get("stream") is True)
     return model_of(data, JsonScan())
+
+
+def span_of_model(data: bytes) -> tuple[int, int]:
+    """Return where the model's string stands in a body that has one `"model"`, as a key."""
+    found = _MODEL_VALUE.search(data)
+    assert found is not None, "a parse found it"
+    return found.span(1)
 
 
 def _parse(document: bytes) -> None:

@@ -98,6 +98,7 @@ class Proxy:
         self.router = Router(config)
         self.access = Access(config.keys, meters)
         self.gate = gate
+        self._permits = gate.permits
         self.pool = pool
         self.budget = budget
         self.trusted = Trusted(config.trusted_proxies)
@@ -262,10 +263,20 @@ class Proxy:
     def _find_model(self, exchange: Exchange, data: bytes) -> None:
         """The model of a body that is here as a whole."""
         request = exchange.request
-        in_query = model_in_query(request.line.query)
+        query = request.line.query
         if data and request.flags & (JSON | ENCODED) == JSON:
-            self._lead_by_body(exchange, model_of_json(data), in_query, as_json=True)
+            found = model_of_json(data)
+            key = exchange.key
+            known = self.router.models.get(found.model or "")
+            if known is None or query is not None or (key is not None and key.routes is not None):
+                self._lead_by_body(exchange, found, model_in_query(query), as_json=True)
+                return
+            exchange.stream = found.stream
+            exchange.model_at = (found.span, True)
+            exchange.destination = known
+            exchange.route = known.route.name
             return
+        in_query = model_in_query(query)
         scanner = scanner_for(request.head, needed=in_query is None) if data else None
         if scanner is not None:
             found = model_of(data, scanner)
@@ -349,10 +360,13 @@ class Proxy:
         """Go on at once under a permit, else wait for a place."""
         request, destination = exchange.request, exchange.destination
         assert destination is not None
-        only = destination.only
-        if only is not None and not request.flags & (LAUNCHER | BROWSER) and not request.upgrade:
-            permit = self.gate.permits.get(only)
-            if permit is not None and permit.room > 0 and not self._is_quiet(exchange):
+        if not request.flags & (LAUNCHER | BROWSER) and request.upgrade is None:
+            permit = self._permits.get(destination.only)
+            if (
+                permit is not None
+                and permit.room > 0
+                and exchange.target.text not in destination.route.quiet
+            ):
                 permit.enter(exchange, request.received_at)
                 exchange.permit = permit
                 exchange.settle(permit.grant)
@@ -363,11 +377,9 @@ class Proxy:
     @staticmethod
     def _is_quiet(exchange: Exchange) -> bool:
         """The path neither wakes a backend nor keeps it."""
-        target, destination = exchange.target, exchange.destination
+        destination = exchange.destination
         assert destination is not None
-        if target.destination is not None:
-            return target.quiet
-        return target.path.decode("latin-1") in destination.route.quiet
+        return exchange.target.text in destination.route.quiet
 
     def _ask(self, exchange: Exchange) -> Ask:
         """What is asked of the gate: as the key or else the route says, or meeker where the

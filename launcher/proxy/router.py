@@ -87,8 +87,8 @@ class Destination:
         """The route whose word holds while the request waits."""
         every = (id for candidate in candidates for id in candidate.route.backends)
         self.backends = tuple(dict.fromkeys(every))
-        self.only = self.backends[0] if len(self.backends) == 1 else None
-        """The backend, where there is just one."""
+        self.only = self.backends[0] if len(self.backends) == 1 else BackendId("")
+        """The backend, where there is just one; else empty."""
         self.renamed = any(self.name_for(one) is not None for one in candidates)
         """A candidate's backend knows the model by another name."""
 
@@ -113,7 +113,7 @@ OWN, BY_ROUTE, BY_MODEL = range(3)
 class Target:
     """What a path leads to."""
 
-    __slots__ = ("destination", "kind", "path", "prefix", "quiet", "shown", "stateless")
+    __slots__ = ("destination", "kind", "path", "prefix", "shown", "stateless", "text")
 
     def __init__(
         self,
@@ -132,8 +132,9 @@ class Target:
         """What was cut off, for X-Forwarded-Prefix; b"" for none."""
         self.destination = destination
         """Where the path alone tells."""
+        self.text = path.decode("latin-1")
+        """The same for comparing it with the configuration's."""
         self.stateless = path.endswith(_STATELESS)
-        self.quiet = destination is not None and path.decode("latin-1") in destination.route.quiet
 
 
 class InQuery(NamedTuple):
@@ -165,11 +166,11 @@ class Router:
             for model in route.models:
                 own[model.id] = Candidate(route, model)
         self._depth = max((p.count(b"/") for p in self._by_prefix), default=0)
-        self._models = {id: Destination((one,), id) for id, one in own.items()}
+        self.models = {id: Destination((one,), id) for id, one in own.items()}
         """Who may serve each model id and alias."""
         for alias in config.aliases:
             candidates = tuple(own[model] for model in alias.models)
-            self._models[alias.id] = Destination(candidates, alias.id)
+            self.models[alias.id] = Destination(candidates, alias.id)
         self.kept: dict[bytes, Target] = {}
         """Targets of routes and of the unified endpoint by the path's bytes."""
 
@@ -231,7 +232,7 @@ class Router:
         """Return who may serve a model id or alias to a caller that may use the routes named
         (None: all). Raises LauncherError `missing_model`, `unknown_model`; KeyError where it is
         there for others alone."""
-        destination = self._models.get(asked) if asked else None
+        destination = self.models.get(asked) if asked else None
         if destination is None:
             known = _listed(self._names(allowed))
             if not asked:
@@ -259,7 +260,7 @@ class Router:
         """Ids and aliases that a caller may ask for."""
         return [
             id
-            for id, one in self._models.items()
+            for id, one in self.models.items()
             if allowed is None or any(each.route.name in allowed for each in one.candidates)
         ]
 
