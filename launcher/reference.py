@@ -18,8 +18,8 @@ from typing import Any
 
 from launcher.api.openapi import ENDPOINTS
 from launcher.auth.access import Need
+from launcher.config.environment import FILLS_IN, MAP_FIELDS, PREFIX
 from launcher.config.schema import KEYS, Key, Scope, names
-from launcher.config.sources import FILLS_IN, MAP_FIELDS, PREFIX
 from launcher.errors import ERROR_KINDS
 from launcher.telemetry.metrics_table import METRICS
 

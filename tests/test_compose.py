@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from launcher.config import LauncherConfig
+from launcher.config.environment import ELSEWHERE, VARIABLES, add_environment
 from launcher.config.load import load_config
-from launcher.config.sources import ELSEWHERE, VARIABLES, Document, add_environment
+from launcher.config.sources import Document
 from launcher.config.values import seconds
 from launcher.drivers.base import ContainerSpec
 

@@ -24,6 +24,7 @@ from launcher.config import (
     values,
 )
 from launcher.config.backends import BackendDraft
+from launcher.config.environment import add_environment
 from launcher.config.routes import RouteDraft
 from launcher.config.sources import DEFAULT_PLACES, Document
 from launcher.config.tables import Table
@@ -41,7 +42,7 @@ def load_config(path: str | None, environ: Mapping[str, str]) -> LauncherConfig:
     """
     found = sources.find_file(path, environ)
     document = sources.read_file(found) if found else Document()
-    sources.add_environment(document, environ)
+    add_environment(document, environ)
     if found is None and not document.routes:
         document.problems.append(
             f"no configuration: there is neither {' nor '.join(DEFAULT_PLACES)}, no file was "

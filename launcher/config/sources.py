@@ -1,7 +1,7 @@
-"""routes.toml, the environment and secret files: raw values, each with where it was found.
+"""routes.toml and secret files: raw values, each with where it was found.
 
-Checks which tables a file has and which variables there are; `tables` reads the values, by the
-same rules and with the same messages wherever they come from.
+Checks which tables a file has; `tables` reads the values, by the same rules and with the same
+messages wherever they come from.
 """
 
 from __future__ import annotations
@@ -13,41 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.config import schema
-
 #: Where routes.toml is looked for, in this order, unless a file is named.
 DEFAULT_PLACES = ("routes.toml", "/etc/launcher/routes.toml")
 
 #: The tables that a file may hold.
 TABLES = ("launcher", "capacity", "aliases", "routes", "backends", "modes", "keys")
-
-#: `MAP__<route>__<field>`: the fields, each a key of the route's table.
-MAP_FIELDS = ("container", "port", "health", "auth", "models")
-_MAP = re.compile(r"MAP__(.+?)__(\w+)")
-
-PREFIX = "LAUNCHER_"
-
-#: Each overrides the key of [launcher] that it is named after.
-VARIABLES = tuple(PREFIX + key.upper() for key in schema.names("launcher"))
-
-#: What names the file, what the client commands and the command line read for themselves, and
-#: what the launcher gives its children: no keys of [launcher], and no mistakes.
-ELSEWHERE = frozenset(
-    "LAUNCHER_CONFIG LAUNCHER_URL LAUNCHER_API_KEY LAUNCHER_ADMIN_KEY LAUNCHER_LOG_FORMAT "
-    "LAUNCHER_LOG_LEVEL LAUNCHER_CHILD".split()
-)
-
-#: Key of [launcher] → variables of other programs, and what an image sets for whoever sets
-#: nothing: the first that is set fills in what neither the file nor `LAUNCHER_*` sets.
-FILLS_IN: dict[str, tuple[str, ...]] = {
-    "listen": ("LAUNCHER_DEFAULT_LISTEN",),
-    "idle_timeout": ("IDLE_SECONDS",),
-    "start_timeout": ("START_TIMEOUT_SECONDS",),
-    "prewarm": ("PREWARM_ROUTES",),
-    "backend_key": ("VLLM_API_KEY",),
-    "docker_host": ("DOCKER_HOST", "DOCKER_HOST_SOCKET"),
-    "compose_project": ("COMPOSE_PROJECT_NAME",),
-}
 
 #: A secret file has a few lines; a larger one is the wrong file.
 SECRET_FILE_LIMIT = 64 * 1024
@@ -181,77 +151,6 @@ class _Lines:
         number = number or self._lines.get(table)
         line = f":{number}" if number else ""
         return f"{self._path}{line}: [{'.'.join(table)}]{f' {key}' if key else ''}"
-
-
-def add_environment(document: Document, environ: Mapping[str, str]) -> None:
-    """Lay the environment over the document: `LAUNCHER_*` and `MAP__*` win over the file,
-    inherited names fill in what is left. Variables set to nothing count as not set."""
-    for name in VARIABLES:
-        if text := _variable(document, environ, name):
-            key = name.removeprefix(PREFIX).lower()
-            document.launcher[key] = Value(text, f"environment: {name}", literal=True)
-    known = {*VARIABLES, *ELSEWHERE, *(name for names in FILLS_IN.values() for name in names)}
-    for name in sorted(environ):
-        if (
-            name.startswith(PREFIX)
-            and name not in known
-            and name.removesuffix("_FILE") not in known
-        ):
-            document.warnings.append(
-                f"environment: {name} is unknown and ignored{did_you_mean(name, VARIABLES)}"
-            )
-    _add_inherited(document, environ)
-    _add_routes(document, environ)
-
-
-def _variable(document: Document, environ: Mapping[str, str], name: str) -> str | None:
-    try:
-        return lookup(environ, name)
-    except ValueError as error:
-        document.problems.append(f"environment: {error}")
-        return None
-
-
-def _add_inherited(document: Document, environ: Mapping[str, str]) -> None:
-    for key, names in FILLS_IN.items():
-        for name in names:
-            text = _variable(document, environ, name)
-            if not text:
-                continue
-            if key not in document.launcher:
-                document.launcher[key] = Value(text, f"environment: {name}", literal=True)
-            elif not document.launcher[key].literal and name in _CONTESTED:
-                document.warnings.append(
-                    f"environment: {name} is ignored, for {document.source} says {key}; "
-                    f"{PREFIX}{key.upper()} would override it"
-                )
-            break
-
-
-#: Inherited names that are meant for this program alone: ignoring them is worth a warning.
-_CONTESTED = ("IDLE_SECONDS", "START_TIMEOUT_SECONDS", "PREWARM_ROUTES", "DOCKER_HOST_SOCKET")
-
-
-def _add_routes(document: Document, environ: Mapping[str, str]) -> None:
-    for name in sorted(environ):
-        found = _MAP.fullmatch(name)
-        if found is None or not environ[name].strip():
-            continue
-        field_name = found[2].lower()
-        if field_name not in MAP_FIELDS:
-            document.warnings.append(
-                f"environment: {name} is ignored: MAP__<route>__ is followed by one of "
-                f"{', '.join(MAP_FIELDS)}{did_you_mean(field_name, MAP_FIELDS)}"
-            )
-            continue
-        route = found[1] if found[1] in document.routes else found[1].lower().replace("_", "-")
-        document.at.setdefault(f"[routes.{route}]", f"environment: MAP__{found[1]}__*")
-        values = document.routes.setdefault(route, {})
-        if field_name == "container":
-            # The container replaces whatever the file starts for this route.
-            values.pop("backend", None)
-            values.pop("command", None)
-        values[field_name] = Value(environ[name], f"environment: {name}", literal=True)
 
 
 class Unresolved(ValueError):
