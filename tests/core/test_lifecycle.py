@@ -31,6 +31,7 @@ def test_the_diagram_has_every_move() -> None:
     assert diagram().count("-->") == len(TRANSITIONS) + 1
 
 
-def test_the_page_for_operators_has_this_diagram() -> None:
-    page = Path(__file__).resolve().parents[2] / "docs" / "how-it-decides.md"
-    assert diagram() in page.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["how-it-decides.md", "architecture.md"])
+def test_the_docs_have_this_diagram(page: str) -> None:
+    path = Path(__file__).resolve().parents[2] / "docs" / page
+    assert diagram() in path.read_text(encoding="utf-8")
