@@ -855,7 +855,8 @@ class Request:
         self._wake()
         if self.task is not None:
             if not self.ended:
-                self.task.cancel()
+                # Not before it has begun: a coroutine that never ran puts nothing in order.
+                self.connection._loop.call_soon(self.task.cancel)
         elif self.carrier is not None:
             if not self.ended:
                 self.carrier.client_gone()
