@@ -68,6 +68,9 @@ _MOST_KEPT: Final = 2048
 
 #: Digits of a Content-Length that a HeadMemory reads, and one more byte.
 _MOST_DIGITS: Final = 16
+#: Digits of a Content-Length at most: leading zeros would else make it longer than what Python
+#: reads as a number.
+LONGEST_LENGTH: Final = 18
 
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
@@ -251,7 +254,7 @@ _NOT_IN_TARGET: Final = re.compile(rb"[\x00-\x20\x7f#]")
 #: A query may have both: browsers send `\` there as it is.
 _NOT_IN_PATH: Final = re.compile(rb"\\|%00")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
-_DIGITS: Final = re.compile(rb"[0-9]+")
+_DIGITS: Final = re.compile(rb"[0-9]{1,%d}" % LONGEST_LENGTH)
 
 
 class RequestLine:

@@ -36,6 +36,7 @@ from launcher.http.headers import (
     EXPECT,
     HOST,
     KEEP_ALIVE,
+    LONGEST_LENGTH,
     TRANSFER_ENCODING,
     Field,
     FieldTable,
@@ -408,11 +409,12 @@ class ClientConnection(asyncio.Protocol):
                     hosts += 1
                     host = field.value
                 elif kind == CONTENT_LENGTH:
-                    if length >= 0 or not field.value.isdigit():
+                    digits = field.value
+                    if length >= 0 or len(digits) > LONGEST_LENGTH or not digits.isdigit():
                         raise LauncherError(
                             "bad_request", "Content-Length must be one decimal number."
                         )
-                    length = int(field.value)
+                    length = int(digits)
                     length_line = raw
                 elif kind <= EXPECT:
                     special = True

@@ -182,6 +182,11 @@ BAD = {
         400,
         "bad_request",
     ),
+    "endless length": (
+        request(b"POST / HTTP/1.1", b"Host: a", b"Content-Length: " + b"0" * 5000 + b"5"),
+        400,
+        "bad_request",
+    ),
     "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400, "bad_request"),
     "bare LF in a header": (b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", 400, "bad_request"),
     "bare CR in a header": (b"GET / HTTP/1.1\r\nHost: a\r\nX: y\rz\r\n\r\n", 400, "bad_request"),
