@@ -257,6 +257,12 @@ _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 _DIGITS: Final = re.compile(rb"[0-9]{1,%d}" % LONGEST_LENGTH)
 
 
+#: A 2xx to CONNECT is the beginning of a tunnel (RFC 9110 §9.3.6), also where the target looks like
+#: a path; an answer to TRACE shows the client what was added for the backend, its key included.
+_NOT_CARRIED: Final = (b"CONNECT", b"TRACE")
+_CARRIED: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
 class RequestLine:
     """A request line and what it means."""
 
@@ -281,7 +287,7 @@ class RequestLineTable:
 
     def read(self, line: bytes) -> RequestLine:
         """Return what a line means. Raises LauncherError `http_version`, `bad_target`,
-        `bad_request`."""
+        `bad_request`, `method_not_allowed`."""
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
             raise wrong_version(line) or broken_rules()
@@ -293,6 +299,10 @@ class RequestLineTable:
                 f"HTTP/{version[0]}.{version[1]} isn't spoken here; use HTTP/1.1 or HTTP/1.0.",
             )
         found = RequestLine(method.decode("ascii"), target, version)
+        if method in _NOT_CARRIED:
+            raise LauncherError(
+                "method_not_allowed", "CONNECT and TRACE aren't carried here.", allow=_CARRIED
+            )
         if len(line) <= _LONGEST_KEPT:
             if len(self.kept) >= _MOST_KEPT:
                 self.kept.clear()
