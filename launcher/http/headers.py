@@ -122,8 +122,12 @@ class FieldTable:
         name, value = match.groups()
         lower = name.lower()
         kind = _KINDS.get(lower, PLAIN)
-        if kind == PLAIN and lower.startswith(b"proxy-"):
-            kind = HOP_BY_HOP
+        if kind == PLAIN:
+            # To CGI and its heirs `_` and `-` are the same: what we take out or write ourselves
+            # must not come back under the other spelling.
+            dashed = lower.replace(b"_", b"-")
+            if dashed in _KINDS or dashed.startswith(b"proxy-"):
+                kind = HOP_BY_HOP
         elif kind == CONNECTION and value.lower() == b"keep-alive":
             kind = KEEP_ALIVE
         flags = self._flags_of(lower, value)
