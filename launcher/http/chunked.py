@@ -34,6 +34,10 @@ class ChunkError(ValueError):
     """The body isn't chunked as it has to be; says why, without its bytes."""
 
 
+class TrailersTooLarge(ChunkError):
+    """Nobody has to hold so many trailers in memory."""
+
+
 class ChunkedReader:
     """Takes chunks apart."""
 
@@ -98,7 +102,7 @@ class ChunkedReader:
             if not _SIZE_BEGUN.fullmatch(line):
                 raise ChunkError("a chunk's size is a hexadecimal number")
         elif self._trailers + len(line) > _MOST_TRAILERS:
-            raise ChunkError("the trailers are too long")
+            raise TrailersTooLarge("the trailers are too long")
 
     def _take(self, line: bytes) -> None:
         if self._state == _SIZE:
@@ -120,7 +124,7 @@ class ChunkedReader:
         else:
             self._trailers += len(line) + 2
             if self._trailers > _MOST_TRAILERS:
-                raise ChunkError("the trailers are too long")
+                raise TrailersTooLarge("the trailers are too long")
             if not _TRAILER.fullmatch(line):
                 raise ChunkError("a trailer isn't a header line")
 

@@ -72,6 +72,9 @@ _MOST_KEPT: Final = 2048
 #: Digits of a Content-Length that a HeadMemory reads, and lines in which a head may differ.
 _MOST_DIGITS: Final = 15
 _MOST_DIFFERENT: Final = 3
+#: Digits of a Content-Length at most: leading zeros would else make it longer than what Python
+#: reads as a number.
+LONGEST_LENGTH: Final = 18
 
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 
@@ -130,8 +133,12 @@ class FieldTable:
         name, value = match.groups()
         lower = name.lower()
         kind = _KINDS.get(lower, PLAIN)
-        if kind == PLAIN and lower.startswith(b"proxy-"):
-            kind = HOP_BY_HOP
+        if kind == PLAIN:
+            # To CGI and its heirs `_` and `-` are the same: what we take out or write ourselves
+            # must not come back under the other spelling.
+            dashed = lower.replace(b"_", b"-")
+            if dashed in _KINDS or dashed.startswith(b"proxy-"):
+                kind = HOP_BY_HOP
         elif kind == CONNECTION and value.lower() == b"keep-alive":
             kind = KEEP_ALIVE
         flags = self._flags_of(lower, value)
@@ -294,7 +301,13 @@ _NOT_IN_TARGET: Final = re.compile(rb"[\x00-\x20\x7f#]")
 #: A query may have both: browsers send `\` there as it is.
 _NOT_IN_PATH: Final = re.compile(rb"\\|%00")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
-_DIGITS: Final = re.compile(rb"[0-9]+")
+_DIGITS: Final = re.compile(rb"[0-9]{1,%d}" % LONGEST_LENGTH)
+
+
+#: A 2xx to CONNECT is the beginning of a tunnel (RFC 9110 §9.3.6), also where the target looks like
+#: a path; an answer to TRACE shows the client what was added for the backend, its key included.
+_NOT_CARRIED: Final = (b"CONNECT", b"TRACE")
+_CARRIED: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class RequestLine:
@@ -321,7 +334,7 @@ class RequestLineTable:
 
     def read(self, line: bytes) -> RequestLine:
         """Return what a line means. Raises LauncherError `http_version`, `bad_target`,
-        `bad_request`."""
+        `bad_request`, `method_not_allowed`."""
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
             raise wrong_version(line) or broken_rules()
@@ -333,6 +346,10 @@ class RequestLineTable:
                 f"HTTP/{version[0]}.{version[1]} isn't spoken here; use HTTP/1.1 or HTTP/1.0.",
             )
         found = RequestLine(method.decode("ascii"), target, version)
+        if method in _NOT_CARRIED:
+            raise LauncherError(
+                "method_not_allowed", "CONNECT and TRACE aren't carried here.", allow=_CARRIED
+            )
         if len(line) <= _LONGEST_KEPT:
             if len(self.kept) >= _MOST_KEPT:
                 self.kept.clear()

@@ -262,6 +262,8 @@ class Server:
                 if request.carrier is not None:
                     request.carrier.shut_down()
             running = [one.task for one in shared.requests if one.task is not None]
+            # Not before they have begun: a coroutine that never ran puts nothing in order.
+            await asyncio.sleep(0)
             await tasks.cancel(*running)
             for connection in list(shared.connections):
                 connection.transport.abort()

@@ -29,13 +29,14 @@ from httptools import (
 
 from launcher import tasks
 from launcher.errors import LauncherError, render
-from launcher.http.chunked import ChunkedReader, ChunkError
+from launcher.http.chunked import ChunkedReader, ChunkError, TrailersTooLarge
 from launcher.http.errors import ClientDisconnected
 from launcher.http.headers import (
     CONTENT_LENGTH,
     EXPECT,
     HOST,
     KEEP_ALIVE,
+    LONGEST_LENGTH,
     TRANSFER_ENCODING,
     Field,
     FieldTable,
@@ -421,11 +422,12 @@ class ClientConnection(asyncio.Protocol):
                     hosts += 1
                     host = field.value
                 elif kind == CONTENT_LENGTH:
-                    if length >= 0 or not field.value.isdigit():
+                    digits = field.value
+                    if length >= 0 or len(digits) > LONGEST_LENGTH or not digits.isdigit():
                         raise LauncherError(
                             "bad_request", "Content-Length must be one decimal number."
                         )
-                    length = int(field.value)
+                    length = int(digits)
                 elif kind <= EXPECT:
                     special = True
         if hosts != 1:
@@ -867,7 +869,8 @@ class Request:
         self._wake()
         if self.task is not None:
             if not self.ended:
-                self.task.cancel()
+                # Not before it has begun: a coroutine that never ran puts nothing in order.
+                self.connection._loop.call_soon(self.task.cancel)
         elif self.carrier is not None:
             if not self.ended:
                 self.carrier.client_gone()
@@ -884,7 +887,11 @@ class Request:
             try:
                 end = self._chunks.feed(data, found)
             except ChunkError as error:
-                self.body_error = broken_rules(str(error))
+                self.body_error = (
+                    too_large(self.connection._shared.limits.max_head)
+                    if isinstance(error, TrailersTooLarge)
+                    else broken_rules(str(error))
+                )
                 self.connection.deaf = True
                 self._wake()
                 return b""

@@ -24,6 +24,7 @@ from launcher.http.headers import (
     DATE,
     HOP_BY_HOP,
     KEEP_ALIVE,
+    LONGEST_LENGTH,
     PLAIN,
     TRANSFER_ENCODING,
     UPGRADE,
@@ -495,9 +496,10 @@ class UpstreamConnection(asyncio.Protocol):
             if kind == PLAIN:
                 out.append(field.line)
             elif kind == CONTENT_LENGTH:
-                if head.length >= 0 or not field.value.isdigit():
-                    raise RemoteProtocolError("it sent more than one Content-Length")
-                head.length = int(field.value)
+                digits = field.value
+                if head.length >= 0 or len(digits) > LONGEST_LENGTH or not digits.isdigit():
+                    raise RemoteProtocolError("its Content-Length isn't one decimal number")
+                head.length = int(digits)
                 out.append(field.line)
             elif kind == DATE:
                 head.dated = True

@@ -55,7 +55,7 @@ SILENCE: Final = 30.0
 INLINE: Final = 256 * 1024
 
 #: RFC 9110 §9.2.2.
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
 class ResponseTimeout(Exception):

@@ -53,7 +53,8 @@ _BY_VALUE: Final = frozenset(
 
 
 def _flags_of(name: bytes, value: bytes) -> int:
-    flags = _BY_NAME.get(name, 0)
+    # To CGI and its heirs (WSGI) `_` and `-` are the same.
+    flags = _BY_NAME.get(name.replace(b"_", b"-"), 0)
     if name == b"content-type":
         return JSON if is_json(media_type_of(value)) else 0
     if name == b"content-encoding":

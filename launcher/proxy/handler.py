@@ -451,6 +451,10 @@ class Proxy:
         going_on = False
         try:
             try:
+                if request.gone:
+                    # It left before this had begun: nobody is asked for anything.
+                    work.close()
+                    raise ClientDisconnected("the client left")
                 await work
                 going_on = hand_on and not request.ended
             except LauncherError as error:

@@ -12,6 +12,7 @@ from launcher.errors import LauncherError
 from launcher.http.endpoint import Endpoint
 from launcher.http.errors import ClientDisconnected, UpstreamDisconnected
 from launcher.http.headers import STAYS_HERE, RawHeaders
+from launcher.http.pool import IDLE
 from launcher.http.server import Request
 from launcher.http.upstream import ResponseHead, Sink, UpstreamConnection
 
@@ -76,14 +77,22 @@ class Own:
             connection.drop()
 
     async def _connect(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - IDLE
         while self._idle:
             connection = self._idle.pop()
-            if not connection.closed:
+            if connection.idle_since > oldest and not connection.closed:
                 return connection
-        loop = asyncio.get_running_loop()
+            connection.drop()
         sock = self._server.connect()
-        _, made = await loop.create_connection(lambda: UpstreamConnection(_ENDPOINT), sock=sock)
+        _, made = await loop.create_connection(
+            lambda: UpstreamConnection(_ENDPOINT, self._lost), sock=sock
+        )
         return made
+
+    def _lost(self, connection: UpstreamConnection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
 
     def _head(self, request: Request) -> bytes:
         client = request.connection

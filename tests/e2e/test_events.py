@@ -54,17 +54,23 @@ def test_what_happens_is_told_and_resumed_where_it_was_left(tmp_path: Path) -> N
             started = until_type(messages, "started")
             assert started["data"]["event"]["backend"] == "one"
             assert any(effect["type"] == "admit" for effect in started["data"]["effects"])
+        # Warm requests are no events of their own; a stop and another start are.
         assert launcher.get("/one/echo?away")[0] == 200
+        assert launcher.request("POST", "/api/routes/one/stop", {})[0] == 200
+        assert launcher.get("/one/echo")[0] == 200
         with following(launcher, last=started["id"]) as messages:
             begins = next(messages)
             assert (begins["id"], "event" in begins) == (started["id"], False)
             assert until_type(messages, "released")["data"]["event"]["ok"] is True
-            assert until_type(messages, "arrived")["data"]["effects"][0]["type"] == "admit"
+            stopped = until_type(messages, "stopped")
+            assert stopped["data"]["event"]["backend"] == "one"
+            assert until_type(messages, "started")["data"]["event"]["backend"] == "one"
         with following(launcher, query="?backend=two") as messages:
             next(messages)
             assert launcher.get("/one/echo")[0] == 200
             assert launcher.get("/two/echo")[0] == 200
-            assert next(messages)["data"]["event"]["ticket"]["backends"] == ["two"]
+            arrived = until_type(messages, "arrived")
+            assert arrived["data"]["event"]["ticket"]["backends"] == ["two"]
         launcher.stop()
         launcher.start()
         with following(launcher, last=started["id"]) as messages:

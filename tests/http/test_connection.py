@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from launcher.http.endpoint import Listen
-from launcher.http.server import Detached, Request
+from launcher.http.listener import Server, carrying
+from launcher.http.server import ClientConnection, Detached, Limits, Request, Shared
 from tests.http.raw_client import PATIENCE, RawClient, connect
+from tests.http.recording import Wire
 from tests.http.serving import LOCAL, Seen, Watched, say_ok, serving, until
 
 BOTH_LOOPS = True
@@ -122,6 +124,55 @@ async def test_a_client_that_leaves_after_its_answer_cancels_nothing() -> None:
         go_on.set()
         assert await watched.ended() is None
         await until(lambda: front.active == 0)
+
+
+@pytest.mark.parametrize("how", ["it leaves", "it half-closed before"])
+async def test_a_client_that_leaves_before_the_handler_begins(how: str) -> None:
+    over = asyncio.Event()
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            over.set()
+
+    taken: list[Request] = []
+
+    def take(request: Request) -> None:
+        taken.append(request)
+        request.carry(wait())
+
+    shared = Shared(take, Limits())
+    wire = Wire()
+    connection = ClientConnection(shared)
+    connection.connection_made(wire)
+    connection.data_received(GET)
+    connection.connection_lost(None if how == "it leaves" else OSError())
+    await asyncio.wait_for(over.wait(), PATIENCE)
+    await until(lambda: not shared.requests)
+    assert taken[0].aborted
+
+
+async def test_a_shutdown_before_the_handler_begins() -> None:
+    begun = asyncio.Event()
+
+    async def wait(request: Request) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    front = Server(carrying(wait))
+    connection = ClientConnection(front._shared)
+    connection.connection_made(Wire())
+    closing = asyncio.ensure_future(front.close(PATIENCE))
+    await until(lambda: front._shared.closing)
+    asyncio.get_running_loop().call_soon(connection.data_received, GET)
+    closing.cancel()  # a second signal, in the same turn
+    await until(begun.is_set)
+    connection.connection_lost(None)
+    with suppress(asyncio.CancelledError):
+        await closing
+    assert begun.is_set()
+    assert not front._shared.requests
 
 
 async def test_many_clients_leave_and_nothing_stays() -> None:

@@ -184,6 +184,7 @@ def test_more_than_the_last_chunk_is_dropped(raw: bool) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: -2",
         b"HTTP/1.1 200 OK\r\nContent-Length: 0x2",
         b"HTTP/1.1 200 OK\r\nContent-Length: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"0" * 5000 + b"2",
         b"HTTP/1.1 200 OK\r\nX-A: a\x01b",
         b"HTTP/1.1 200 OK\r\nX-A: a\x00b",
         b"HTTP/1.1 200 OK\r\nX-A: a\rb",

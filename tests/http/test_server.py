@@ -99,6 +99,8 @@ BAD = {
     "no slash": (request(b"GET a HTTP/1.1", b"Host: a"), 400, "bad_target"),
     "asterisk": (request(b"OPTIONS * HTTP/1.1", b"Host: a"), 400, "bad_target"),
     "connect": (request(b"CONNECT a:80 HTTP/1.1", b"Host: a"), 400, "bad_target"),
+    "connect to a path": (request(b"CONNECT /a HTTP/1.1", b"Host: a"), 405, "method_not_allowed"),
+    "trace": (request(b"TRACE /a HTTP/1.1", b"Host: a"), 405, "method_not_allowed"),
     "other scheme": (request(b"GET ftp://a/ HTTP/1.1", b"Host: a"), 400, "bad_target"),
     "userinfo": (request(b"GET http://u@a/ HTTP/1.1", b"Host: a"), 400, "bad_target"),
     "no URL": (request(b"GET http://[::1]:1@/ HTTP/1.1", b"Host: a"), 400, "bad_target"),
@@ -179,6 +181,11 @@ BAD = {
     ),
     "huge length": (
         request(b"POST / HTTP/1.1", b"Host: a", b"Content-Length: " + b"9" * 30),
+        400,
+        "bad_request",
+    ),
+    "endless length": (
+        request(b"POST / HTTP/1.1", b"Host: a", b"Content-Length: " + b"0" * 5000 + b"5"),
         400,
         "bad_request",
     ),

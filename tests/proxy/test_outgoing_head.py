@@ -177,6 +177,20 @@ async def test_hop_by_hop_headers_and_expect_stay(sent: Send, name: bytes) -> No
     assert values(headers, b"x-other") == [b"z"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    b"Content_Length Transfer_Encoding transfer_Encoding Keep_Alive Proxy_Connection "
+    b"HTTP2_Settings X_Forwarded_For  X-Forwarded_Host".split(),
+)
+async def test_what_is_taken_out_does_not_pass_in_the_spelling_of_cgi(
+    sent: Send, name: bytes
+) -> None:
+    headers = sent((name, b"chunked"), (b"X_Other", b"z"))
+    assert values(headers, name) == []
+    assert values(headers, b"x_other") == [b"z"]
+    assert values(headers, b"x-forwarded-for") == [b"192.0.2.7"]
+
+
 async def test_what_connection_names_stays_but_not_ours(sent: Send) -> None:
     headers = sent(
         (b"Connection", b"close, X-Secret , x-forwarded-for"),
@@ -213,6 +227,12 @@ async def test_credentials_are_dropped_where_the_launcher_asks_for_some(
 ) -> None:
     headers = make(keys=api("mine")).sent(*CREDENTIALS)
     assert b"mine" not in b" ".join(value for _, value in headers)
+
+
+async def test_no_credential_passes_in_the_spelling_of_cgi(make: Callable[..., Sender]) -> None:
+    headers = make().sent((b"X_Api_Key", b"mine"), (b"api_key", b"mine"), key="theirs")
+    assert values(headers, b"x_api_key") == values(headers, b"api_key") == []
+    assert values(headers, b"authorization") == [b"Bearer theirs"]
 
 
 async def test_others_credentials_travel_where_nobody_here_asks_for_any(

@@ -133,3 +133,21 @@ async def test_on_a_routes_host_the_launchers_own_paths_are_the_routes() -> None
         await until(lambda: not here.gate.held)
         await until(lambda: bool(here.records))
         assert [one.route for one in here.records] == ["coder"]
+
+
+async def test_connections_to_the_endpoints_are_used_again() -> None:
+    async with a_server(a_context()) as (server, _):
+        own = Own(OwnPaths(), server)
+        made = 0
+        connect = server.connect
+
+        def counted() -> socket.socket:
+            nonlocal made
+            made += 1
+            return connect()
+
+        server.connect = counted  # type: ignore[method-assign]
+        async with house(a_config(a_route()), own=own, ready=False) as here:
+            for _ in range(5):
+                assert (await here.ask(get("/healthz"))).status == 200
+        assert made == 1
