@@ -232,4 +232,4 @@ def test_a_trailer_is_nobodys_header(stage: Stage) -> None:
     # The next request of the connection is answered, and has none of them.
     assert b"stolen" not in answer.more
     assert b"x-first" not in answer.more.lower()
-    assert stage.seen()[: len(before) + 1] == [*before, "request POST /echo"]
+    assert stage.seen().count("request POST /echo") == before.count("request POST /echo") + 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.e2e.serving import PATIENCE, Launcher, process_route, until
 
+JSON = {"Content-Type": "application/json"}
 Message = dict[str, Any]
 
 
@@ -56,7 +57,7 @@ def test_what_happens_is_told_and_resumed_where_it_was_left(tmp_path: Path) -> N
             assert any(effect["type"] == "admit" for effect in started["data"]["effects"])
         # Warm requests are no events of their own; a stop and another start are.
         assert launcher.get("/one/echo?away")[0] == 200
-        assert launcher.request("POST", "/api/routes/one/stop", {})[0] == 200
+        assert launcher.request("POST", "/api/routes/one/stop", b"{}", **JSON)[0] == 202
         assert launcher.get("/one/echo")[0] == 200
         with following(launcher, last=started["id"]) as messages:
             begins = next(messages)
