@@ -1,5 +1,4 @@
-"""How the application is reached: by the data path, over socket pairs inside of the process, and
-at addresses of its own.
+"""How the application is reached: by the data path, over socket pairs inside of the process.
 
 The data path vouches for its clients with a header, `X-Launcher-Peer`, whose first word is a
 secret of this process: it drops what clients send by that name.
@@ -13,8 +12,7 @@ import hmac
 import logging
 import secrets
 import socket
-import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -36,7 +34,6 @@ _MAX_HEADERS: Final = 1024
 _KEEPALIVE: Final = 3600.0
 #: Seconds in which requests that were cut have to end.
 _CUT: Final = 1.0
-_BACKLOG: Final = 1024
 
 #: What aiohttp's server logs: bugs, but not what clients send that is no HTTP.
 _log: Final = logging.getLogger(f"{__name__}.aiohttp")
@@ -70,28 +67,13 @@ class ApiServer:
             shutdown_timeout=_CUT,
         )
         self._accepting = tasks.Group()
-        self._listeners: list[asyncio.Server] = []
 
     def __repr__(self) -> str:
-        return f"<ApiServer {self._api!r}, {len(self._listeners)} listeners>"
+        return f"<ApiServer {self._api!r}>"
 
     async def start(self) -> None:
         """Accept what `connect` connects."""
         await self._runner.setup()
-
-    async def listen(
-        self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
-    ) -> None:
-        """Accept operators' connections at bound sockets (TLS on TCP alone)."""
-        loop = asyncio.get_running_loop()
-        for sock in sockets:
-            if sock.family == socket.AF_UNIX:
-                listener = await loop.create_unix_server(self._protocol, sock=sock)
-            else:
-                listener = await loop.create_server(
-                    self._protocol, sock=sock, ssl=tls, backlog=_BACKLOG
-                )
-            self._listeners.append(listener)
 
     def connect(self) -> socket.socket:
         """Return the client's end of a new connection, non-blocking. HTTP/1.1 is spoken on it,
@@ -117,12 +99,9 @@ class ApiServer:
         self._api.streams.close()
 
     async def close(self, drain_timeout: float) -> None:
-        """Stop listening, give running requests so many seconds to end, then cut them and close
+        """Give running requests so many seconds to end, then cut them and close
         all connections. The second time there is nothing to do."""
         self.end_streams()
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
         await self._accepting.join()
         try:
             if running := list(self._api.running):
@@ -134,9 +113,10 @@ class ApiServer:
 
     async def _accept(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, sock)
+            await asyncio.get_running_loop().connect_accepted_socket(self.protocol, sock)
 
-    def _protocol(self) -> asyncio.Protocol:
+    def protocol(self) -> asyncio.Protocol:
+        """Return what speaks HTTP on one more connection."""
         server = self._runner.server
         assert server is not None, "it is started"
         return server()

@@ -35,10 +35,12 @@ def served(
         stop.append(lambda: loop.call_soon_threadsafe(stopped.set))
         sock = _bound(unix)
         async with a_server(context) as (server, _):
-            await server.listen([sock])
+            create = loop.create_unix_server if unix else loop.create_server
+            listener = await create(server.protocol, sock=sock)
             where.append(f"unix:{unix}" if unix else f"http://127.0.0.1:{sock.getsockname()[1]}")
             ready.set()
             await stopped.wait()
+            listener.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="served")
     thread.start()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from pathlib import Path
 
-import aiohttp
 import pytest
 
 from launcher import tasks
@@ -31,26 +28,6 @@ async def test_nobody_operates_over_a_socket_pair_without_the_secret(forged: str
         for path, status in (("/healthz", 200), ("/api/status", 404)):
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
             assert (await answer_of(reader)).status == status
-
-
-async def test_at_its_own_addresses_operators_are_answered(tmp_path: Path) -> None:
-    async with asking() as here:
-        tcp = socket.create_server(("127.0.0.1", 0))
-        path, unix = str(tmp_path / "l.sock"), socket.socket(socket.AF_UNIX)
-        unix.bind(path)
-        port = tcp.getsockname()[1]
-        await here.server.listen([tcp, unix])
-        async with aiohttp.ClientSession() as session:
-            async with session.post(f"http://127.0.0.1:{port}/api/reload") as answer:
-                assert answer.status == 200
-        assert here.records[-1].peer == "127.0.0.1"
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session:
-            forged = {"X-Launcher-Peer": "0 192.0.2.7 http 0"}
-            async with session.get("http://x/api/status", headers=forged) as answer:
-                assert answer.status == 200
-        assert here.records[-1].peer == "unix"
-    with pytest.raises(OSError, match="Connect call failed"):
-        await asyncio.open_connection("127.0.0.1", port)
 
 
 async def test_its_end_waits_for_what_runs_and_for_nothing_else() -> None:
