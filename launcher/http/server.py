@@ -172,6 +172,7 @@ class ClientConnection(asyncio.Protocol):
         "_seen_read",
         "_shared",
         "_since",
+        "_unsent",
         "closed",
         "deaf",
         "lingering",
@@ -209,7 +210,10 @@ class ClientConnection(asyncio.Protocol):
         self._fed = 0
         self._head_whole = False
         self._since = 0.0
-        """When the connection became idle, or its head began to come in."""
+        """When the connection became idle, its head began to come in, or something of an unread
+        answer went out last."""
+        self._unsent = 0
+        """Bytes that the client had still to take when that was looked at last."""
         self._checked_host = b" "
         self._memory: HeadMemory | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -564,6 +568,13 @@ class ClientConnection(asyncio.Protocol):
                 if now - self._since >= limits.head_timeout:
                     message = f"The request's head didn't come within {limits.head_timeout:g} s."
                     self._refuse(LauncherError("request_timeout", message), b"")
+            elif unsent := self.transport.get_write_buffer_size():
+                # Its last answer goes out slowly, or not at all: then nobody waits for it.
+                if unsent != self._unsent:
+                    self._unsent = unsent
+                    self._since = now
+                elif now - self._since >= limits.keepalive:
+                    self.transport.abort()
             elif not self._input and now - self._since >= limits.keepalive:
                 self.transport.close()
             return
