@@ -252,7 +252,10 @@ class Server:
         deadline = asyncio.get_running_loop().time() + drain_timeout
         for connection in list(shared.connections):
             if connection.idle:
-                connection.transport.abort()
+                if connection.transport.get_write_buffer_size():
+                    connection.transport.close()
+                else:
+                    connection.transport.abort()
         try:
             await self._until_gone(deadline)
         finally:

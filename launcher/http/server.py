@@ -172,6 +172,7 @@ class ClientConnection(asyncio.Protocol):
         "_seen_read",
         "_shared",
         "_since",
+        "_unsent",
         "closed",
         "deaf",
         "lingering",
@@ -202,6 +203,8 @@ class ClientConnection(asyncio.Protocol):
         """What still comes is dropped."""
         self.lingering = 0.0
         """When the connection is cut, while the client gets time to read the last answer."""
+        self._unsent = 0
+        """Bytes of that answer which the kernel hasn't taken when it was looked at last."""
         self._input = b""
         """What has come and isn't part of a request yet."""
         self._parser: HttpRequestParser | None = None
@@ -209,7 +212,10 @@ class ClientConnection(asyncio.Protocol):
         self._fed = 0
         self._head_whole = False
         self._since = 0.0
-        """When the connection became idle, or its head began to come in."""
+        """When the connection became idle, its head began to come in, or something of an unread
+        answer went out last."""
+        self._unsent = 0
+        """Bytes that the client had still to take when that was looked at last."""
         self._checked_host = b" "
         self._memory: HeadMemory | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -263,7 +269,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """No request is here that would still be answered."""
-        return self.request is None and not self._input
+        return self.request is None and not self._input and not self.lingering
 
     # -- what comes in ---------------------------------------------------------------------
 
@@ -476,19 +482,18 @@ class ClientConnection(asyncio.Protocol):
                 self._since = self._loop.time()
                 self.resume_reading()
                 return
-            self.request = None
-            self.deaf = True
-            self._linger()
-            return
-        if keep:
+        elif keep:
             self._settled(request)
             return
         self.request = None
         self.deaf = True
-        if request.body_error is not None:
-            self._linger()
-        else:
+        self._input = b""
+        done = request.body_complete and request.body_error is None
+        if (done or request.framing == BY_CLOSE) and not self.transport.can_write_eof():
+            # TLS has no other way to tell the client of the end.
             self.transport.close()
+        else:
+            self._linger()
 
     def _settled(self, request: Request) -> None:
         """The connection can carry another request."""
@@ -511,10 +516,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Let the client read the answer: wait for it to close (RFC 9112 §9.6), at most LINGER
-        seconds. Closing while it still sends makes the kernel reset the connection."""
+        seconds in which it takes nothing. Closing while it still sends makes the kernel reset the
+        connection and drop what the client hasn't read."""
         if self.closed or self.transport.is_closing():
             return
         self.lingering = self._loop.time() + LINGER
+        self._unsent = self.transport.get_write_buffer_size()
         self.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -568,7 +575,12 @@ class ClientConnection(asyncio.Protocol):
         limits = self._shared.limits
         if self.lingering:
             if now >= self.lingering:
-                self.transport.abort()
+                unsent = self.transport.get_write_buffer_size()
+                if unsent >= self._unsent:
+                    self.transport.abort()
+                    return
+                self._unsent = unsent
+                self.lingering = now + LINGER
             return
         request = self.request
         if request is None:
@@ -576,6 +588,13 @@ class ClientConnection(asyncio.Protocol):
                 if now - self._since >= limits.head_timeout:
                     message = f"The request's head didn't come within {limits.head_timeout:g} s."
                     self._refuse(LauncherError("request_timeout", message), b"")
+            elif unsent := self.transport.get_write_buffer_size():
+                # Its last answer goes out slowly, or not at all: then nobody waits for it.
+                if unsent != self._unsent:
+                    self._unsent = unsent
+                    self._since = now
+                elif now - self._since >= limits.keepalive:
+                    self.transport.abort()
             elif not self._input and now - self._since >= limits.keepalive:
                 self.transport.close()
             return

@@ -647,9 +647,6 @@ class Proxy:
                 continue
             if failed is None and exchange.status == 101:
                 await exchange.tunnel()
-            elif failed is None and not request.aborted:
-                # A slow client needs the last piece, but not the backend any more.
-                await request.drained()
             return failed
 
     async def _may_try_again(self, exchange: Exchange, failed: Failed) -> bool:

@@ -9,8 +9,9 @@ import pytest
 
 from launcher.errors import LauncherError
 from launcher.http.listener import Server
-from launcher.http.server import READ_AHEAD, READ_AHEAD_IN_ALL, Request
+from launcher.http.server import READ_AHEAD, READ_AHEAD_IN_ALL, SMALL_PIECE, Limits, Request
 from tests.http.raw_client import RawClient, connect
+from tests.http.recording import Asked
 from tests.http.serving import LOCAL, Seen, say_ok, serving, until
 
 BOTH_LOOPS = True
@@ -255,3 +256,41 @@ async def test_reading_ahead_has_an_allowance_for_all_together() -> None:
             over.set()
         await until(lambda: not shared.connections)
         assert shared.read_ahead == READ_AHEAD_IN_ALL
+
+
+async def test_a_body_that_comes_byte_by_byte_is_no_list_of_bytes() -> None:
+    asked = Asked(b"POST", b"1.1", b"Content-Length: 200000")
+    body = random.Random(1).randbytes(200_000)
+    for at in range(0, len(body), 2):
+        asked.connection.data_received(body[at : at + 2])
+    reads = []
+    while piece := await asked.request.read():
+        reads.append(piece)
+    assert b"".join(reads) == body
+    assert len(reads) <= 200_000 // SMALL_PIECE + 1
+
+
+async def test_a_chunk_that_began_behind_a_long_head_comes_in_whole() -> None:
+    """Reading was paused for the head; of the body nothing but a size has come."""
+    seen = Seen()
+    answer = asyncio.Event()
+
+    async def first_waits(request: Request) -> None:
+        if request.line.method == "GET":
+            await answer.wait()
+        await seen(request)
+
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nX: %b\r\n\r\n"
+    head %= b"x" * (Limits().max_head - len(head) + 2)
+    async with serving(first_waits) as (there, address), connect(address) as client:
+        await client.send(GET)
+        await until(lambda: there.active == 1)
+        await client.send(head + b"5\r\n")
+        (connection,) = there._shared.connections
+        await until(lambda: connection.reading_paused)
+        answer.set()
+        assert (await client.response()).status == 200
+        await until(lambda: there.active == 1)
+        await client.send(b"hello\r\n0\r\n\r\n")
+        assert (await client.response()).status == 200
+    assert seen.bodies == [b"", b"hello"]

@@ -12,8 +12,8 @@ import pytest
 from launcher.errors import ConfigError, LauncherError
 from launcher.http.endpoint import Listen
 from launcher.http.listener import Server, carrying
-from launcher.http.server import Request
-from tests.http.raw_client import connect
+from launcher.http.server import Limits, Request
+from tests.http.raw_client import PATIENCE, connect
 from tests.http.serving import LOCAL, OK, Seen, Watched, say_ok, serving, until
 
 BOTH_LOOPS = True
@@ -555,6 +555,46 @@ async def test_keepalive_ends_an_idle_connection() -> None:
         await client.send(GET)
         assert (await client.response()).get(b"content-length") == OK[0][1]
         assert await client.closed()
+
+
+def say_much(request: Request) -> None:
+    """More than kernels take, without waiting for the client."""
+    request.start(200, b"OK", ((b"Content-Length", b"%d" % MUCH),))
+    request.push(bytes(MUCH))
+    request.end()
+    request.over()
+
+
+MUCH = 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize("requests", [GET, GET * 3, GET.replace(b"1.1", b"1.0")])
+async def test_who_doesnt_fetch_its_answers_isnt_waited_for(requests: bytes) -> None:
+    front = Server(say_much, Limits(keepalive=0.2))
+    await front.bind([LOCAL])
+    await front.open(None)
+    async with connect(front.addresses[0]) as client:
+        client.writer.transport.pause_reading()
+        await client.send(requests)
+        shared = front._shared
+        await until(lambda: any(one.writing_paused for one in shared.connections))
+        await until(lambda: not shared.connections)
+    await front.close(0)
+
+
+async def test_closing_lets_the_last_answer_reach_its_client() -> None:
+    front = Server(say_much)
+    await front.bind([LOCAL])
+    await front.open(None)
+    async with connect(front.addresses[0]) as client:
+        client.writer.transport.pause_reading()
+        await client.send(GET)
+        await until(lambda: any(one.writing_paused for one in front._shared.connections))
+        closing = asyncio.ensure_future(front.close(PATIENCE))
+        await until(lambda: front.addresses == ())
+        client.writer.transport.resume_reading()
+        assert len((await client.response()).body) == MUCH
+        await closing
 
 
 async def test_a_slow_head_is_refused() -> None:

@@ -663,6 +663,8 @@ async def test_a_slow_client_doesnt_hold_a_backend_that_is_done(way: str) -> Non
         shared = here.front._shared
         await until(lambda: any(one.writing_paused for one in shared.connections))
         await until(lambda: here.pool.idle_connections == 1)
+        # Nor a place.
+        await until(lambda: here.gate.held == [])
         async with connect(here.front.addresses[0]) as other:
             await other.send(get("/coder/"))
             assert len((await other.response()).body) == 60_000
