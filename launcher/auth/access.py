@@ -130,10 +130,6 @@ class Caller:
         self.key = self._pick(_INFER, None if route is None else route.name)
         return self.key
 
-    def may_use(self, route: str) -> bool:
-        """Return whether the key is also good for this route."""
-        return self.routes is None or route in self.routes
-
     def not_for(self, what: str) -> LauncherError:
         """Return the error for what exists, but for other keys."""
         assert self.key is not None, "without a key, nothing is for others"

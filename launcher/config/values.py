@@ -371,11 +371,6 @@ def request_path(raw: object) -> str:
     raise ValueError('expected a path such as "/health": from the slash on, no spaces, no #')
 
 
-def request_paths(raw: object) -> tuple[str, ...]:
-    """Paths on a backend."""
-    return tuple(request_path(one) for one in texts(raw))
-
-
 def quiet(raw: object) -> tuple[str, ...]:
     """Paths behind the prefix that neither wake nor keep; "default" stands for the usual ones."""
     found: list[str] = []

@@ -77,11 +77,6 @@ class Container:
         return self.status == "restarting"
 
     @property
-    def paused(self) -> bool:
-        """Frozen: keeps its memory, accepts connections, answers nothing."""
-        return self.status == "paused"
-
-    @property
     def occupies(self) -> bool:
         """A process of it exists, so that it holds what it needs."""
         return self.running and not self.restarting

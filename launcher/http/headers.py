@@ -252,7 +252,6 @@ class RequestHead(NamedTuple):
     chunked: bool
     upgrade: bytes | None
     """The Upgrade header's value where `Connection: upgrade` goes with it."""
-    raw_target: bytes = b""
     operators: bool = True
     """It came in at an address where operators' endpoints answer."""
 

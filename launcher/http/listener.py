@@ -21,7 +21,6 @@ from launcher.http.server import (
     LINGER,
     SWEEP,
     ClientConnection,
-    Handler,
     Limits,
     Request,
     Shared,
@@ -295,15 +294,6 @@ class Server:
             except Exception:  # a bug in one exchange is no other's misfortune
                 log.exception("a bug while %r was looked after", connection)
                 connection.transport.abort()
-
-
-def carrying(handler: Handler) -> Callable[[Request], None]:
-    """Return an `on_request` that runs a coroutine for each request."""
-
-    def on_request(request: Request) -> None:
-        request.carry(handler(request))
-
-    return on_request
 
 
 def _remove_all(bound: Sequence[Bound]) -> None:

@@ -807,7 +807,6 @@ class Request:
                 content_length=None if self.content_length < 0 else self.content_length,
                 chunked=self.chunked,
                 upgrade=self.upgrade,
-                raw_target=line.target,
                 operators=connection.operators,
             )
         return self._head
@@ -1044,12 +1043,8 @@ class Request:
 
     # -- the response ------------------------------------------------------------------------------
 
-    async def inform(self, status: int, reason: bytes, headers: RawHeaders) -> None:
+    def inform(self, status: int, reason: bytes, headers: RawHeaders) -> None:
         """Send an interim (1xx) response; HTTP/1.0 clients don't know any (RFC 9110 §15.2)."""
-        self.send_interim(status, reason, headers)
-
-    def send_interim(self, status: int, reason: bytes, headers: RawHeaders) -> None:
-        """See `inform`."""
         if self.responded or self.line.http10:
             return
         if status == 100:
@@ -1235,9 +1230,6 @@ class Request:
         if data:
             self.connection.transport.write(data)
 
-
-Handler = Callable[[Request], Coroutine[Any, Any, None]]
-"""Carries one request to its end; see `Request.carry`."""
 
 _FAILED: Final = "The launcher failed; its log has the details."
 

@@ -470,7 +470,7 @@ class Exchange:
         """See `http.upstream.Exchange`."""
         self._quiet_since = self._told_at = self.proxy.now()
         if self.heart is None:
-            self.request.send_interim(head.status, head.reason, head.headers)
+            self.request.inform(head.status, head.reason, head.headers)
 
     def on_head(self, head: ResponseHead) -> Sink:
         """See `http.upstream.Exchange`."""

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 from launcher.http.endpoint import Listen
 from launcher.http.headers import RequestHead
-from launcher.http.listener import Server, carrying
-from launcher.http.server import Handler, Limits, Request
+from launcher.http.listener import Server
+from launcher.http.server import Limits, Request
 from tests.http.raw_client import PATIENCE
 
 LOCAL = Listen("127.0.0.1", 0)
 OK = ((b"Content-Length", b"2"),)
+
+
+Handler = Callable[[Request], Coroutine[Any, Any, None]]
+
+
+def carrying(handler: Handler) -> Callable[[Request], None]:
+    """Return an `on_request` that runs a coroutine for each request."""
+
+    def on_request(request: Request) -> None:
+        request.carry(handler(request))
+
+    return on_request
 
 
 @asynccontextmanager

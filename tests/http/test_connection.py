@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from launcher.http.endpoint import Listen
-from launcher.http.listener import Server, carrying
+from launcher.http.listener import Server
 from launcher.http.server import ClientConnection, Detached, Limits, Request, Shared
 from tests.http.raw_client import PATIENCE, RawClient, connect
 from tests.http.recording import Wire
-from tests.http.serving import LOCAL, Seen, Watched, say_ok, serving, until
+from tests.http.serving import LOCAL, Seen, Watched, carrying, say_ok, serving, until
 
 BOTH_LOOPS = True
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -135,7 +135,7 @@ async def test_what_goes_beyond_the_length_is_dropped_with_the_connection() -> N
 
 async def test_interim_responses_reach_http_1_1_clients_only() -> None:
     async def informing(exchange: Request) -> None:
-        await exchange.inform(103, b"Early Hints", ((b"Link", b"</x>"), (b"link", b"</y>")))
+        exchange.inform(103, b"Early Hints", ((b"Link", b"</x>"), (b"link", b"</y>")))
         await say_ok(exchange)
 
     async with serving(informing) as (_, address):
@@ -333,7 +333,7 @@ async def test_other_expectations_are_ignored(head: bytes) -> None:
 
 async def test_a_backends_100_is_not_said_twice() -> None:
     async def forwarding(exchange: Request) -> None:
-        await exchange.inform(100, b"Continue", ())
+        exchange.inform(100, b"Continue", ())
         await Seen()(exchange)
 
     async with serving(forwarding) as (_, address), connect(address) as client:
@@ -404,17 +404,20 @@ async def test_methods_meet_a_client_that_left() -> None:
         except asyncio.CancelledError:
             for call in (
                 exchange.read(),
-                exchange.inform(103, b"", ()),
                 exchange.respond(200, b"OK", OK),
             ):
                 try:
                     await call
                 except ClientDisconnected:
                     raised.append(call.__qualname__.rpartition(".")[2])
-            try:
-                exchange.detach()
-            except ClientDisconnected:
-                raised.append("detach")
+            for name, now in (
+                ("inform", lambda: exchange.inform(103, b"", ())),
+                ("detach", exchange.detach),
+            ):
+                try:
+                    now()
+                except ClientDisconnected:
+                    raised.append(name)
             exchange.abort()
             raise
 

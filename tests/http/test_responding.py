@@ -139,10 +139,10 @@ def test_the_date_is_now() -> None:
 
 def test_interim() -> None:
     out = Asked()
-    out.request.send_interim(103, b"E", ((b"Link", b"y"),))
+    out.request.inform(103, b"E", ((b"Link", b"y"),))
     assert out.written == b"HTTP/1.1 103 E\r\nLink: y\r\n\r\n"
     old = Asked(b"GET", b"1.0")
-    old.request.send_interim(103, b"E", ())
+    old.request.inform(103, b"E", ())
     assert old.written == b""
 
 
@@ -153,5 +153,5 @@ def test_a_second_head_is_a_bug() -> None:
     out.head(200, b"OK", ())
     with pytest.raises(RuntimeError):
         out.request.start(200, b"OK", ())
-    out.request.send_interim(103, b"E", ())
+    out.request.inform(103, b"E", ())
     assert out.written == b""
