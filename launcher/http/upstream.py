@@ -528,6 +528,11 @@ class UpstreamConnection(asyncio.Protocol):
         head.keep_alive = not http10 and head.framing != BY_CLOSE
         if special:
             self._read_special(head, special, http10)
+        if head.framing == NO_BODY and (
+            head.length > 0 or any(field.kind == TRANSFER_ENCODING for field in special)
+        ):
+            # A backend that sends the body nevertheless would have it read as the next response.
+            head.keep_alive = False
         if status == 101:
             if not self._upgrade or head.upgrade is None:
                 raise RemoteProtocolError("it switched to a protocol that nobody asked for")

@@ -164,7 +164,7 @@ async def test_the_response_arrives_as_it_was_sent(way: str) -> None:
         ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", [b"5"]),
     ],
 )
-async def test_no_body_and_the_connection_is_kept(
+async def test_no_body_and_the_clients_connection_is_kept(
     way: str, method: str, answer: bytes, length: list[bytes]
 ) -> None:
     async with carrying(way, serves(answer)) as (here, there):
@@ -173,7 +173,8 @@ async def test_no_body_and_the_connection_is_kept(
             assert got.all(b"content-length") == length
             await until(lambda: len(here.records) == number + 1)  # noqa: B023
         assert {record.response_bytes for record in here.records} == {0}
-        assert there.connections == 1
+        # What was announced may still come: the next answer mustn't be mixed up with it.
+        assert there.connections == (3 if length else 1)
 
 
 @pytest.mark.parametrize("framing", ["close", "chunked"])
