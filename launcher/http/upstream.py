@@ -194,6 +194,7 @@ class UpstreamConnection(asyncio.Protocol):
         "endpoint",
         "exchanges",
         "idle_since",
+        "last",
         "received",
         "sending",
     )
@@ -209,6 +210,8 @@ class UpstreamConnection(asyncio.Protocol):
         """A byte of the current response has come."""
         self.sending = False
         """Set by the sender while a part of the request is still to be sent."""
+        self.last = False
+        """Set by the sender where no other exchange may follow."""
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -255,6 +258,7 @@ class UpstreamConnection(asyncio.Protocol):
             and self._keep_alive
             and not self._surplus
             and not self.sending
+            and not self.last
             and not self._ended
             and transport is not None
             and not transport.is_closing()
