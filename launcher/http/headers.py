@@ -159,6 +159,8 @@ class FieldTable:
     def keep(self, field: Field) -> None:
         """Keep a field whose line would not be kept, since its owner knows it to be harmless."""
         if len(field.line) <= _LONGEST_KEPT:
+            if len(self.kept) >= _MOST_KEPT:
+                self.kept.clear()
             self.kept[field.line] = field
 
 

@@ -62,6 +62,8 @@ log = logging.getLogger(__name__)
 LINGER: Final = 5.0
 #: The largest piece that `Request.read` returns, in bytes.
 PIECE: Final = 256 * 1024
+#: Pieces up to this many bytes are joined with what comes behind them.
+SMALL_PIECE: Final = 16 * 1024
 #: An unread rest of a body up to this many bytes is taken in so that the connection can be kept.
 SMALL_REST: Final = 64 * 1024
 #: Bytes of a body that wait for who reads it before the client is slowed down.
@@ -203,8 +205,6 @@ class ClientConnection(asyncio.Protocol):
         """What still comes is dropped."""
         self.lingering = 0.0
         """When the connection is cut, while the client gets time to read the last answer."""
-        self._unsent = 0
-        """Bytes of that answer which the kernel hasn't taken when it was looked at last."""
         self._input = b""
         """What has come and isn't part of a request yet."""
         self._parser: HttpRequestParser | None = None
@@ -269,7 +269,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """No request is here that would still be answered."""
-        return self.request is None and not self._input and not self.lingering
+        return self.request is None and not self._input
 
     # -- what comes in ---------------------------------------------------------------------
 
@@ -482,18 +482,19 @@ class ClientConnection(asyncio.Protocol):
                 self._since = self._loop.time()
                 self.resume_reading()
                 return
-        elif keep:
+            self.request = None
+            self.deaf = True
+            self._linger()
+            return
+        if keep:
             self._settled(request)
             return
         self.request = None
         self.deaf = True
-        self._input = b""
-        done = request.body_complete and request.body_error is None
-        if (done or request.framing == BY_CLOSE) and not self.transport.can_write_eof():
-            # TLS has no other way to tell the client of the end.
-            self.transport.close()
-        else:
+        if request.body_error is not None:
             self._linger()
+        else:
+            self.transport.close()
 
     def _settled(self, request: Request) -> None:
         """The connection can carry another request."""
@@ -516,12 +517,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Let the client read the answer: wait for it to close (RFC 9112 §9.6), at most LINGER
-        seconds in which it takes nothing. Closing while it still sends makes the kernel reset the
-        connection and drop what the client hasn't read."""
+        seconds. Closing while it still sends makes the kernel reset the connection."""
         if self.closed or self.transport.is_closing():
             return
         self.lingering = self._loop.time() + LINGER
-        self._unsent = self.transport.get_write_buffer_size()
         self.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -575,12 +574,7 @@ class ClientConnection(asyncio.Protocol):
         limits = self._shared.limits
         if self.lingering:
             if now >= self.lingering:
-                unsent = self.transport.get_write_buffer_size()
-                if unsent >= self._unsent:
-                    self.transport.abort()
-                    return
-                self._unsent = unsent
-                self.lingering = now + LINGER
+                self.transport.abort()
             return
         request = self.request
         if request is None:
@@ -932,10 +926,14 @@ class Request:
         self._continue_due = False
         if self.skipping:
             return rest
-        if self._pieces is None:
+        pieces = self._pieces
+        if pieces is None:
             self._pieces = [data]
+        elif pieces and len(pieces[-1]) < SMALL_PIECE:
+            # Else a client that sends byte by byte would fill a list with them.
+            pieces[-1] += data
         else:
-            self._pieces.append(data)
+            pieces.append(data)
         self.buffered += len(data)
         if self.buffered > self.high_water and not self.body_complete:
             self.connection.pause_reading()
@@ -986,6 +984,8 @@ class Request:
 
     async def _wait_for_body(self) -> None:
         timeout = self.connection._shared.limits.body_timeout
+        # What came behind the request before it may have paused that.
+        self.connection.resume_reading()
         waiter = self._waiter = self.connection._loop.create_future()
         try:
             async with asyncio.timeout(timeout):

@@ -190,6 +190,7 @@ class UpstreamConnection(asyncio.Protocol):
         "endpoint",
         "exchanges",
         "idle_since",
+        "last",
         "received",
         "sending",
     )
@@ -205,6 +206,8 @@ class UpstreamConnection(asyncio.Protocol):
         """A byte of the current response has come."""
         self.sending = False
         """Set by the sender while a part of the request is still to be sent."""
+        self.last = False
+        """Set by the sender where no other exchange may follow."""
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -251,6 +254,7 @@ class UpstreamConnection(asyncio.Protocol):
             and self._keep_alive
             and not self._surplus
             and not self.sending
+            and not self.last
             and not self._ended
             and transport is not None
             and not transport.is_closing()
@@ -520,6 +524,11 @@ class UpstreamConnection(asyncio.Protocol):
         head.keep_alive = not http10 and head.framing != BY_CLOSE
         if special:
             self._read_special(head, special, http10)
+        if head.framing == NO_BODY and (
+            head.length > 0 or any(field.kind == TRANSFER_ENCODING for field in special)
+        ):
+            # A backend that sends the body nevertheless would have it read as the next response.
+            head.keep_alive = False
         if status == 101:
             if not self._upgrade or head.upgrade is None:
                 raise RemoteProtocolError("it switched to a protocol that nobody asked for")

@@ -54,6 +54,9 @@ SILENCE: Final = 30.0
 #: A kept body up to this many bytes goes out in one write with the head.
 INLINE: Final = 256 * 1024
 
+#: Methods with which no body is expected (RFC 9110 §9.3.1): a backend may leave it unread, and take
+#: it for the next request on its connection.
+_BODILESS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 #: RFC 9110 §9.2.2.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
@@ -309,6 +312,8 @@ class Exchange:
                 self._prepare(prepared, length)
             data = prepared.head(memory, length)
         if length != 0:
+            if line.method in _BODILESS:
+                connection.last = True
             whole = body.at_once() if length is not None and length <= INLINE else None
             if whole is None:
                 connection.sending = True
@@ -577,8 +582,7 @@ class Exchange:
         done = self.done
         if done is not None:
             # The coroutine that waits makes the next attempt.
-            self.done = None
-            done.set_result(AGAIN)
+            self._tell(done, AGAIN)
         else:
             self.proxy.connect(self)
 
@@ -638,9 +642,8 @@ class Exchange:
             )
         )
         request.start(101, head.reason, head.headers + timing + ours)
-        done, self.done = self.done, None
-        assert done is not None
-        done.set_result(None)
+        assert self.done is not None
+        self._tell(self.done, None)
 
     async def tunnel(self) -> None:
         """Carry bytes both ways until both sides are closed."""
@@ -720,20 +723,26 @@ class Exchange:
         """It ends with an error that the client is told."""
         done, self.done = self.done, None
         if done is not None:
-            done.set_exception(error)
+            if not done.done():
+                done.set_exception(error)
             return
         self.refuse(error)
         self._finish()
 
     def _over(self, failed: Failed | None) -> None:
         """An attempt has ended: with a response, or (`failed`) without."""
-        done, self.done = self.done, None
-        if done is not None:
-            done.set_result(failed)
+        if self.done is not None:
+            self._tell(self.done, failed)
         elif failed is None:
             self._finish()
         else:
             self.proxy.recover(self, failed)
+
+    def _tell(self, done: asyncio.Future[Failed | None], failed: Failed | None) -> None:
+        """Tell the coroutine that waits, unless that was cancelled in this very turn."""
+        self.done = None
+        if not done.done():
+            done.set_result(failed)
 
     def refuse(self, error: LauncherError) -> None:
         """Tell the client, or cut what was begun: half an answer can't be taken back, and the

@@ -93,11 +93,10 @@ def test_whether_the_connection_is_kept(response: bytes, keeps: bool) -> None:
 @pytest.mark.parametrize(
     ("method", "response"),
     [
-        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
-        ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
         ("HEAD", b"HTTP/1.1 200 OK\r\n\r\n"),
         ("GET", b"HTTP/1.1 204 No Content\r\n\r\n"),
-        ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\n\r\n"),
     ],
 )
 def test_heads_that_end_the_response(method: str, response: bytes) -> None:
@@ -115,6 +114,24 @@ def test_heads_that_end_the_response(method: str, response: bytes) -> None:
     idle.connection.rest(0.0)
     idle.feed(b"0\r\n\r\n")
     assert idle.wire.aborted
+
+
+@pytest.mark.parametrize(
+    ("method", "response"),
+    [
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
+        ("GET", b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    ],
+)
+def test_a_body_that_was_announced_and_has_no_place_may_still_come(
+    method: str, response: bytes
+) -> None:
+    """It would be the response of the connection's next request."""
+    reading = read(response, method=method)
+    assert reading.complete
+    assert not reading.reusable
 
 
 def test_a_body_that_ends_with_the_connection() -> None:
