@@ -428,7 +428,7 @@ async def test_methods_meet_a_client_that_left() -> None:
         client.reset()
         assert isinstance(await watched.ended(), asyncio.CancelledError)
         await until(lambda: front.active == 0)
-    assert raised == ["read", "inform", "respond", "detach"]
+    assert raised == ["read", "respond", "inform", "detach"]
 
 
 async def test_calls_out_of_order_are_bugs() -> None:
