@@ -100,6 +100,16 @@ class Field:
     def __repr__(self) -> str:
         return f"<Field {self.line!r}>"
 
+    def with_value(self, value: bytes) -> Field | None:
+        """Return the same field with another value, if that changes nothing but a number or what
+        means nothing to HTTP, and holds nothing that no value may hold (RFC 9110 §5.5)."""
+        if self.kind == CONTENT_LENGTH:
+            if not value.isdigit() or len(value) > _MOST_DIGITS:
+                return None
+        elif self.kind not in (PLAIN, DATE) or self.depends or not _VALUE.fullmatch(value):
+            return None
+        return Field(self.name, self.lower, value, self.kind, self.flags)
+
 
 def _no_flags(name: bytes, value: bytes) -> int:
     return 0
@@ -169,12 +179,30 @@ class HeadMemory:
     of its Content-Length and in a value or two that mean nothing to HTTP (a `traceparent`, a
     `Date`), and means the same then."""
 
-    __slots__ = ("fields", "length", "lines", "note", "parsed", "unread", "varying")
+    __slots__ = (
+        "_fields",
+        "_fixed",
+        "_length",
+        "_lines",
+        "_values",
+        "fields",
+        "length",
+        "note",
+        "parsed",
+        "unread",
+        "varying",
+    )
 
     def __init__(self, lines: list[bytes], fields: list[Field], length: int, parsed: Any) -> None:
         """`lines` are those of the head, its first line among them; `parsed` is whatever the head
         meant."""
-        self.lines = lines
+        self._lines = lines
+        self._fields = fields
+        self._length = length
+        self._fixed: list[tuple[int, bytes]] = []
+        """Where what has never differed stands in a head of this size; empty: not worked out."""
+        self._values: list[tuple[int, int, int]] = []
+        """Which field's value stands between them, from where to where."""
         self.fields = fields
         """One by one as the header lines; of the head that matched last, and never changed."""
         self.length = length
@@ -187,49 +215,88 @@ class HeadMemory:
         self.unread = False
         """The head that matched last holds a value that no parser has seen."""
 
+    def find(self, data: bytes) -> int:
+        """Return the size of the head at the start of `data`, if it means the same as the last one
+        and no value has become longer or shorter, and remember it instead; else 0, which says
+        nothing. `match` tells the others, by their lines."""
+        fixed = self._fixed
+        if not fixed:
+            return 0
+        for at, piece in fixed:
+            if not data.startswith(piece, at):
+                return 0
+        self.unread = False
+        if self._values:
+            fields = self.fields.copy()
+            length = self.length
+            unread = False
+            for index, start, end in self._values:
+                value = data[start:end].strip(b" \t")
+                before = fields[index]
+                if value != before.value:
+                    field = before.with_value(value)
+                    if field is None:
+                        return 0
+                    fields[index] = field
+                    if field.kind == CONTENT_LENGTH:
+                        length = int(value)
+                    else:
+                        unread = True
+            self.fields, self.length, self.unread = fields, length, unread
+        return at + len(piece)
+
     def match(self, lines: list[bytes]) -> bool:
         """Return whether a head means the same as the last one, and remember it instead."""
-        old = self.lines
-        self.unread = False
-        if lines == old:
-            return True
+        old = self._lines
         if len(lines) != len(old):
             return False
-        differs = list(map(ne, lines, old))
-        count = differs.count(True)
-        if count > _MOST_DIFFERENT or differs[0]:
-            return False
-        fields = self.fields.copy()
-        length = self.length
+        fields = self._fields
+        length = self._length
         unread = False
-        at = 0
-        changed = []
-        for _ in range(count):
-            at = differs.index(True, at + 1)
-            index = at - 1
-            before = fields[index]
-            line = lines[at]
-            name, colon, value = line.partition(b":")
-            if name != before.name or not colon:
+        if lines != old:
+            differs = list(map(ne, lines, old))
+            count = differs.count(True)
+            if count > _MOST_DIFFERENT or differs[0]:
                 return False
-            value = value.strip(b" \t")
-            if before.kind == CONTENT_LENGTH:
-                if not value.isdigit() or len(value) > _MOST_DIGITS:
+            fields = fields.copy()
+            at = 0
+            changed = []
+            for _ in range(count):
+                at = differs.index(True, at + 1)
+                before = fields[at - 1]
+                name, colon, value = lines[at].partition(b":")
+                if name != before.name or not colon:
                     return False
-                length = int(value)
-            elif before.kind not in (PLAIN, DATE) or before.depends:
-                return False
-            else:
-                unread = True
-                if not _VALUE.fullmatch(value):
+                value = value.strip(b" \t")
+                field = before.with_value(value)
+                if field is None:
                     return False
-            fields[index] = Field(name, before.lower, value, before.kind, before.flags)
-            changed.append(index)
-        for index in changed:
-            if index not in self.varying:
-                self.varying.append(index)
-        self.lines, self.fields, self.length, self.unread = lines, fields, length, unread
+                if field.kind == CONTENT_LENGTH:
+                    length = int(value)
+                else:
+                    unread = True
+                fields[at - 1] = field
+                changed.append(at - 1)
+            self.varying += [index for index in changed if index not in self.varying]
+            self._lines, self._fields, self._length = lines, fields, length
+        self.fields, self.length, self.unread = fields, length, unread
+        self._divide(lines)
         return True
+
+    def _divide(self, lines: list[bytes]) -> None:
+        """Work out what `find` compares."""
+        head = b"\r\n".join([*lines, b"", b""])
+        fixed = []
+        values = []
+        at = 0
+        for index in sorted(self.varying):
+            end = len(b"\r\n".join(lines[: index + 2]))
+            start = end - len(lines[index + 1]) + len(self.fields[index].name) + 1
+            fixed.append((at, head[at:start]))
+            values.append((index, start, end))
+            at = end
+        fixed.append((at, head[at:]))
+        self._fixed, self._values = fixed, values
 
 
 class RequestHead(NamedTuple):

@@ -308,6 +308,11 @@ class ClientConnection(asyncio.Protocol):
         shared = self._shared
         limits = shared.limits
         fed = self._fed
+        memory = self._memory
+        if memory is not None and not fed:
+            size = memory.find(data)
+            if 0 < size <= limits.max_head and self._again(memory, data, size):
+                return
         if not fed and data[0] in b"\r\n":
             # RFC 9112 §2.2: empty lines before a request line are ignored.
             data = data.lstrip(b"\r\n")
@@ -316,15 +321,9 @@ class ClientConnection(asyncio.Protocol):
         end = data.find(b"\r\n\r\n", fed - 3 if fed > 3 else 0)
         whole = end >= 0
         size = end + 4 if whole else len(data)
-        memory = self._memory
         if whole and not fed and memory is not None and size <= limits.max_head:
             lines = data[:end].split(b"\r\n")
-            if memory.match(lines) and (not memory.unread or self._reads(data, size)):
-                self._input = b""
-                line, flags, host = memory.parsed
-                request = Request(self, line, memory.fields, flags, host, memory.length)
-                request.memory = memory
-                self._begin(request, data, size)
+            if memory.match(lines) and self._again(memory, data, size):
                 return
         if size > limits.max_head:
             self._refuse(too_large(limits.max_head), data)
@@ -365,6 +364,17 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(error, data)
             return
         self._begin(request, data, size)
+
+    def _again(self, memory: HeadMemory, data: bytes, size: int) -> bool:
+        """Take a request whose head `memory` knows; return False if llhttp can't read it."""
+        if memory.unread and not self._reads(data, size):
+            return False
+        self._input = b""
+        line, flags, host = memory.parsed
+        request = Request(self, line, memory.fields, flags, host, memory.length)
+        request.memory = memory
+        self._begin(request, data, size)
+        return True
 
     def _begin(self, request: Request, data: bytes, size: int) -> None:
         """Hand out a request, with what has come of its body behind `size` bytes of head."""

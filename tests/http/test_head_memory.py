@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.http.headers import HeadMemory, RequestHead
+from launcher.http.headers import Field, HeadMemory, RequestHead
 from launcher.http.server import ClientConnection, Limits, Request, Shared
 from launcher.proxy.fields import field_table
 
@@ -121,7 +121,7 @@ def runs(draw: st.DrawFn) -> list[list[bytes]]:
     first = [b"POST /coder/x HTTP/1.1", b"Host: a", *draw(st.lists(LINES, max_size=5))]
     found = [first]
     for _ in range(draw(st.integers(1, 5))):
-        head = list(found[-1])
+        head = list(draw(st.sampled_from(found)))
         for _ in range(draw(st.integers(0, 3))):
             at = draw(st.integers(1, len(head) - 1))
             head[at] = draw(LINES)
@@ -155,6 +155,37 @@ async def test_the_last_head_is_known_again_with_another_length_and_trace() -> N
     memories = {id(request.memory) for request in requests}
     assert len(requests) == 4
     assert len(memories) == 1
+
+
+def test_a_value_that_came_before_is_told_from_the_last_one() -> None:
+    """`match` compares with the lines it saw last, `find` goes on from there."""
+    table = field_table()
+
+    def lines(length: bytes, trace: bytes) -> list[bytes]:
+        return [b"POST / HTTP/1.1", b"X: " + trace, b"Content-Length: " + length, b"Host: a"]
+
+    def fields(lines: list[bytes]) -> list[Field]:
+        return [field for line in lines[1:] if (field := table.read(line)) is not None]
+
+    first = lines(b"10", b"a")
+    memory = HeadMemory(first, fields(first), 10, None)
+    whole = b"\r\n".join([*first, b"", b"body"])
+    assert memory.find(whole) == 0
+    assert memory.match(lines(b"11", b"b"))
+    assert memory.varying == [0, 1]
+    for length, trace in ((b"12", b"c"), (b"11", b"b"), (b"10", b"c"), (b"10", b"c")):
+        head = b"\r\n".join([*lines(length, trace), b"", b""])
+        assert memory.find(head + b"body") == len(head)
+        assert memory.length == int(length)
+        assert [field.value for field in memory.fields] == [trace, length, b"a"]
+    assert not memory.unread
+    assert memory.match(lines(b"11", b"b"))
+    assert memory.length == 11
+    assert [field.value for field in memory.fields] == [b"b", b"11", b"a"]
+    for length, trace in ((b"1x", b"b"), (b"11", b"\n"), (b"11", b"\x00"), (b"111", b"b")):
+        assert memory.find(b"\r\n".join([*lines(length, trace), b"", b""])) == 0
+    assert memory.find(b"\r\n".join(lines(b"11", b"b"))) == 0
+    assert memory.length == 11
 
 
 def test_what_may_differ_and_what_may_not() -> None:
