@@ -15,6 +15,8 @@ _QUOTED: Final = rb'"(?:[^\x00-\x08\x0a-\x1f\x7f"\\]|\\[^\x00-\x08\x0a-\x1f\x7f]
 _SIZE_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=(?:%b|%b))?)*)" % (_TOKEN, _TOKEN, _QUOTED)
 )
+#: One without extensions, which is followed as a rule by its whole chunk.
+_PLAIN_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 #: What may still become one.
 _SIZE_BEGUN: Final = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?\r?")
 #: Fields that frame a message have no place behind it (RFC 9110 §6.5.1).
@@ -76,6 +78,13 @@ class ChunkedReader:
             elif state == _DONE:
                 break
             else:
+                if state == _SIZE and not self._line and (plain := _PLAIN_SIZE.match(data, at)):
+                    start = plain.end()
+                    stop = start + int(plain[1], 16)
+                    if start < stop and data[stop : stop + 2] == b"\r\n":
+                        pieces.append(data[start:stop])
+                        at = stop + 2
+                        continue
                 # A line, or the line end behind a chunk.
                 newline = data.find(b"\n", at)
                 if newline < 0:

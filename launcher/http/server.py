@@ -599,7 +599,9 @@ class ClientConnection(asyncio.Protocol):
                     self._since = now
                 elif now - self._since >= limits.keepalive:
                     self.transport.abort()
-            elif not self._input and now - self._since >= limits.keepalive:
+            elif not self._input and (
+                self._shared.closing or now - self._since >= limits.keepalive
+            ):
                 self.transport.close()
             return
         if request.skipping:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from typing import IO, Final, Protocol
 
@@ -237,6 +238,7 @@ class KeptBody:
         "_handed",
         "_held",
         "_instead",
+        "_lock",
         "_next",
         "_parts",
         "_pieces",
@@ -250,6 +252,8 @@ class KeptBody:
         self._held = 0
         """Bytes taken from the budget."""
         self._file: IO[bytes] | None = None
+        self._lock = threading.Lock()
+        """Of the file's position: a read whose task was cancelled goes on in its thread."""
         self._stored = 0
         """Bytes of the body as it came in."""
         self._span = (0, 0)
@@ -323,7 +327,7 @@ class KeptBody:
             self._handed += len(part)
             return part
         assert self._file is not None
-        piece = await asyncio.to_thread(_read_at, self._file, *part)
+        piece = await asyncio.to_thread(_read_at, self._file, self._lock, *part)
         if len(piece) != part[1]:
             raise OSError(f"the temporary file of a body lost {part[1] - len(piece)} bytes")
         self._handed += len(piece)
@@ -396,9 +400,10 @@ def _let_go() -> ValueError:
     return ValueError("a body that was let go is read")
 
 
-def _read_at(file: IO[bytes], at: int, count: int) -> bytes:
-    file.seek(at, os.SEEK_SET)
-    return file.read(count)
+def _read_at(file: IO[bytes], lock: threading.Lock, at: int, count: int) -> bytes:
+    with lock:
+        file.seek(at, os.SEEK_SET)
+        return file.read(count)
 
 
 async def keep(

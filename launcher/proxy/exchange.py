@@ -853,10 +853,13 @@ class CutBlock:
         self._task: asyncio.Task[object] | None = None
         self._before = 0
         self._error: LauncherError | None = None
+        self.asked: LauncherError | None = None
+        """With what it was to be ended, whether or not it was left before that."""
 
     def __call__(self, error: LauncherError) -> None:
         """End the block; at the next turn of the loop, so that it is always waiting for
         something then."""
+        self.asked = error
         asyncio.get_running_loop().call_soon(self._cancel, error)
 
     def _cancel(self, error: LauncherError) -> None:

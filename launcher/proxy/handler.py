@@ -414,18 +414,24 @@ class Proxy:
 
     def connect(self, exchange: Exchange) -> None:
         """Send it on a new connection, which has to be waited for."""
-        exchange.request.carry(self._guarded(exchange, self._connected(exchange), hand_on=True))
+        exchange.on_cut = cut = CutBlock()
+        work = self._connected(exchange, cut)
+        exchange.request.carry(self._guarded(exchange, work, hand_on=True))
 
-    async def _connected(self, exchange: Exchange) -> None:
+    async def _connected(self, exchange: Exchange, cut: CutBlock) -> None:
         failed: Failed | None = None
-        with CutBlock() as cut:
-            exchange.on_cut = cut
+        with cut:
             try:
                 connection = await self.pool.acquire(exchange.grant.endpoint, fresh=True)
             except OSError as error:
                 failed = exchange.unreachable(error)
             finally:
                 exchange.on_cut = None
+        if cut.asked is not None:
+            # Before it had begun, or in the very turn in which it was done.
+            if failed is None:
+                self.pool.discard(connection)
+            raise cut.asked
         if failed is not None:
             await self._serve(exchange, failed)
             return

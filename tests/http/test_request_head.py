@@ -413,3 +413,13 @@ def test_what_was_read_before_doesnt_matter(heads: list[bytes]) -> None:
         one.end()
         one.over()
         together.wire.written.clear()
+
+
+def test_a_line_of_blanks_that_ends_badly_is_refused_at_once() -> None:
+    """As many steps as bytes: tried again from each blank, it would be their square."""
+    table = FieldTable()
+    line = b"X:" + b" \t" * 500_000
+    assert table.read(line + b"\x7f") is None
+    found = table.read(line)
+    assert found is not None
+    assert found.value == b""

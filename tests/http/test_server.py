@@ -529,6 +529,19 @@ async def test_closing_lets_a_running_exchange_end_with_its_upload() -> None:
     assert seen.bodies == [b"abcdef"]
 
 
+async def test_closing_doesnt_wait_for_more_behind_a_body_that_was_skipped() -> None:
+    watched = Watched(say_ok)
+    async with serving(watched) as (front, address), connect(address) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+        assert (await client.response()).status == 200
+        await watched.ended()
+        closing = asyncio.ensure_future(front.close(10 * PATIENCE))
+        await until(lambda: front.addresses == ())
+        await client.send(b"def")
+        assert await client.closed()
+        await closing
+
+
 async def test_what_does_not_end_in_time_is_cut() -> None:
     async def endless(exchange: Request) -> None:
         await exchange.respond(200, b"OK", ())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from typing import IO, cast
 
 import orjson
 import pytest
@@ -278,3 +280,50 @@ def test_what_cant_be_looked_through(asked: RequestHead, code: str) -> None:
 def test_a_media_type_is_read_without_its_parameters() -> None:
     assert media_type(head(b" Application/JSON ; charset=x")) == "application/json"
     assert media_type(head(None)) == ""
+
+
+class Slow:
+    """A file whose first reader is held between finding its place and reading there."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.go_on = threading.Event()
+        self.read_once = threading.Event()
+        self.seeks = 0
+
+    def seek(self, at: int, whence: int) -> int:
+        self.seeks += 1
+        second = self.seeks > 1
+        found = self.file.seek(at, whence)
+        if second:
+            self.go_on.set()
+        (self.read_once if second else self.go_on).wait(20)
+        return found
+
+    def read(self, count: int) -> bytes:
+        data = self.file.read(count)
+        self.read_once.set()
+        return data
+
+    def close(self) -> None:
+        self.file.close()
+
+
+async def test_a_cancelled_read_disturbs_no_second_attempt() -> None:
+    """Its thread goes on."""
+    body = KeptBody(Budget(0))
+    await body.spool(b"abc")
+    assert body._file is not None
+    slow = Slow(body._file)
+    body._file = cast(IO[bytes], slow)
+    first = asyncio.ensure_future(body.read())
+    while not slow.seeks:  # noqa: ASYNC110 - in a thread
+        await asyncio.sleep(0.001)
+    first.cancel()
+    await asyncio.sleep(0)
+    body.rewind()
+    second = asyncio.ensure_future(body.read())
+    await asyncio.sleep(0.01)
+    slow.go_on.set()
+    assert await second == b"abc"
+    body.close()

@@ -1075,6 +1075,45 @@ async def test_the_gate_may_end_an_exchange(way: str, when: str) -> None:
         await until(lambda: here.pool.open_connections == 0 and there.running == 0)
 
 
+@pytest.mark.parametrize("connects", [True, False])
+async def test_the_gate_may_end_an_exchange_in_the_turn_in_which_it_connects(
+    monkeypatch: pytest.MonkeyPatch, connects: bool
+) -> None:
+    async with carrying("permit", asks_and_waits) as (here, there):
+        acquire = here.pool.acquire
+
+        async def acquired(endpoint: Endpoint, *, fresh: bool = False) -> UpstreamConnection:
+            connection = await acquire(endpoint, fresh=fresh)
+            (request,) = here.front.requests
+            cast(Exchange, request.carrier).cut(STOPPED)
+            if not connects:
+                here.pool.discard(connection)
+                raise ConnectionRefusedError
+            return connection
+
+        monkeypatch.setattr(here.pool, "acquire", acquired)
+        got = await here.ask(get("/coder/"))
+        assert (got.status, b"backend_stopped" in got.body) == (STOPPED.status, True)
+        assert (await here.record()).code == "backend_stopped"
+        await until(lambda: here.pool.open_connections == 0 and there.running == 0)
+
+
+async def test_the_gate_may_end_an_exchange_that_is_about_to_connect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with carrying("permit", asks_and_waits) as (here, there):
+        connect_to = here.handler.connect
+
+        def connect_and_cut(exchange: Exchange) -> None:
+            connect_to(exchange)
+            exchange.cut(STOPPED)
+
+        monkeypatch.setattr(here.handler, "connect", connect_and_cut)
+        got = await here.ask(get("/coder/"))
+        assert (got.status, b"backend_stopped" in got.body) == (STOPPED.status, True)
+        await until(lambda: here.pool.open_connections == 0 and there.running == 0)
+
+
 @pytest.mark.parametrize("error", [UpstreamDisconnected("it closed"), STOPPED])
 async def test_an_attempt_may_end_in_the_turn_in_which_its_wait_is_cancelled(
     error: Exception,
