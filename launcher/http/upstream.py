@@ -429,21 +429,27 @@ class UpstreamConnection(asyncio.Protocol):
             if self._input:
                 data = self._input + data
                 self._input = b""
-            end = data.find(b"\r\n\r\n")
-            size = len(data) if end < 0 else end + 4
+            memory = None if self._method == "HEAD" else self._memory
+            size = 0 if memory is None else memory.find(data)
+            known = size > 0
+            if not known:
+                end = data.find(b"\r\n\r\n")
+                size = len(data) if end < 0 else end + 4
             if self._head_bytes + size > MAX_HEAD:
                 raise RemoteProtocolError(
                     f"the head of its response is larger than {MAX_HEAD} bytes"
                 )
-            if end < 0:
-                # Nothing that could still become a head is waited for in vain.
-                self._check_head(data)
-                self._input = data
-                return
+            if not known:
+                if end < 0:
+                    # Nothing that could still become a head is waited for in vain.
+                    self._check_head(data)
+                    self._input = data
+                    return
+                lines = data[:end].split(b"\r\n")
+                known = memory is not None and memory.match(lines)
             self._head_bytes += size
-            lines = data[:end].split(b"\r\n")
-            memory = self._memory
-            if memory is not None and self._method != "HEAD" and memory.match(lines):
+            if known:
+                assert memory is not None
                 if memory.unread:
                     self._check_head(data[:size])
                 head = memory.parsed
