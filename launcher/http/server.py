@@ -33,6 +33,7 @@ from launcher.http.chunked import ChunkedReader, ChunkError, TrailersTooLarge
 from launcher.http.errors import ClientDisconnected
 from launcher.http.headers import (
     CONTENT_LENGTH,
+    CONTENT_TYPE,
     EXPECT,
     HOST,
     KEEP_ALIVE,
@@ -425,7 +426,7 @@ class ClientConnection(asyncio.Protocol):
         hosts = 0
         host = b""
         length = -1
-        special = False
+        typed = special = False
         for raw in lines[1:]:
             field = kept.get(raw) or shared.fields.read(raw)
             if field is None:
@@ -446,6 +447,11 @@ class ClientConnection(asyncio.Protocol):
                     length = int(digits)
                 elif kind <= EXPECT:
                     special = True
+                elif kind == CONTENT_TYPE:
+                    if typed:
+                        # We read the body by one of them, a backend might by the other.
+                        raise LauncherError("bad_request", "Content-Type must be sent only once.")
+                    typed = True
         if hosts != 1:
             if hosts or not line.http10:
                 raise LauncherError("bad_request", "Exactly one Host header is needed.")

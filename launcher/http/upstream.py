@@ -21,6 +21,7 @@ from launcher.http.errors import ClientDisconnected, RemoteProtocolError, Upstre
 from launcher.http.headers import (
     CONNECTION,
     CONTENT_LENGTH,
+    CONTENT_TYPE,
     DATE,
     HOP_BY_HOP,
     KEEP_ALIVE,
@@ -497,7 +498,7 @@ class UpstreamConnection(asyncio.Protocol):
                 raise RemoteProtocolError("its response can't be parsed: no header line")
             fields.append(field)
             kind = field.kind
-            if kind == PLAIN:
+            if kind == PLAIN or kind == CONTENT_TYPE:
                 out.append(field.line)
             elif kind == CONTENT_LENGTH:
                 digits = field.value

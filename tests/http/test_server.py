@@ -190,6 +190,18 @@ BAD = {
         400,
         "bad_request",
     ),
+    "two types": (
+        request(
+            b"POST / HTTP/1.1",
+            b"Host: a",
+            b"Content-Type: application/json",
+            b"content-type: text/plain",
+            b"Content-Length: 2",
+            body=b"{}",
+        ),
+        400,
+        "bad_request",
+    ),
     "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400, "bad_request"),
     "bare LF in a header": (b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", 400, "bad_request"),
     "bare CR in a header": (b"GET / HTTP/1.1\r\nHost: a\r\nX: y\rz\r\n\r\n", 400, "bad_request"),
