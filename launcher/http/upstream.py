@@ -430,6 +430,10 @@ class UpstreamConnection(asyncio.Protocol):
             if self._input:
                 data = self._input + data
                 self._input = b""
+            elif data[0] in b"\r\n":
+                # Line ends before a status line are ignored, as those before a request line.
+                data = data.lstrip(b"\r\n")
+                continue
             end = data.find(b"\r\n\r\n")
             size = len(data) if end < 0 else end + 4
             if self._head_bytes + size > MAX_HEAD:
