@@ -537,8 +537,11 @@ class UpstreamConnection(asyncio.Protocol):
         if status == 101:
             if not self._upgrade or head.upgrade is None:
                 raise RemoteProtocolError("it switched to a protocol that nobody asked for")
-        elif status < 200 and head.length >= 0:
-            raise RemoteProtocolError("it gave an interim response a body")
+        elif status < 200:
+            if head.length >= 0:
+                raise RemoteProtocolError("it gave an interim response a body")
+            if http10 or b"close" in connection_options(fields):
+                raise RemoteProtocolError("it ended the connection with an interim response")
         # Of these alone it doesn't depend on the request what they mean.
         usual = status == 200 and self._method != "HEAD" and not special
         all_travel = len(out) == len(fields)

@@ -229,6 +229,8 @@ def test_more_than_the_last_chunk_is_dropped(raw: bool) -> None:
         b"SSH-2.0-OpenSSH_9.2",
         b"HTTP/1.1 103 Early\r\nContent-Length: 2",
         b"HTTP/1.1 102 Processing\r\nTransfer-Encoding: chunked",
+        b"HTTP/1.1 103 Early\r\nConnection: close",
+        b"HTTP/1.0 103 Early",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket",
         b"HTTP/1.1 101 Switching Protocols",
     ],
