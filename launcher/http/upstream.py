@@ -502,7 +502,7 @@ class UpstreamConnection(asyncio.Protocol):
                 raise RemoteProtocolError("its response can't be parsed: no header line")
             fields.append(field)
             kind = field.kind
-            if kind == PLAIN or kind == CONTENT_TYPE:
+            if kind in (PLAIN, CONTENT_TYPE):
                 out.append(field.line)
             elif kind == CONTENT_LENGTH:
                 digits = field.value
