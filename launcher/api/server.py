@@ -58,6 +58,8 @@ class ApiServer:
             self._api.application,
             handle_signals=False,
             access_log=None,
+            # What nobody reads would be decoded, too, and be a traceback where it can't be.
+            auto_decompress=False,
             handler_cancellation=True,
             logger=_log,
             keepalive_timeout=_KEEPALIVE,

@@ -32,12 +32,17 @@ DATE: Final = 7
 HOP_BY_HOP: Final = 8
 #: `Connection: keep-alive`, which says something on HTTP/1.0 alone.
 KEEP_ALIVE: Final = 9
+#: It decides how the body is read, but travels on.
+CONTENT_TYPE: Final = 10
 
 #: Flags of a field that are ours; its table's owner has the bits from 8 on.
 #: It doesn't travel on.
 STAYS_HERE: Final = 1
 #: A Connection header that names other headers, which don't travel on either.
 NAMES_OTHERS: Final = 2
+
+#: Kinds of fields that travel on.
+_TRAVEL: Final = (PLAIN, DATE, CONTENT_TYPE)
 
 _PLAIN_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
 
@@ -49,6 +54,7 @@ _KINDS: Final = {
     b"upgrade": UPGRADE,
     b"expect": EXPECT,
     b"date": DATE,
+    b"content-type": CONTENT_TYPE,
     b"keep-alive": HOP_BY_HOP,
     b"te": HOP_BY_HOP,
     b"trailer": HOP_BY_HOP,
@@ -107,7 +113,7 @@ class Field:
         if self.kind == CONTENT_LENGTH:
             if not value.isdigit() or len(value) > _MOST_DIGITS:
                 return None
-        elif self.kind not in (PLAIN, DATE) or self.depends or not _VALUE.fullmatch(value):
+        elif self.kind not in _TRAVEL or self.depends or not _VALUE.fullmatch(value):
             return None
         return Field(self.name, self.lower, value, self.kind, self.flags)
 
@@ -145,15 +151,15 @@ class FieldTable:
         lower = name.lower()
         kind = _KINDS.get(lower, PLAIN)
         if kind == PLAIN:
-            # To CGI and its heirs `_` and `-` are the same: what we take out or write ourselves
-            # must not come back under the other spelling.
+            # To CGI and its heirs `_` and `-` are the same: what we read, take out or write
+            # ourselves must not come under the other spelling.
             dashed = lower.replace(b"_", b"-")
             if dashed in _KINDS or dashed.startswith(b"proxy-"):
                 kind = HOP_BY_HOP
         elif kind == CONNECTION and value.lower() == b"keep-alive":
             kind = KEEP_ALIVE
         flags = self._flags_of(lower, value)
-        if kind not in (PLAIN, DATE):
+        if kind not in _TRAVEL:
             flags |= STAYS_HERE
             if kind == CONNECTION and connection_options([Field(name, lower, value, kind, 0)]) - (
                 _PLAIN_OPTIONS

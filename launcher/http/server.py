@@ -33,6 +33,7 @@ from launcher.http.chunked import ChunkedReader, ChunkError, TrailersTooLarge
 from launcher.http.errors import ClientDisconnected
 from launcher.http.headers import (
     CONTENT_LENGTH,
+    CONTENT_TYPE,
     EXPECT,
     HOST,
     KEEP_ALIVE,
@@ -269,7 +270,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """No request is here that would still be answered."""
-        return self.request is None and not self._input
+        return self.request is None and not self._input and not self.lingering
 
     # -- what comes in ---------------------------------------------------------------------
 
@@ -425,7 +426,7 @@ class ClientConnection(asyncio.Protocol):
         hosts = 0
         host = b""
         length = -1
-        special = False
+        typed = special = False
         for raw in lines[1:]:
             field = kept.get(raw) or shared.fields.read(raw)
             if field is None:
@@ -446,6 +447,11 @@ class ClientConnection(asyncio.Protocol):
                     length = int(digits)
                 elif kind <= EXPECT:
                     special = True
+                elif kind == CONTENT_TYPE:
+                    if typed:
+                        # We read the body by one of them, a backend might by the other.
+                        raise LauncherError("bad_request", "Content-Type must be sent only once.")
+                    typed = True
         if hosts != 1:
             if hosts or not line.http10:
                 raise LauncherError("bad_request", "Exactly one Host header is needed.")
@@ -492,19 +498,18 @@ class ClientConnection(asyncio.Protocol):
                 self._since = self._loop.time()
                 self.resume_reading()
                 return
-            self.request = None
-            self.deaf = True
-            self._linger()
-            return
-        if keep:
+        elif keep:
             self._settled(request)
             return
         self.request = None
         self.deaf = True
-        if request.body_error is not None:
-            self._linger()
-        else:
+        self._input = b""
+        done = request.body_complete and request.body_error is None
+        if (done or request.framing == BY_CLOSE) and not self.transport.can_write_eof():
+            # TLS has no other way to tell the client of the end.
             self.transport.close()
+        else:
+            self._linger()
 
     def _settled(self, request: Request) -> None:
         """The connection can carry another request."""
@@ -527,10 +532,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Let the client read the answer: wait for it to close (RFC 9112 §9.6), at most LINGER
-        seconds. Closing while it still sends makes the kernel reset the connection."""
+        seconds in which it takes nothing. Closing while it still sends makes the kernel reset the
+        connection and drop what the client hasn't read."""
         if self.closed or self.transport.is_closing():
             return
         self.lingering = self._loop.time() + LINGER
+        self._unsent = self.transport.get_write_buffer_size()
         self.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -584,7 +591,12 @@ class ClientConnection(asyncio.Protocol):
         limits = self._shared.limits
         if self.lingering:
             if now >= self.lingering:
-                self.transport.abort()
+                unsent = self.transport.get_write_buffer_size()
+                if unsent >= self._unsent:
+                    self.transport.abort()
+                    return
+                self._unsent = unsent
+                self.lingering = now + LINGER
             return
         request = self.request
         if request is None:

@@ -21,6 +21,7 @@ from launcher.http.errors import ClientDisconnected, RemoteProtocolError, Upstre
 from launcher.http.headers import (
     CONNECTION,
     CONTENT_LENGTH,
+    CONTENT_TYPE,
     DATE,
     HOP_BY_HOP,
     KEEP_ALIVE,
@@ -429,6 +430,10 @@ class UpstreamConnection(asyncio.Protocol):
             if self._input:
                 data = self._input + data
                 self._input = b""
+            elif data[0] in b"\r\n":
+                # Line ends before a status line are ignored, as those before a request line.
+                data = data.lstrip(b"\r\n")
+                continue
             memory = None if self._method == "HEAD" else self._memory
             size = 0 if memory is None else memory.find(data)
             known = size > 0
@@ -503,7 +508,7 @@ class UpstreamConnection(asyncio.Protocol):
                 raise RemoteProtocolError("its response can't be parsed: no header line")
             fields.append(field)
             kind = field.kind
-            if kind == PLAIN:
+            if kind in (PLAIN, CONTENT_TYPE):
                 out.append(field.line)
             elif kind == CONTENT_LENGTH:
                 digits = field.value
@@ -538,8 +543,11 @@ class UpstreamConnection(asyncio.Protocol):
         if status == 101:
             if not self._upgrade or head.upgrade is None:
                 raise RemoteProtocolError("it switched to a protocol that nobody asked for")
-        elif status < 200 and head.length >= 0:
-            raise RemoteProtocolError("it gave an interim response a body")
+        elif status < 200:
+            if head.length >= 0:
+                raise RemoteProtocolError("it gave an interim response a body")
+            if http10 or b"close" in connection_options(fields):
+                raise RemoteProtocolError("it ended the connection with an interim response")
         # Of these alone it doesn't depend on the request what they mean.
         usual = status == 200 and self._method != "HEAD" and not special
         all_travel = len(out) == len(fields)

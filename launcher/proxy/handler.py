@@ -634,7 +634,9 @@ class Proxy:
             exchange.body = await keep(request, self.budget, KEPT_JSON)
         body = exchange.body
         exchange.begin_attempt()
-        fresh = not (exchange.repeatable and (body.replayable or body.length == 0))
+        at_hand = body.replayable or body.length == 0
+        # Once more is once in all: not on a connection that may have gone stale.
+        fresh = exchange.retried or not (exchange.repeatable and at_hand)
         while True:
             connection = None if fresh else self.pool.idle(exchange.grant.endpoint)
             if connection is None:

@@ -83,3 +83,14 @@ async def test_what_is_no_http_is_refused_and_not_logged(caplog: pytest.LogCaptu
         writer.write(b"\x16\x03\x01 hello\r\n\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.0 400")
     assert caplog.records == []
+
+
+async def test_a_body_that_nobody_reads_is_not_decoded(caplog: pytest.LogCaptureFixture) -> None:
+    async with asking() as here, here.connected() as (reader, writer):
+        token = here.server.peer_header("x", "http", True).decode()
+        head = f"POST /healthz HTTP/1.1\r\nHost: x\r\nX-Launcher-Peer: {token}\r\n"
+        writer.write(f"{head}Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n".encode())
+        assert (await answer_of(reader)).status == 405
+        writer.write(b"hello" + f"{head}Content-Length: 0\r\n\r\n".encode())
+        assert (await answer_of(reader)).status == 405
+    assert caplog.records == []

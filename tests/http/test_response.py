@@ -62,6 +62,17 @@ def test_it_makes_no_difference_where_the_bytes_are_cut(cuts: list[int], raw: bo
     assert reading.reusable
 
 
+@pytest.mark.parametrize("before", [b"\r\n", b"\n", b"\r\n\r\n\r\n"])
+@pytest.mark.parametrize("split", [False, True])
+def test_line_ends_before_a_status_line_are_ignored(before: bytes, split: bool) -> None:
+    data = before + b"HTTP/1.1 100 Continue\r\n\r\n" + before
+    data += b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    reading = read(*(data[at : at + 1] for at in range(len(data)))) if split else read(data)
+    assert [status for status, _, _ in reading.interim] == [100]
+    assert (reading.head.status, reading.body, reading.complete) == (200, b"ok", True)
+    assert reading.reusable
+
+
 def test_whole_chunks_are_passed_on_as_they_came() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     two, half, odd = b"3\r\nabc\r\n2\r\nde\r\n", b"4\r\nfg", b"1;x=y\r\nj\r\n"
@@ -218,6 +229,8 @@ def test_more_than_the_last_chunk_is_dropped(raw: bool) -> None:
         b"SSH-2.0-OpenSSH_9.2",
         b"HTTP/1.1 103 Early\r\nContent-Length: 2",
         b"HTTP/1.1 102 Processing\r\nTransfer-Encoding: chunked",
+        b"HTTP/1.1 103 Early\r\nConnection: close",
+        b"HTTP/1.0 103 Early",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket",
         b"HTTP/1.1 101 Switching Protocols",
     ],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
+import socket
 from pathlib import Path
 
 import pytest
@@ -188,6 +190,18 @@ BAD = {
         400,
         "bad_request",
     ),
+    "two types": (
+        request(
+            b"POST / HTTP/1.1",
+            b"Host: a",
+            b"Content-Type: application/json",
+            b"content-type: text/plain",
+            b"Content-Length: 2",
+            body=b"{}",
+        ),
+        400,
+        "bad_request",
+    ),
     "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400, "bad_request"),
     "bare LF in a header": (b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", 400, "bad_request"),
     "bare CR in a header": (b"GET / HTTP/1.1\r\nHost: a\r\nX: y\rz\r\n\r\n", 400, "bad_request"),
@@ -366,6 +380,38 @@ async def test_close_is_respected() -> None:
         assert answer.get(b"connection") == b"close"
         assert await client.closed()
     assert len(seen.heads) == 1
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+async def test_the_last_answer_arrives_whole_although_the_client_still_sends(
+    version: bytes,
+) -> None:
+    """A kernel that gets data for a closed connection drops what it had still to send."""
+    body = bytes(60_000)
+    headers = () if version == b"HTTP/1.0" else ((b"Content-Length", b"%d" % len(body)),)
+
+    async def handler(exchange: Request) -> None:
+        await exchange.respond(200, b"OK", headers)
+        await exchange.write(body)
+        await exchange.finish()
+
+    loop = asyncio.get_running_loop()
+    async with serving(handler) as (front, address):
+        with socket.socket() as sock:
+            # The client's kernel takes next to nothing before the client reads.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, (address.host, address.port))
+            request = b"GET / %b\r\nHost: a\r\nConnection: close\r\n\r\n" % version
+            await loop.sock_sendall(sock, request)
+            await until(lambda: select.select([sock], [], [], 0)[0] != [])
+            await until(lambda: front.active == 0)
+            got = b""
+            while piece := await asyncio.wait_for(loop.sock_recv(sock, 1024), PATIENCE):
+                if not got:
+                    await loop.sock_sendall(sock, GET)
+                got += piece
+            assert got.endswith(b"\r\nConnection: close\r\n\r\n" + body)
 
 
 async def test_http_1_0_keeps_the_connection_where_asked() -> None:

@@ -835,6 +835,33 @@ async def test_once_more_is_enough(way: str) -> None:
         assert (await here.record()).retried
 
 
+async def test_once_more_is_not_on_a_connection_that_may_be_stale(way: str) -> None:
+    """Else a stale one would be replaced besides, and the request be sent three times."""
+    heads: list[int] = []
+    released = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.head()
+            heads.append(peer.number)
+            if peer.number == 0:
+                await released.wait()
+            if peer.number != 1 or heads.count(1) > 1:
+                return
+            await peer.send(ok())
+
+    async with carrying(way, script) as (here, _):
+        await here.client.send(get("/coder/"))
+        await until(lambda: heads == [0])
+        async with connect(here.front.addresses[0]) as other:
+            await other.send(get("/coder/"))
+            assert (await other.response()).body == b"ok"
+        await until(lambda: here.pool.idle_connections == 1)
+        released.set()
+        assert (await here.client.response()).status == 502
+        assert heads == [0, 1, 2]
+
+
 async def test_a_request_that_its_backend_died_of_is_not_sent_again(way: str) -> None:
     async with carrying(way, closes) as (here, there):
         here.gate.on_suspect = lambda: False
