@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.http.headers import FieldTable, RawHeaders, RequestHead, RequestLineTable
+from launcher.http.headers import (
+    PLAIN,
+    Field,
+    FieldTable,
+    RawHeaders,
+    RequestHead,
+    RequestLineTable,
+)
 from launcher.http.server import MOST_FIELDS, ClientConnection, Limits, Request, Shared
 from tests.http.recording import Wire
 
@@ -326,6 +333,9 @@ def test_a_table_of_lines_is_bounded_and_keeps_no_long_or_secret_ones() -> None:
         assert (field.name, field.value, field.flags) == (b"X", b"%d" % number, 512)
         assert len(table.kept) <= 2048
     assert table.kept[b"X: 4999"] is field
+    for number in range(5000):
+        table.keep(Field(b"Authorization", b"authorization", b"%d" % number, PLAIN, 0))
+        assert len(table.kept) <= 2048
     assert repr(field) == "<Field b'X: 4999'>"
     lines = RequestLineTable()
     for number in range(5000):
