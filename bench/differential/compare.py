@@ -69,7 +69,7 @@ WANTED: tuple[Wanted, ...] = (
     Wanted(r"client: response new \d+", _KEPT, sent=_CODED),
     Wanted(r"backend: request new", _KEPT, sent=_CODED),
     Wanted(
-        _GO_ON,
+        _GO_ON + r"|backend\.header .*: new",
         "A pipelined head that is split before its second line end is read as any other.",
         "^(pipelined:|boundary: (two requests|a body and a|chunks and a|line ends))",
         split=True,
@@ -197,6 +197,13 @@ WANTED: tuple[Wanted, ...] = (
         r"client\.status: 400 → 200",
         "An answer that the backend gives before the fault in the body comes is passed on.",
         "^near miss: chunk:",
+    ),
+    Wanted(
+        r"client\.header connection: gone|client\.end: closed → kept|client: response new \d+"
+        r"|backend: request new",
+        "Where all of a body that nobody needs has come by the time of the answer, the connection"
+        " is kept.",
+        sent=rb"(POST|PUT|PATCH|DELETE) /(healthz|nowhere|rx|\?)",
     ),
     Wanted(
         r"client: response gone 400",
