@@ -69,7 +69,7 @@ WANTED: tuple[Wanted, ...] = (
     Wanted(r"client: response new \d+", _KEPT, sent=_CODED),
     Wanted(r"backend: request new", _KEPT, sent=_CODED),
     Wanted(
-        _GO_ON + r"|backend\.header .*: new",
+        _GO_ON + r"|backend\.(header .*: (new|other)|framing: .*|body: other)",
         "A pipelined head that is split before its second line end is read as any other.",
         "^(pipelined:|boundary: (two requests|a body and a|chunks and a|line ends))",
         split=True,
@@ -132,9 +132,8 @@ WANTED: tuple[Wanted, ...] = (
     ),
     Wanted(
         r"backend: request gone",
-        "A body whose fault came along with the head is refused before anything is started.",
+        "What is refused, or is never whole, is refused before anything is started for it.",
         "^(near miss|mutated|boundary):",
-        _CODED,
     ),
     Wanted(
         r"client\.status: 403 → 400|client\.end: closed → kept|client: response new.*"
@@ -204,6 +203,13 @@ WANTED: tuple[Wanted, ...] = (
         "Where all of a body that nobody needs has come by the time of the answer, the connection"
         " is kept.",
         sent=rb"(POST|PUT|PATCH|DELETE) /(healthz|nowhere|rx|\?)",
+    ),
+    Wanted(
+        r"client\.header connection: (new|gone)|client\.end: (kept|closed) → (kept|closed)"
+        r"|(client: response|backend: request) (new|gone).*",
+        "A client that doesn't wait for its 100 Continue may be answered before its body has come"
+        " or after; only then the connection is kept.",
+        "^expect: none",
     ),
     Wanted(
         r"client: response gone 400",
