@@ -111,6 +111,11 @@ WANTED: tuple[Wanted, ...] = (
         rb"(?m)^[A-Z]+  |  HTTP/1",
     ),
     *_refused("Chunk extensions are bounded.", "", rb";(e{200}|a{1000})"),
+    *_refused(
+        "A chunk extension has a name, and a value behind its `=` (RFC 9112 §7.1.1).",
+        "^(near miss|mutated):",
+        rb";(x=\r\n|=)",
+    ),
     Wanted(
         r"backend\.(state: whole → cut|body: other)",
         "Chunk extensions are bounded, also where the first chunks have gone on.",
