@@ -198,7 +198,7 @@ WANTED: tuple[Wanted, ...] = (
         "head too large",
     ),
     Wanted(
-        r"client\.status: 400 → 200",
+        r"client\.status: (400|431) → 200",
         "An answer that the backend gives before the fault in the body comes is passed on.",
         "^near miss: chunk:",
     ),
