@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from launcher import tasks
 from launcher.auth.access import Caller
 from launcher.auth.browsers import OWN_HEADERS
-from launcher.config import KeyConfig
+from launcher.config import KeyConfig, RouteConfig
 from launcher.core.types import BackendId
 from launcher.errors import LauncherError, render
 from launcher.http.endpoint import Endpoint
@@ -95,7 +95,7 @@ class Failed:
 class Prepared:
     """What was worked out for a head that comes again and again on its connection."""
 
-    __slots__ = ("candidate", "grant", "key", "length_at", "lines", "places", "proxy", "target")
+    __slots__ = ("grant", "key", "length_at", "lines", "places", "proxy", "route", "target")
 
     def __init__(self, proxy: Proxy, target: Target, key: KeyConfig | None) -> None:
         self.proxy = proxy
@@ -103,8 +103,8 @@ class Prepared:
         self.target = target
         self.key = key
         self.grant: Grant | None = None
-        self.candidate: Candidate | None = None
-        """The backend, and as which of its models, that the lines are for."""
+        self.route: RouteConfig | None = None
+        """The backend, and the route that it serves, that the lines are for."""
         self.lines: list[bytes] = []
         """The request's head as that backend gets it."""
         self.length_at = 0
@@ -308,7 +308,8 @@ class Exchange:
         else:
             assert memory is not None
             assert length
-            if prepared.grant is not self.grant or prepared.candidate is not self.candidate:
+            assert self.candidate is not None
+            if prepared.grant is not self.grant or prepared.route is not self.candidate.route:
                 self._prepare(prepared, length)
             data = prepared.head(memory, length)
         if length != 0:
@@ -334,7 +335,8 @@ class Exchange:
     def _prepare(self, prepared: Prepared, length: int) -> None:
         """Work out the head for this backend, for all that come like it."""
         lines = prepared.lines = self.outgoing_head(length)
-        prepared.grant, prepared.candidate = self.grant, self.candidate
+        assert self.candidate is not None
+        prepared.grant, prepared.route = self.grant, self.candidate.route
         prepared.length_at = lines.index(b"Content-Length: %d" % length)
         places = prepared.places = []
         at = _FIRST_FIELD
