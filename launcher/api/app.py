@@ -257,7 +257,7 @@ class Api:
         except ConnectionError:
             visit.status, visit.outcome = CLIENT_GONE, "client_gone"
             return _aborted(request, visit)
-        except Exception:
+        except Exception:  # a bug in an endpoint is told to its client and logged, once, here
             log.exception("a bug while %s %s was answered", visit.head.method, visit.path)
             problem = LauncherError(
                 "internal_error", "The launcher failed; its log has the details."

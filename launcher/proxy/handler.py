@@ -467,7 +467,7 @@ class Proxy:
                 exchange.refuse(error)
             except ClientDisconnected:
                 raise
-            except Exception:
+            except Exception:  # as in `_step`: a bug is one exchange's misfortune
                 log.exception("a bug while %r was carried", exchange)
                 exchange.refuse(LauncherError("internal_error", FAILED))
         except (asyncio.CancelledError, ClientDisconnected) as error:

@@ -65,7 +65,7 @@ class Own:
                 if not request.expects_continue:
                     relay.upload()
             await relay.done
-        except BaseException:
+        except BaseException:  # cancelled, too: a response is left on it half read
             connection.drop()
             raise
         finally:
